@@ -1,0 +1,78 @@
+"""Where faces are: frozen value types in pixels of the source frame, origin at its top left corner.
+
+Left and right are the image's, not the person's: `left_eye` is the eye nearer to x = 0 in an upright frontal face.
+"""
+
+from dataclasses import astuple, dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame: TypeAlias = NDArray[np.uint8]
+"""uint8 [H, W, 3], RGB, upright."""
+
+Crop: TypeAlias = NDArray[np.uint8]
+"""uint8 [S, S, 3], RGB, one aligned face."""
+
+
+class Point(NamedTuple):
+    """A position in pixels."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned rectangle in pixels; it may reach over the frame's border."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def area(self) -> float:
+        """Area in square pixels."""
+        return self.width * self.height
+
+    def iou(self, other: "Box") -> float:
+        """Intersection over union with another box, in [0, 1]."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        if width <= 0 or height <= 0:
+            return 0.0
+        return width * height / (self.area + other.area - width * height)
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The five points that face detectors share and alignment needs."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+
+    def as_array(self) -> NDArray[np.float64]:
+        """float64 [5, 2] in the order of the fields."""
+        return np.array(astuple(self), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Face:
+    """A detected face; `confidence` is the detector's own score in [0, 1]."""
+
+    box: Box
+    landmarks: Landmarks
+    confidence: float
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """A face with the id it keeps over time; ids start at 1 and are never reused within a tracker's life."""
+
+    track_id: int
+    face: Face

@@ -1,0 +1,73 @@
+"""Masked multi-task losses on AffectLogits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model_core.affect import AffectLogits, AffectTarget
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean cross-entropy of logits [B, C] against distributions [B, C] over the rows with mask [B]."""
+    return _masked_mean(-(target * F.log_softmax(logits, dim=1)).sum(dim=1), mask)
+
+
+def soft_binary_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits [B, U] against targets [B, U] in [0, 1] over the entries of mask [B, U]."""
+    return _masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), mask)
+
+
+def ccc_loss(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """1 - the mean concordance over the columns of estimate and target [B, D], rows with mask [B] (PAPER section 1).
+
+    With fewer than two rows concordance is undefined: the loss is then 0, and gives no gradient.
+    """
+    weight = mask[:, None] / mask.sum().clamp(min=1.0)
+    mean_e, mean_t = (estimate * weight).sum(0), (target * weight).sum(0)
+    deviation_e, deviation_t = estimate - mean_e, target - mean_t
+    covariance = (deviation_e * deviation_t * weight).sum(0)
+    variances = (deviation_e.square() * weight).sum(0) + (deviation_t.square() * weight).sum(0)
+    ccc = 2 * covariance / (variances + (mean_e - mean_t).square() + 1e-8)
+    return (1 - ccc.mean()) * (mask.sum() >= 2)
+
+
+def attention_loss(maps: Sequence[Tensor], epsilon: float = 5e-2) -> Tensor:
+    """Pushes attention heads apart: 1 / (mean squared distance over head pairs + epsilon).
+
+    `epsilon` bounds the published form, which is infinite where two heads agree.
+    """
+    distances = [F.mse_loss(a, b) for i, a in enumerate(maps) for b in maps[i + 1 :]]
+    return 1 / (torch.stack(distances).mean() + epsilon)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term in the total; 0 leaves a term out."""
+
+    expression: float = 1.0
+    valence_arousal: float = 0.5
+    action_units: float = 1.0
+    attention: float = 0.1
+
+
+def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:
+    """Each task's loss, by task name, for the tasks the network has."""
+    losses = {}
+    if logits.expression is not None:
+        losses["expression"] = soft_cross_entropy(logits.expression, target.expression, target.expression_mask)
+    if logits.valence_arousal is not None:
+        losses["valence_arousal"] = ccc_loss(
+            logits.valence_arousal, target.valence_arousal, target.valence_arousal_mask
+        )
+    if logits.action_units is not None:
+        losses["action_units"] = soft_binary_cross_entropy(
+            logits.action_units, target.action_units, target.action_units_mask
+        )
+    return losses
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)

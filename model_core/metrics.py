@@ -1,0 +1,89 @@
+"""Pure measures on whole splits, as NumPy arrays. Each states its convention for the undefined case.
+
+Conventions follow the ABAW challenge: concordance and F1 pooled over all samples, macro F1 over the given classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+def ccc(estimate: Floats, target: Floats) -> float:
+    """Lin's concordance of two [N] arrays, 2 cov / (var + var + (mean - mean)^2) with population moments.
+
+    Two equal constants agree perfectly: 1.
+    """
+    mean_e, mean_t = estimate.mean(), target.mean()
+    covariance = ((estimate - mean_e) * (target - mean_t)).mean()
+    denominator = estimate.var() + target.var() + (mean_e - mean_t) ** 2
+    return float(2 * covariance / denominator) if denominator > 0 else 1.0
+
+
+def pearson(estimate: Floats, target: Floats) -> float:
+    """Correlation of two [N] arrays; NaN where one is constant."""
+    spread = float(estimate.std() * target.std())
+    if spread == 0:
+        return float("nan")
+    return float(((estimate - estimate.mean()) * (target - target.mean())).mean() / spread)
+
+
+def accuracy(predicted: Ints, actual: Ints) -> float:
+    """Share of equal entries of two [N] arrays; an entry without a prediction is -1 and counts as wrong."""
+    return float((predicted == actual).mean())
+
+
+def binary_f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
+    """F1 of the positive class; 0 where neither array has a positive."""
+    true_positives = int((predicted & actual).sum())
+    total = int(predicted.sum() + actual.sum())
+    return 2 * true_positives / total if total else 0.0
+
+
+def macro_f1(predicted: Ints, actual: Ints, classes: Sequence[int]) -> float:
+    """Mean F1 over `classes`; every sample takes part, whatever its class. A class never seen nor predicted gives 0."""
+    return float(np.mean([binary_f1(predicted == c, actual == c) for c in classes]))
+
+
+def auroc(scores: Floats, actual: NDArray[np.bool_]) -> float:
+    """Probability that a positive scores above a negative, ties half; NaN without both kinds."""
+    positives = int(actual.sum())
+    negatives = len(actual) - positives
+    if not positives or not negatives:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    upper = np.cumsum(counts)
+    ranks = (upper - (counts - 1) / 2)[inverse]
+    return float((ranks[actual].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def brier(probability: Floats, outcome: Floats) -> float:
+    """Mean squared difference of probabilities and outcomes, both [N] in [0, 1]."""
+    return float(((probability - outcome) ** 2).mean())
+
+
+def ece(confidence: Floats, correct: Floats, bins: int = 15) -> float:
+    """Expected calibration error: |mean confidence - mean outcome| in equal-width bins of [0, 1], weighted by size."""
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(index, confidence - correct, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def best_threshold(probability: Floats, actual: NDArray[np.bool_], min_positives: int = 10) -> float:
+    """The threshold t for which `probability >= t` has the highest F1, half-way to the next lower score.
+
+    Every distinct score is a candidate. With fewer than `min_positives` positives a search would fit noise: 0.5.
+    """
+    if int(actual.sum()) < min_positives:
+        return 0.5
+    order = np.argsort(-probability, kind="stable")
+    scores, hits = probability[order], np.cumsum(actual[order])
+    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + hits[-1])
+    # A cut may only fall between two different scores.
+    f1[:-1][scores[:-1] == scores[1:]] = -1
+    best = int(f1.argmax())
+    lower = scores[best + 1] if best + 1 < len(scores) else 0.0
+    return float((scores[best] + lower) / 2)

@@ -1,0 +1,70 @@
+"""Crops in, calibrated affect out: the only door to the networks that the service uses."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model_core.affect import ACTION_UNITS, ActionUnit, Affect, AffectLogits, Expression
+from model_core.bundle import Bundle, BundleManifest
+from model_core.calibration import Calibration
+from model_core.faces import Crop
+from model_core.preprocessing import to_batch
+
+
+class Predictor:
+    """A bundle on a device. Calls must not overlap: one thread owns the network."""
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.manifest: BundleManifest = bundle.manifest
+        self.device = device
+        self._network = bundle.network.to(device).to(memory_format=torch.channels_last)
+
+    def predict(self, crops: Sequence[Crop]) -> list[Affect]:
+        """Estimates for crops of the bundle's size and alignment, uint8 [S, S, 3] RGB, in their order.
+
+        Raises ValueError on a crop of another shape; nothing is computed then.
+        """
+        if not crops:
+            return []
+        batch = to_batch(crops, self.manifest.input)
+        with torch.inference_mode():
+            logits = self._network(batch.to(self.device))
+        return calibrated(logits, self.manifest.network.labels, self.manifest.calibration)
+
+
+def calibrated(logits: AffectLogits, labels: Sequence[str], calibration: Calibration) -> list[Affect]:
+    """Logits of B faces -> B results."""
+    valence_arousal, expression, units = (
+        _array(value) for value in (logits.valence_arousal, logits.expression, logits.action_units)
+    )
+    size = next(len(array) for array in (valence_arousal, expression, units) if array is not None)
+    expression = None if expression is None else calibration.expression_probabilities(expression)
+    units = None if units is None else calibration.unit_probabilities(units)
+    return [
+        Affect(
+            valence=None if valence_arousal is None else float(valence_arousal[i, 0]),
+            arousal=None if valence_arousal is None else float(valence_arousal[i, 1]),
+            expression=None if expression is None else _expression(expression[i], labels),
+            action_units=None if units is None else _action_units(units[i], calibration),
+        )
+        for i in range(size)
+    ]
+
+
+def _array(value: Tensor | None) -> NDArray[np.float64] | None:
+    return None if value is None else value.double().cpu().numpy()
+
+
+def _expression(probabilities: NDArray[np.float64], labels: Sequence[str]) -> Expression:
+    by_label = dict(zip(labels, probabilities.tolist(), strict=True))
+    return Expression(max(by_label, key=by_label.__getitem__), by_label)
+
+
+def _action_units(probabilities: NDArray[np.float64], calibration: Calibration) -> dict[str, ActionUnit]:
+    return {
+        name: ActionUnit(probability, active=probability >= calibration.unit(name).threshold)
+        for name, probability in zip(ACTION_UNITS, probabilities.tolist(), strict=True)
+    }

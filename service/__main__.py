@@ -1,0 +1,57 @@
+"""`python -m service`: serve the bundle that the environment names."""
+
+import signal
+import sys
+
+import structlog
+import torch
+import uvicorn
+
+from model_core.bundle import BundleError, load_bundle, locate_bundle
+from model_core.detection import build_detector
+from model_core.predictor import Predictor
+from service.app import create_app
+from service.logs import configure_logs
+from service.settings import Settings, SettingsError, load_settings
+
+logger = structlog.get_logger("service")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes a GPU if there is one. Raises SettingsError for a GPU that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f"AFFECT_DEVICE: {name} was asked for, and {torch.cuda.device_count()} GPUs are visible")
+    return device
+
+
+def load_predictor(settings: Settings) -> Predictor:
+    """The configured bundle on its device. Raises SettingsError, BundleError."""
+    device = choose_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device)
+    logger.info("bundle loaded", bundle=predictor.manifest.name, device=str(device), asked_for=settings.device)
+    return predictor
+
+
+def main() -> None:
+    """Start, serve, drain on SIGTERM or SIGINT, exit with 0; exit with 1 and a line a mistake if it cannot start."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_format, settings.log_level)
+        app = create_app(settings, build_detector(settings.detector), load_predictor(settings))
+    except (SettingsError, BundleError, ValueError) as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed, which this detector needs")
+    # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, server_header=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from fastapi import FastAPI
+
+from model_core.bundle import code_version
+from model_core.detection import FaceDetector
+from model_core.faces import Crop
+from model_core.predictor import Predictor
+from service.batching import Batcher
+from service.decoding import DecodeLimits
+from service.errors import install_handlers
+from service.locating import Locator
+from service.middleware import RequestContext
+from service.pipeline import Estimate, Pipeline, estimator
+from service.readiness import Readiness
+from service.rendering import describe_tasks
+from service.routes import analyze, operations
+from service.routes.dependencies import Context, Model
+from service.schemas import ModelInfo
+from service.settings import Settings
+from service.telemetry import Telemetry
+
+
+def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor | None) -> FastAPI:
+    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready."""
+    telemetry = Telemetry()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        cv2.setNumThreads(1)  # parallelism comes from the pool
+        with (
+            TemporaryDirectory(prefix="affect-") as directory,
+            ThreadPoolExecutor(settings.decode_workers, "locate") as pool,
+        ):
+            if predictor is None:
+                app.state.context = Context(settings, telemetry, Readiness(None), Path(directory), None)
+                yield
+                return
+            batcher = Batcher[Crop, Estimate](
+                estimator(predictor),
+                max_batch=settings.max_batch,
+                max_wait_s=settings.max_wait_s,
+                observer=telemetry,
+            )
+            telemetry.queue_depth.set_function(lambda: batcher.queue_depth)
+            model = _model(settings, detector, predictor, batcher, pool, telemetry)
+            readiness = Readiness(_probe(predictor, batcher))
+            app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
+            try:
+                yield
+            finally:
+                await batcher.close()
+
+    app = FastAPI(title="Facial affect service", version=code_version(), lifespan=lifespan, redoc_url=None)
+    app.include_router(analyze.router)
+    app.include_router(operations.router)
+    app.add_middleware(RequestContext, telemetry=telemetry, router=app.router)
+    install_handlers(app)
+    return app
+
+
+def _model(
+    settings: Settings,
+    detector: FaceDetector,
+    predictor: Predictor,
+    batcher: Batcher[Crop, Estimate],
+    pool: ThreadPoolExecutor,
+    telemetry: Telemetry,
+) -> Model:
+    manifest, device = predictor.manifest, str(predictor.device)
+    telemetry.model_loaded(manifest, device, settings.precision)
+    limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
+    pipeline = Pipeline(Locator(detector, manifest.input, limits), batcher, pool, telemetry)
+    info = ModelInfo(
+        device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
+    )
+    return Model(pipeline, (manifest,), info)
+
+
+def _probe(predictor: Predictor, batcher: Batcher[Crop, Estimate]) -> Callable[[], Awaitable[Estimate]]:
+    size = predictor.manifest.input.size
+    blank: Crop = np.zeros((size, size, 3), dtype=np.uint8)
+    return lambda: batcher.submit(blank)

@@ -1,0 +1,262 @@
+"""Untrusted bytes become upright RGB frames, under limits: one image, or a video read lazily.
+
+Sizes are checked before pixels are allocated. All errors are ServiceErrors.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.faces import Frame
+from service.errors import InvalidParameter, Limit, NoVideoFrames, TooManyPixels, UndecodableMedia, VideoTooLong
+from service.image_files import read_image_header, upright
+from service.video_files import recognise_video
+
+# A damaged upload is the client's news, not the log's; both libraries would print each one to stderr.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_ROUNDING_S = 0.001
+"""Containers round timestamps to milliseconds: a frame this much early is on time."""
+
+_TRUNCATION_S = 0.5
+"""How much earlier than announced a sound file may end: encoders and edit lists drop a few frames."""
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """Pixels of a frame, seconds of a video's requested part, and frames to analyse in it."""
+
+    max_pixels: int
+    max_video_s: float
+    max_frames: int
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raise TooManyPixels for a frame beyond the limit."""
+        if width * height > self.max_pixels:
+            limit = Limit(name="AFFECT_MAX_PIXELS", value=self.max_pixels)
+            raise TooManyPixels(f"the frame has {width} x {height} pixels, more than {self.max_pixels}", limit=limit)
+
+    def check_length(self, length_s: float) -> None:
+        """Raise VideoTooLong for more seconds of video than the limit."""
+        if length_s > self.max_video_s:
+            limit = Limit(name="AFFECT_MAX_VIDEO_S", value=self.max_video_s)
+            raise VideoTooLong(f"the requested part is longer than {self.max_video_s:g} s", limit=limit)
+
+    def check_frames(self, frames: float) -> None:
+        """Raise VideoTooLong for more frames to analyse than the limit."""
+        if frames > self.max_frames:
+            limit = Limit(name="AFFECT_MAX_FRAMES", value=self.max_frames)
+            raise VideoTooLong(f"the requested part has more than {self.max_frames} frames to analyse", limit=limit)
+
+
+def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
+    """Decode a JPEG, PNG, WebP or BMP: uint8 [H, W, 3] RGB, EXIF orientation applied; of an animation the first frame.
+
+    Grey and CMYK become RGB, 16-bit samples keep their upper 8 bits, transparent pixels are blended over white, as
+    viewers show them. Raises UnsupportedMediaType, TooManyPixels or UndecodableMedia, the last for cut files too.
+    """
+    header = read_image_header(data)
+    limits.check_pixels(header.width, header.height)
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        if header.alpha and (blended := _decode_over_white(buffer)) is not None:
+            return blended
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UndecodableMedia("the image is damaged or incomplete")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _decode_over_white(buffer: NDArray[np.uint8]) -> Frame | None:
+    """Only unchanged decoding keeps alpha, and it leaves orientation and depth to us; None where there is no alpha."""
+    image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+    if image is None or image.shape[2:] != (4,):
+        return None
+    pixels = np.asarray(image if image.dtype == np.uint8 else image // 256, dtype=np.uint8)
+    # White minus the alpha-weighted distance to white, all in 8 bits.
+    distance = cv2.multiply(255 - pixels[:, :, 2::-1], cv2.merge([pixels[:, :, 3]] * 3), scale=1 / 255)
+    exif = dict(zip(kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
+    return upright(255 - np.asarray(distance, dtype=np.uint8), b"" if exif is None else exif.tobytes())
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Pixels of the upright frames, average frames a second and length; None where the container does not say."""
+
+    width: int
+    height: int
+    fps: float | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """An upright RGB frame uint8 [H, W, 3], the source's timestamp in seconds, its index among all frames from 0."""
+
+    frame: Frame
+    time_s: float
+    index: int
+
+
+def open_video(
+    path: Path, limits: DecodeLimits, *, fps: float, start_s: float = 0.0, end_s: float | None = None
+) -> "Video":
+    """Open an mp4, mov, webm, mkv, avi or gif file to read its frames in [start_s, end_s) at `fps` frames a second.
+
+    What the container announces is checked here, what it really holds while reading. Raises InvalidParameter,
+    UnsupportedMediaType, UndecodableMedia, NoVideoFrames, TooManyPixels or VideoTooLong.
+    """
+    window = _Window(fps, start_s, end_s)
+    file = recognise_video(path)
+    with ExitStack() as stack:
+        # One thread: a pool of decoders shares the cores already.
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        stack.callback(capture.release)
+        if not capture.isOpened():
+            raise file.why_unreadable()
+        info = _info(capture)
+        limits.check_pixels(info.width, info.height)
+        _check_window(window, info, limits)
+        if not capture.grab():
+            raise NoVideoFrames("no frame of the video can be decoded")
+        stack.pop_all()
+        return Video(capture, info, limits, window, file.is_cut())
+
+
+class Video:
+    """A video that is read once, front to back, one frame in memory at a time. Use it in a `with` block.
+
+    Frames follow the source's timestamps: of each 1/fps of a second since `start_s` the first frame is taken, so the
+    rate does not drift; an `fps` of the source's or above takes every frame. Frames before `start_s` are read and
+    skipped, which keeps indices exact. Not for use by two threads at once, except for `stop`.
+    """
+
+    def __init__(
+        self, capture: cv2.VideoCapture, info: VideoInfo, limits: DecodeLimits, window: "_Window", cut: bool
+    ) -> None:
+        self.info = info
+        self.truncated = False
+        """Whether the file is cut or ended much earlier than it announced; known after the last frame."""
+        self._capture = capture
+        self._limits = limits
+        self._window = window
+        self._cut = cut
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the decoder; may be called again."""
+        self._stopped = True
+        self._capture.release()
+
+    def stop(self) -> None:
+        """End the iteration before its next frame, even amid a long skip; may be called from any thread."""
+        self._stopped = True
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """The frames of the window. Raises VideoTooLong where the file holds more than it announced.
+
+        Raises InvalidParameter where it ends before `start_s`, UndecodableMedia where a frame cannot be converted.
+        """
+        window, taken, due_s, time_s = self._window, 0, self._window.start_s, 0.0
+        for index, time_s in self._grabbed():
+            if window.end_s is not None and time_s >= window.end_s:
+                return
+            self._limits.check_length(time_s - window.start_s)
+            if time_s < due_s - _ROUNDING_S:
+                continue
+            taken += 1
+            self._limits.check_frames(taken)
+            yield TimedFrame(self._retrieve(), time_s, index)
+            due_s = window.next_due_s(time_s, self.info.fps)
+        if not self._stopped:
+            self.truncated = self._cut or self._ended_early(index + 1, time_s)
+            if time_s < window.start_s - _ROUNDING_S:
+                raise InvalidParameter(f"start_s: the video's last frame is at {time_s:.3f} s")
+
+    def _grabbed(self) -> Iterator[tuple[int, float]]:
+        """Index and timestamp of each frame, which stays undecoded to RGB; the first has been grabbed by open_video."""
+        index = 0
+        while not self._stopped:
+            yield index, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            index += 1
+            if self._stopped or not self._capture.grab():
+                return
+
+    def _retrieve(self) -> Frame:
+        try:
+            found, image = self._capture.retrieve()
+        except cv2.error:
+            found = False
+        if not found:
+            raise UndecodableMedia("a frame of the video is damaged")
+        self._limits.check_pixels(image.shape[1], image.shape[0])  # it may change within a file
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+    def _ended_early(self, frames: int, last_s: float) -> bool:
+        """By count and by time: with variable rates one of the two is an estimate, and either may mislead."""
+        fps, duration_s = self.info.fps, self.info.duration_s
+        if fps is None or duration_s is None:
+            return False
+        return frames < round(duration_s * fps) and last_s + 1 / fps < duration_s - _TRUNCATION_S
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The requested part of a video, [start_s, end_s), and its rate."""
+
+    fps: float
+    start_s: float
+    end_s: float | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps < math.inf:
+            raise InvalidParameter("fps: must be a positive number")
+        if not 0 <= self.start_s < math.inf:
+            raise InvalidParameter("start_s: must not be negative")
+        if self.end_s is not None and not self.end_s > self.start_s:
+            raise InvalidParameter("end_s: must be greater than start_s")
+
+    def next_due_s(self, time_s: float, source_fps: float | None) -> float:
+        """The next instant of the grid start_s + k / fps after `time_s`; any later time where every frame is taken."""
+        if source_fps is not None and self.fps >= source_fps:
+            return math.nextafter(time_s + _ROUNDING_S, math.inf)
+        return self.start_s + (math.floor((time_s + _ROUNDING_S - self.start_s) * self.fps) + 1) / self.fps
+
+
+def _check_window(window: _Window, info: VideoInfo, limits: DecodeLimits) -> None:
+    """Refuse at once what the container announces to be too long. That it ends before the window only reading can tell:
+    with variable rates the announced length may be far too short."""
+    if info.fps is None or info.duration_s is None:
+        return
+    length_s = min(info.duration_s, math.inf if window.end_s is None else window.end_s) - window.start_s
+    limits.check_length(length_s)
+    limits.check_frames(math.floor(length_s * min(window.fps, info.fps)))
+
+
+def _info(capture: cv2.VideoCapture) -> VideoInfo:
+    """Size after rotation, and what is plausible of rate and length; a missing length is a huge negative count."""
+    fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    known_fps = fps if 0 < fps < math.inf else None
+    duration_s = frames / known_fps if known_fps and 0 < frames < math.inf else None
+    width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    return VideoInfo(width, height, known_fps, duration_s)

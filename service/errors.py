@@ -1,0 +1,243 @@
+"""Everything that can go wrong for a client, as one tree, and its rendering as RFC 9457 problem documents.
+
+    ServiceError
+    ├── MalformedRequest       400
+    ├── NotFound               404
+    ├── MethodNotAllowed       405
+    ├── NotAcceptable          406
+    ├── UploadTooLarge         413  names its limit
+    ├── TooManyPixels          413  names its limit
+    ├── VideoTooLong           413  names its limit
+    ├── UnsupportedMediaType   415
+    ├── UndecodableMedia       422
+    ├── NoVideoFrames          422
+    ├── InvalidParameter       422
+    ├── Overloaded             429  with Retry-After
+    ├── InternalError          500
+    ├── NotReady               503
+    ├── Draining               503
+    └── DeadlineExceeded       504
+
+Code below the routes raises these; `install_handlers` alone turns them into responses.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import ClassVar, TypedDict
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+logger = logging.getLogger(__name__)
+
+
+class Limit(TypedDict):
+    """A limit that was broken: the variable that sets it, and its value in the unit of the variable's name."""
+
+    name: str
+    value: float
+
+
+class ServiceError(Exception):
+    """Base of the tree. `status`, `code` and `title` belong to the class; `detail` is a sentence for the client."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, *, limit: Limit | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.limit = limit
+        self.headers = dict(headers or {})
+
+
+class MalformedRequest(ServiceError):
+    """The body is not what the route reads: broken multipart, no `file` field, more than one file."""
+
+    status, code, title = 400, "malformed_request", "Malformed request"
+
+
+class NotFound(ServiceError):
+    """Nothing lives at this path."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The path exists, but not for this method."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class NotAcceptable(ServiceError):
+    """None of the media types that the client accepts is offered."""
+
+    status, code, title = 406, "not_acceptable", "Not acceptable"
+
+
+class UploadTooLarge(ServiceError):
+    """The body has more bytes than the limit."""
+
+    status, code, title = 413, "upload_too_large", "Upload too large"
+
+
+class TooManyPixels(ServiceError):
+    """A frame has more pixels than the limit."""
+
+    status, code, title = 413, "too_many_pixels", "Too many pixels"
+
+
+class VideoTooLong(ServiceError):
+    """The requested part of a video has more seconds, or more frames to analyse, than the limit."""
+
+    status, code, title = 413, "video_too_long", "Video too long"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The content, whatever its name, is of no format that the route reads."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class UndecodableMedia(ServiceError):
+    """The format is a known one, but the file is damaged or incomplete."""
+
+    status, code, title = 422, "undecodable_media", "Undecodable media"
+
+
+class NoVideoFrames(ServiceError):
+    """The container is readable and has no picture in it."""
+
+    status, code, title = 422, "no_video_frames", "No video frames"
+
+
+class InvalidParameter(ServiceError):
+    """A parameter is missing, unknown or out of range; the detail begins with its name."""
+
+    status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class Overloaded(ServiceError):
+    """The queue is full. `retry_after_s` is rounded up to whole seconds, at least one."""
+
+    status, code, title = 429, "overloaded", "Overloaded"
+
+    def __init__(self, detail: str, *, retry_after_s: float, limit: Limit | None = None) -> None:
+        super().__init__(detail, limit=limit, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
+
+
+class InternalError(ServiceError):
+    """A fault of ours; the detail says nothing about it, the log does."""
+
+    status, code, title = 500, "internal_error", "Internal error"
+
+    def __init__(self, detail: str = "the service failed; the request id finds the cause in its log") -> None:
+        super().__init__(detail)
+
+
+class NotReady(ServiceError):
+    """The service cannot predict now."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+
+
+class Draining(ServiceError):
+    """The service is shutting down and takes no new work."""
+
+    status, code, title = 503, "draining", "Draining"
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's time ran out before its answer."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+_BY_STATUS: Mapping[int, type[ServiceError]] = {
+    error.status: error
+    for error in (MalformedRequest, NotFound, MethodNotAllowed, NotAcceptable, UploadTooLarge, UnsupportedMediaType)
+}
+
+
+def problem(error: ServiceError, request_id: str) -> dict[str, object]:
+    """The RFC 9457 document of an error; `limit` is present only where one was broken."""
+    document: dict[str, object] = {
+        "type": f"urn:affect:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if error.limit is not None:
+        document["limit"] = dict(error.limit)
+    return document
+
+
+def problem_response(error: ServiceError, request_id: str) -> JSONResponse:
+    """The same document as a response of type application/problem+json, with the error's status and headers."""
+    content = problem(error, request_id)
+    return JSONResponse(content, error.status, headers=error.headers, media_type="application/problem+json")
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer whatever a route raises with a problem document.
+
+    The request id is `request.state.request_id`, or empty where no middleware set one.
+    """
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    # Starlette treats the key `Exception` apart: it answers outside of all middleware and raises again for the server
+    # to log. Under its base class a route's crash is answered like any error, so middleware sees a plain 500, and it is
+    # logged once, by us. What middleware itself breaks still reaches the outer handler, and the server's log.
+    app.add_exception_handler(BaseException, _on_crash)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _on_crash_outside)
+
+
+def _respond(request: Request, error: ServiceError) -> JSONResponse:
+    return problem_response(error, getattr(request.state, "request_id", ""))
+
+
+async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    return _respond(request, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette and FastAPI raise themselves: unknown paths, wrong methods, bodies that do not parse."""
+    assert isinstance(error, HTTPException)
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _respond(request, InternalError())
+    kind = _BY_STATUS.get(error.status_code, MalformedRequest)
+    return _respond(request, kind(error.detail, headers=error.headers))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    """Name each wrong parameter; what was sent is not repeated, it may be a file."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {item['msg']}" for item in found)
+    in_body = any(item["loc"][0] == "body" for item in found)
+    return _respond(request, MalformedRequest(detail) if in_body else InvalidParameter(detail))
+
+
+async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
+    return _respond(request, MalformedRequest("the client left before its body was complete"))
+
+
+async def _on_crash(request: Request, error: Exception) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", "")
+    logger.error("request %s failed", request_id, exc_info=error)
+    return problem_response(InternalError(), request_id)
+
+
+async def _on_crash_outside(request: Request, _: Exception) -> JSONResponse:
+    return _respond(request, InternalError())

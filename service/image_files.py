@@ -1,0 +1,143 @@
+"""What an image file says about itself: its size, read before anything is decoded, and which way is up.
+
+A few kilobytes can claim 20,000 x 20,000 pixels; the header tells how many a decoder would allocate.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from model_core.faces import Frame
+from service.errors import UndecodableMedia, UnsupportedMediaType
+
+_MAX_JPEG_SEGMENTS = 10_000
+_MAX_JPEG_SCANS = 100
+"""Encoders write about ten; each one makes the decoder visit every pixel, so thousands of empty ones stall it."""
+
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Start-of-frame markers, less the tables that share their range."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT: Mapping[int, Callable[[Frame], Frame]] = MappingProxyType(
+    {
+        1: lambda image: image,
+        2: lambda image: image[:, ::-1],
+        3: lambda image: image[::-1, ::-1],
+        4: lambda image: image[::-1],
+        5: lambda image: image.swapaxes(0, 1),
+        6: lambda image: image[::-1].swapaxes(0, 1),
+        7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+        8: lambda image: image.swapaxes(0, 1)[::-1],
+    }
+)
+"""EXIF orientation -> what makes the stored image upright."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Width and height in pixels as stored, before any rotation; `alpha`: whether pixels may be transparent."""
+
+    width: int
+    height: int
+    alpha: bool = False
+
+
+def read_image_header(data: bytes) -> ImageHeader:
+    """Recognise JPEG, PNG, WebP or BMP by content and read its size.
+
+    Raises UnsupportedMediaType for anything else, UndecodableMedia where the header is cut or makes no sense.
+    """
+    for name, (matches, read) in _READERS.items():
+        if not matches(data):
+            continue
+        try:
+            header = read(data)
+        except (struct.error, IndexError):
+            raise UndecodableMedia(f"the {name} file ends within its header") from None
+        if header.width < 1 or header.height < 1:
+            raise UndecodableMedia(f"the {name} file has no valid size in its header")
+        return header
+    raise UnsupportedMediaType("the content is no JPEG, PNG, WebP or BMP image")
+
+
+def upright(image: Frame, exif: bytes) -> Frame:
+    """Apply the orientation that a block of EXIF data gives; without a valid one the image stays as it is."""
+    return np.ascontiguousarray(_UPRIGHT[_orientation(exif)](image))
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation tag, 1 to 8, of the first directory; 1 where it is missing or not valid."""
+    exif = exif.removeprefix(b"Exif\x00\x00")
+    order = ">" if exif.startswith(b"MM") else "<"
+    try:
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, offset)
+        for position in range(offset + 2, offset + 2 + 12 * entries, 12):
+            tag, value = struct.unpack_from(order + "H6xH", exif, position)
+            if tag == _ORIENTATION_TAG and value in _UPRIGHT:
+                return int(value)
+    except struct.error:
+        pass
+    return 1
+
+
+def _read_jpeg(data: bytes) -> ImageHeader:
+    if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SCANS} scans")
+    position = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        while data[position + 1] == 0xFF:  # fill bytes before a marker
+            position += 1
+        marker, length = struct.unpack_from(">xBH", data, position)
+        if data[position] != 0xFF or marker == 0xDA:
+            break
+        if marker in _JPEG_SIZES:
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return ImageHeader(width, height)
+        position += 2 + length
+    raise UndecodableMedia("the JPEG file has no size before its pixels")
+
+
+def _read_png(data: bytes) -> ImageHeader:
+    chunk, width, height, colour = struct.unpack_from(">4sIIxB", data, 12)
+    if chunk != b"IHDR":
+        raise UndecodableMedia("the PNG file does not begin with its header")
+    # Colour types 4 and 6 carry alpha; a palette or a colour key does in a chunk of its own, before the pixels.
+    return ImageHeader(width, height, alpha=colour in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")])
+
+
+def _read_webp(data: bytes) -> ImageHeader:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        (flags,) = struct.unpack_from("<B", data, 20)
+        width, height = (1 + int.from_bytes(struct.unpack_from("3s", data, at)[0], "little") for at in (24, 27))
+        return ImageHeader(width, height, alpha=bool(flags & 0x10))
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return ImageHeader(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=bool(bits >> 28 & 1))
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return ImageHeader(width & 0x3FFF, height & 0x3FFF)
+    raise UndecodableMedia("the WebP file does not begin with an image")
+
+
+def _read_bmp(data: bytes) -> ImageHeader:
+    (size,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
+    return ImageHeader(width, abs(height))  # a negative height means rows from the top
+
+
+_BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124))
+_READERS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[bytes], ImageHeader]]] = MappingProxyType(
+    {
+        "JPEG": (lambda data: data.startswith(b"\xff\xd8\xff"), _read_jpeg),
+        "PNG": (lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), _read_png),
+        "WebP": (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _read_webp),
+        # Two letters alone would claim many a text; the sizes of the headers in use follow them.
+        "BMP": (lambda data: data[:2] == b"BM" and data[14:18] in _BMP_HEADERS, _read_bmp),
+    }
+)
+"""Format -> (whether the content is of it, its reader)."""

@@ -1,0 +1,115 @@
+"""The blocking half of the pipeline: decode, detect, align. Runs in the thread pool and knows no event loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+from model_core.alignment import align
+from model_core.detection import FaceDetector
+from model_core.faces import Crop, Face, Frame
+from model_core.preprocessing import InputSpec
+from model_core.quality import Quality, assess
+from service.analysis import FaceOptions, VideoOptions
+from service.decoding import DecodeLimits, TimedFrame, Video, decode_image, open_video
+from service.telemetry import StageClock
+
+CHUNK_FRAMES = 4
+"""Frames of a video that are decoded together and share a forward pass; few, so that single frames get between."""
+
+
+@dataclass(frozen=True)
+class LocatedFaces:
+    """The faces of a frame that can be aligned, with their crops and how good these are; equally long."""
+
+    faces: tuple[Face, ...]
+    crops: tuple[Crop, ...]
+    qualities: tuple[Quality, ...]
+
+
+@dataclass(frozen=True)
+class LocatedPicture:
+    """A decoded picture: its size in pixels, and its faces."""
+
+    width: int
+    height: int
+    located: LocatedFaces
+
+
+@dataclass(frozen=True)
+class LocatedFrame:
+    """A frame of a video, by its timestamp and index in the source, and its faces."""
+
+    time_s: float
+    index: int
+    located: LocatedFaces
+
+
+class Locator:
+    """Finds and aligns faces for one model's input."""
+
+    def __init__(self, detector: FaceDetector, spec: InputSpec, limits: DecodeLimits) -> None:
+        self._detector = detector
+        self._spec = spec
+        self._limits = limits
+
+    def picture(self, file: BinaryIO, options: FaceOptions, clock: StageClock) -> LocatedPicture:
+        """Decode a picture and locate its faces. Raises the ServiceErrors of decoding."""
+        with clock.stage("decode"):
+            frame = decode_image(file.read(), self._limits)
+        height, width = frame.shape[:2]
+        return LocatedPicture(width, height, self._locate(frame, options, clock))
+
+    def open(self, path: Path, options: VideoOptions, clock: StageClock) -> "VideoReader":
+        """Open a video file. Raises the ServiceErrors of decoding."""
+        video = open_video(path, self._limits, fps=options.fps, start_s=options.start_s, end_s=options.end_s)
+        return VideoReader(video, lambda frame: self._locate(frame, options.faces, clock), clock)
+
+    def _locate(self, frame: Frame, options: FaceOptions, clock: StageClock) -> LocatedFaces:
+        with clock.stage("detect"):
+            found = self._detector.detect(frame, min_confidence=options.min_confidence, max_faces=options.max_faces)
+        aligned = []
+        with clock.stage("align"):
+            for face in found:
+                try:
+                    crop = align(frame, face.landmarks, self._spec.alignment, self._spec.size)
+                except ValueError:
+                    continue  # a false detection: its landmarks coincide
+                aligned.append((face, crop, assess(face.box, crop)))
+        faces, crops, qualities = zip(*aligned, strict=True) if aligned else ((), (), ())
+        return LocatedFaces(faces, crops, qualities)
+
+
+class VideoReader:
+    """A video's located frames, a chunk at a time, in whichever thread asks; pixels are let go at once."""
+
+    def __init__(self, video: Video, locate: Callable[[Frame], LocatedFaces], clock: StageClock) -> None:
+        self.video = video
+        self._frames = iter(video)
+        self._locate = locate
+        self._clock = clock
+        # A cancelled request closes the video while a thread may still be reading from it.
+        self._lock = Lock()
+        self._closed = False
+
+    def next_chunk(self) -> list[LocatedFrame]:
+        """The next frames; empty at the end, and after close."""
+        chunk: list[LocatedFrame] = []
+        with self._lock:
+            while not self._closed and len(chunk) < CHUNK_FRAMES:
+                timed = self._next_frame()
+                if timed is None:
+                    break
+                chunk.append(LocatedFrame(timed.time_s, timed.index, self._locate(timed.frame)))
+        return chunk
+
+    def _next_frame(self) -> TimedFrame | None:
+        with self._clock.stage("decode"):
+            return next(self._frames, None)
+
+    def close(self) -> None:
+        """Release the decoder, after a chunk that is being read."""
+        with self._lock:
+            self._closed = True
+            self.video.close()

@@ -1,0 +1,65 @@
+"""Around every request: its id, its measures, and one log line."""
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.telemetry import Telemetry
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+UNMATCHED = "unmatched"
+
+logger = structlog.get_logger("service.access")
+
+
+class RequestContext:
+    """Gives each request an id (the client's, if sane), counts and times it by route template, and logs it once."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, router: Router) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        route, started, status = self._template(scope), time.perf_counter(), 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        telemetry = self._telemetry
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                with telemetry.in_flight.labels(route).track_inprogress():
+                    await self._app(scope, receive, send_with_id)
+            finally:
+                seconds = time.perf_counter() - started
+                telemetry.requests.labels(route, status).inc()
+                telemetry.request_seconds.labels(route).observe(seconds)
+                logger.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
+
+    def _template(self, scope: Scope) -> str:
+        """The route's path as written in the code, so that labels stay bounded."""
+        for route in self._router.routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return str(getattr(route, "path", UNMATCHED))
+        return UNMATCHED
+
+
+def _request_id(scope: Scope) -> str:
+    offered = Headers(scope=scope).get("x-request-id", "")
+    return offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex

@@ -1,0 +1,134 @@
+"""The story of a request: bytes -> frame -> faces -> crops -> affect, for one picture or for a video's frames.
+
+Decoding, detection and alignment run in a small thread pool, forward passes in the batcher's one thread; the event loop
+only awaits. A video is read in chunks, each located while the chunk before it is in the network, and let go after it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, ParamSpec, TypeVar
+
+from model_core.affect import Affect
+from model_core.faces import Crop
+from model_core.predictor import Predictor
+from model_core.tracking import FaceTracker, IouTracker
+from service.analysis import FaceAnalysis, FaceOptions, FrameAnalysis, Sample, VideoAnalysis, VideoOptions
+from service.batching import Batcher, BatcherClosed, QueueFull
+from service.errors import Draining, Overloaded
+from service.locating import LocatedFaces, LocatedFrame, Locator
+from service.telemetry import StageClock, Telemetry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FRAME_ROUTE, VIDEO_ROUTE = "/analyze/frame", "/analyze/video"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One face's affect, with the seconds that its forward pass took."""
+
+    affect: Affect
+    predict_s: float
+
+
+def estimator(predictor: Predictor) -> Callable[[Sequence[Crop]], list[Estimate]]:
+    """The batcher's function: a timed forward pass."""
+
+    def run(crops: Sequence[Crop]) -> list[Estimate]:
+        started = time.perf_counter()
+        affects = predictor.predict(crops)
+        elapsed = time.perf_counter() - started
+        return [Estimate(affect, elapsed) for affect in affects]
+
+    return run
+
+
+class Pipeline:
+    """Analyses frames and videos with one locator and one batched predictor."""
+
+    def __init__(
+        self, locator: Locator, batcher: Batcher[Crop, Estimate], pool: Executor, telemetry: Telemetry
+    ) -> None:
+        self._locator = locator
+        self._batcher = batcher
+        self._pool = pool
+        self._telemetry = telemetry
+
+    async def analyze_frame(self, file: BinaryIO, options: FaceOptions) -> FrameAnalysis:
+        """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
+        clock = StageClock(self._telemetry)
+        picture = await self._in_pool(self._locator.picture, file, options, clock)
+        affects = await self._estimate(picture.located.crops, clock)
+        self._telemetry.frame(FRAME_ROUTE, affects)
+        return FrameAnalysis(picture.width, picture.height, _join(picture.located, affects), clock.timings())
+
+    async def analyze_video(self, path: Path, options: VideoOptions) -> VideoAnalysis:
+        """Analyse a video file. Raises the ServiceErrors of decoding and of the queue."""
+        clock = StageClock(self._telemetry)
+        tracker: FaceTracker = IouTracker()
+        tracks: dict[int, list[Sample]] = {}
+        count = 0
+        reader = await self._in_pool(self._locator.open, path, options, clock)
+        pending = self._in_pool(reader.next_chunk)
+        try:
+            while chunk := await pending:
+                pending = self._in_pool(reader.next_chunk)
+                for frame, affects in zip(chunk, await self._estimate_chunk(chunk, clock), strict=True):
+                    self._telemetry.frame(VIDEO_ROUTE, affects)
+                    _extend(tracks, tracker, frame, affects, clock)
+                    count += 1
+        finally:
+            pending.cancel()
+            await self._in_pool(reader.close)
+        samples = {track_id: tuple(track) for track_id, track in tracks.items()}
+        return VideoAnalysis(reader.video.info, count, reader.video.truncated, samples, clock.timings())
+
+    async def _estimate_chunk(self, chunk: Sequence[LocatedFrame], clock: StageClock) -> list[list[Affect]]:
+        crops = list(chain.from_iterable(frame.located.crops for frame in chunk))
+        affects = iter(await self._estimate(crops, clock))
+        return [list(islice(affects, len(frame.located.crops))) for frame in chunk]
+
+    async def _estimate(self, crops: Sequence[Crop], clock: StageClock) -> list[Affect]:
+        if not crops:
+            return []
+        started = time.perf_counter()
+        try:
+            estimates = await self._batcher.submit_many(crops)
+        except QueueFull as error:
+            raise Overloaded("the queue is full", retry_after_s=error.retry_after_s) from None
+        except BatcherClosed:
+            raise Draining("the service is shutting down") from None
+        predict_s = max(estimate.predict_s for estimate in estimates)
+        clock.add("predict", predict_s)
+        clock.add("queue", max(0.0, time.perf_counter() - started - predict_s))
+        return [estimate.affect for estimate in estimates]
+
+    def _in_pool(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[R]":
+        future = asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
+        # A request that fails elsewhere never awaits its next chunk: its error is then nobody's.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
+
+
+def _join(located: LocatedFaces, affects: Sequence[Affect]) -> tuple[FaceAnalysis, ...]:
+    rows = zip(located.faces, affects, located.qualities, strict=True)
+    return tuple(FaceAnalysis(face, affect, quality) for face, affect, quality in rows)
+
+
+def _extend(
+    tracks: dict[int, list[Sample]],
+    tracker: FaceTracker,
+    frame: LocatedFrame,
+    affects: Sequence[Affect],
+    clock: StageClock,
+) -> None:
+    with clock.stage("track"):
+        tracked = tracker.update(list(frame.located.faces), frame.time_s)
+    for face, analysis in zip(tracked, _join(frame.located, affects), strict=True):
+        tracks.setdefault(face.track_id, []).append(Sample(frame.time_s, frame.index, analysis))

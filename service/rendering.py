@@ -1,0 +1,150 @@
+"""Analyses and bundles as the contract's documents."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from model_core.affect import ACTION_UNITS, Affect, Task
+from model_core.bundle import BundleManifest
+from service.analysis import FaceAnalysis, FrameAnalysis, Sample, VideoAnalysis
+from service.schemas import (
+    AffectOut,
+    BoxOut,
+    BundleInfo,
+    FaceOut,
+    FrameResponse,
+    ImageInfo,
+    LandmarksOut,
+    ModelInfo,
+    QualityOut,
+    SampleOut,
+    Spread,
+    TaskInfo,
+    TrackOut,
+    TrackSummary,
+    UnitInfo,
+    VideoOut,
+    VideoResponse,
+)
+
+
+def render_frame(analysis: FrameAnalysis, model: ModelInfo, request_id: str) -> FrameResponse:
+    """The answer for a picture."""
+    return FrameResponse(
+        request_id=request_id,
+        model=model,
+        image=ImageInfo(width=analysis.width, height=analysis.height),
+        faces=[_face(face) for face in analysis.faces],
+        timings_ms=_milliseconds(analysis.timings_s),
+    )
+
+
+def render_video(analysis: VideoAnalysis, model: ModelInfo, request_id: str) -> VideoResponse:
+    """The answer for a video; tracks in the order of their first appearance."""
+    return VideoResponse(
+        request_id=request_id,
+        model=model,
+        video=VideoOut(**asdict(analysis.info), frames_analyzed=analysis.frames_analyzed, truncated=analysis.truncated),
+        tracks=[_track(track_id, samples) for track_id, samples in analysis.tracks.items()],
+        timings_ms=_milliseconds(analysis.timings_s),
+    )
+
+
+def describe_tasks(manifest: BundleManifest) -> dict[str, TaskInfo]:
+    """What a bundle answers, by task."""
+    return {task: _task(manifest, task) for task in manifest.network.tasks}
+
+
+def describe_bundle(manifest: BundleManifest) -> BundleInfo:
+    """A bundle for `/models`."""
+    return BundleInfo(
+        name=manifest.name,
+        version=manifest.version,
+        sha256=manifest.weights_sha256,
+        licence=manifest.licence,
+        tasks=describe_tasks(manifest),
+        labels=list(manifest.network.labels),
+        input=asdict(manifest.input),
+        calibration=asdict(manifest.calibration),
+        prepared_with=manifest.detector,
+        training=dict(manifest.training),
+        quality=dict(manifest.quality),
+    )
+
+
+def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
+    calibration = manifest.calibration
+    calibrated, units = None, None
+    if task == "expression":
+        calibrated = calibration.expression is not None
+    elif task == "action_units":
+        calibrated = calibration.action_units is not None
+        units = {
+            unit: UnitInfo(name=name, threshold=calibration.unit(unit).threshold) for unit, name in ACTION_UNITS.items()
+        }
+    return TaskInfo(
+        bundle=manifest.name,
+        version=manifest.version,
+        sha256=manifest.weights_sha256,
+        reference=manifest.references[task],
+        calibrated=calibrated,
+        units=units,
+    )
+
+
+def _affect(affect: Affect) -> dict[str, object]:
+    return AffectOut.model_validate(asdict(affect)).model_dump()
+
+
+def _located(analysis: FaceAnalysis) -> dict[str, object]:
+    box = BoxOut(**asdict(analysis.face.box))
+    return {"box": box, "detection_confidence": analysis.face.confidence, **_affect(analysis.affect)}
+
+
+def _face(analysis: FaceAnalysis) -> FaceOut:
+    quality = analysis.quality
+    return FaceOut.model_validate(
+        {
+            **_located(analysis),
+            "landmarks": LandmarksOut(**vars(analysis.face.landmarks)),
+            "quality": QualityOut(face_px=quality.face_px, sharpness=quality.sharpness, reliable=quality.reliable),
+        }
+    )
+
+
+def _track(track_id: int, samples: Sequence[Sample]) -> TrackOut:
+    return TrackOut(
+        track_id=track_id,
+        first_s=samples[0].time_s,
+        last_s=samples[-1].time_s,
+        samples=[
+            SampleOut.model_validate({"time_s": sample.time_s, "frame": sample.frame, **_located(sample.analysis)})
+            for sample in samples
+        ],
+        summary=_summary([sample.analysis.affect for sample in samples]),
+    )
+
+
+def _summary(affects: Sequence[Affect]) -> TrackSummary:
+    labels = [affect.expression.label for affect in affects if affect.expression]
+    units = [affect.action_units for affect in affects if affect.action_units]
+    return TrackSummary(
+        valence=_spread([affect.valence for affect in affects if affect.valence is not None]),
+        arousal=_spread([affect.arousal for affect in affects if affect.arousal is not None]),
+        expression_share={label: count / len(labels) for label, count in Counter(labels).most_common()} or None,
+        active_share={name: sum(unit[name].active for unit in units) / len(units) for name in units[0]}
+        if units
+        else None,
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(mean=float(np.mean(values)), std=float(np.std(values)), min=min(values), max=max(values))
+
+
+def _milliseconds(timings_s: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(1000 * seconds, 2) for stage, seconds in timings_s.items()}

@@ -1,0 +1,1 @@
+"""One module a resource; a route only translates between HTTP and the pipeline."""

@@ -1,0 +1,74 @@
+"""What routes are given."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from model_core.bundle import BundleManifest
+from service.errors import NotReady
+from service.pipeline import Pipeline
+from service.readiness import Readiness
+from service.schemas import ModelInfo, Problem
+from service.settings import Settings
+from service.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Model:
+    """The loaded model behind a pipeline, as routes describe it."""
+
+    pipeline: Pipeline
+    manifests: tuple[BundleManifest, ...]
+    info: ModelInfo
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that lives as long as the app. model is None where no bundle is loaded."""
+
+    settings: Settings
+    telemetry: Telemetry
+    readiness: Readiness
+    directory: Path
+    """Private folder for uploads that need a name."""
+    model: Model | None
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+ContextDep = Annotated[Context, Depends(_context)]
+
+
+def _model(context: ContextDep) -> Model:
+    if context.model is None:
+        raise NotReady("no model is loaded")
+    return context.model
+
+
+ModelDep = Annotated[Model, Depends(_model)]
+
+
+def _request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+RequestId = Annotated[str, Depends(_request_id)]
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the errors a route may answer with."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"model": Problem, "content": content} for status in statuses}
+
+
+def upload_body(raw_type: str) -> dict[str, Any]:
+    """OpenAPI's description of a body that is a form with one `file`, or the raw media."""
+    binary = {"type": "string", "format": "binary"}
+    form = {"type": "object", "required": ["file"], "properties": {"file": binary}, "additionalProperties": False}
+    content = {"multipart/form-data": {"schema": form}, raw_type: {"schema": binary}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,247 @@
+"""The contract's documents as pydantic models: what requests may ask, and what answers look like."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Affective = Annotated[float, Field(ge=-1, le=1)]
+PointXY = Annotated[tuple[float, float], Field(description="x and y in pixels of the upright image")]
+
+
+class Query(BaseModel):
+    """Query parameters; one that is not listed is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FrameQuery(Query):
+    """Parameters of POST /analyze/frame."""
+
+    max_faces: int = Field(16, ge=1, le=64, description="at most this many faces, the largest")
+    min_confidence: float = Field(0.6, ge=0, le=1, description="lowest detection confidence")
+
+
+class VideoQuery(FrameQuery):
+    """Parameters of POST /analyze/video."""
+
+    fps: float = Field(10.0, gt=0, le=1000, description="analysed frames a second; at most the source's")
+    start_s: float = Field(0.0, ge=0, description="start of the analysed window, in seconds")
+    end_s: float | None = Field(None, gt=0, description="end of the window, in seconds; the video's end if absent")
+    temporal: Literal["auto", "off"] = Field(
+        "auto", description="the bundle's temporal model where it has one, or none"
+    )
+    smoothing: Literal["none"] = Field("none", description="only `none` is available")
+
+
+class BoxOut(BaseModel):
+    """Pixels of the upright image; x, y is the top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class LandmarksOut(BaseModel):
+    """Left and right are the image's."""
+
+    left_eye: PointXY
+    right_eye: PointXY
+    nose: PointXY
+    left_mouth: PointXY
+    right_mouth: PointXY
+
+
+class ExpressionOut(BaseModel):
+    """Calibrated probabilities over the bundle's labels; they sum to 1."""
+
+    label: str = Field(examples=["happiness"])
+    probabilities: dict[str, Probability] = Field(examples=[{"neutral": 0.05, "happiness": 0.95}])
+
+
+class ActionUnitOut(BaseModel):
+    """Probability that the unit is present (not its intensity), and whether it reaches the unit's threshold."""
+
+    probability: Probability
+    active: bool
+
+
+class AffectOut(BaseModel):
+    """Estimates for one face; a task that no loaded bundle covers is absent."""
+
+    valence: Affective | None = None
+    arousal: Affective | None = None
+    expression: ExpressionOut | None = None
+    action_units: dict[str, ActionUnitOut] | None = None
+
+
+class QualityOut(BaseModel):
+    """face_px: shorter side of the box. sharpness: 0 to 1. reliable: large and sharp enough to be trusted."""
+
+    face_px: int = Field(ge=0)
+    sharpness: Probability
+    reliable: bool
+
+
+class LocatedOut(AffectOut):
+    """A face's place and its estimates."""
+
+    box: BoxOut
+    detection_confidence: Probability
+
+
+class FaceOut(LocatedOut):
+    """A face in a picture."""
+
+    landmarks: LandmarksOut
+    quality: QualityOut
+
+
+class UnitInfo(BaseModel):
+    """FACS name, and the probability from which the unit counts as active."""
+
+    name: str = Field(examples=["lip corner puller"])
+    threshold: Probability
+
+
+class TaskInfo(BaseModel):
+    """The bundle that answers a task. reference: learned from human annotation, or from derived labels."""
+
+    bundle: str
+    version: str
+    sha256: str
+    reference: Literal["annotated", "derived"]
+    calibrated: bool | None = None
+    units: dict[str, UnitInfo] | None = None
+
+
+class ModelInfo(BaseModel):
+    """What computed an answer."""
+
+    device: str = Field(examples=["cpu"])
+    precision: str = Field(examples=["float32"])
+    detector: str = Field(examples=["yuface-2023.5.1"])
+    tasks: dict[str, TaskInfo]
+
+
+class ImageInfo(BaseModel):
+    """Size of the upright image in pixels."""
+
+    width: int
+    height: int
+
+
+Timings = Annotated[
+    dict[str, float], Field(description="milliseconds by stage", examples=[{"decode": 6.1, "total": 33}])
+]
+
+
+class FrameResponse(BaseModel):
+    """Answer of POST /analyze/frame; faces by decreasing box area."""
+
+    request_id: str
+    model: ModelInfo
+    image: ImageInfo
+    faces: list[FaceOut]
+    timings_ms: Timings
+
+
+class VideoOut(BaseModel):
+    """The video: upright size in pixels, source frames a second, seconds, and how much of it was analysed."""
+
+    width: int
+    height: int
+    fps: float | None = None
+    duration_s: float | None = None
+    frames_analyzed: int
+    truncated: bool = Field(description="the file ended early because it is damaged")
+
+
+class SampleOut(LocatedOut):
+    """A tracked face at one time: the source's timestamp in seconds, and its frame index."""
+
+    time_s: float
+    frame: int
+
+
+class Spread(BaseModel):
+    """Over a track's samples."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+class TrackSummary(BaseModel):
+    """A track in numbers: shares are of its samples, 0 to 1."""
+
+    valence: Spread | None = None
+    arousal: Spread | None = None
+    expression_share: dict[str, Probability] | None = None
+    active_share: dict[str, Probability] | None = None
+
+
+class TrackOut(BaseModel):
+    """One face over time."""
+
+    track_id: int
+    first_s: float
+    last_s: float
+    samples: list[SampleOut]
+    summary: TrackSummary
+
+
+class VideoResponse(BaseModel):
+    """Answer of POST /analyze/video."""
+
+    request_id: str
+    model: ModelInfo
+    video: VideoOut
+    tracks: list[TrackOut]
+    timings_ms: Timings
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    limit: dict[str, Any] | None = None
+
+
+class Health(BaseModel):
+    """The process or the service is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+class BundleInfo(BaseModel):
+    """A loaded bundle: what it was trained on, expects and promises."""
+
+    name: str
+    version: str
+    sha256: str
+    licence: str
+    tasks: dict[str, TaskInfo]
+    labels: list[str]
+    input: dict[str, Any]
+    calibration: dict[str, Any]
+    prepared_with: str = Field(description="the face detector its crops were prepared with")
+    training: dict[str, Any]
+    quality: dict[str, Any]
+
+
+class ModelsResponse(BaseModel):
+    """Answer of GET /models."""
+
+    device: str
+    precision: str
+    detector: str
+    bundles: list[BundleInfo]
+    limits: dict[str, float | int]

@@ -1,0 +1,101 @@
+"""What an operator may set, read once from the environment; the service does not start with a wrong variable.
+
+This is the only module of the service that reads the environment. An empty variable counts as unset.
+"""
+
+import os
+from difflib import get_close_matches
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "AFFECT_"
+
+
+class SettingsError(Exception):
+    """The environment is wrong; one line for each mistake."""
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """The knobs of the service: field `max_pixels` is the variable `AFFECT_MAX_PIXELS`."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid")
+
+    host: Name = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("default",),
+        min_length=1,
+        max_length=1,
+        description="The bundle to serve: a shipped one's name or a folder. Only one at a time is available.",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
+    )
+    precision: Literal["float32"] = Field("float32", description="Number format of the networks; only `float32`.")
+    detector: Name = Field("yuface", description="Face detector.")
+    max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes.")
+    max_pixels: Count = Field(50_000_000, description="Most pixels of one frame, width times height.")
+    max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")
+    max_frames: Count = Field(6000, description="Most analysed frames of one video.")
+    max_wait_s: Seconds = Field(
+        10, description="Longest expected wait for the network, in seconds; beyond it requests are refused with 429."
+    )
+    deadline_s: Seconds = Field(60, description="Longest time for a frame's answer, in seconds; beyond it: 504.")
+    video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
+    max_batch: Count = Field(32, description="Most faces in one forward pass.")
+    threads: Count | None = Field(None, description="CPU threads of a forward pass; unset: one for each core.")
+    decode_workers: Count = Field(2, description="Threads that decode, detect and align.")
+    log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
+    )
+
+    def limits(self) -> dict[str, int | float]:
+        """The limits in force, by variable, as `/models` publishes them."""
+        names = ("max_upload_bytes", "max_pixels", "max_video_s", "max_frames", "max_wait_s", "deadline_s")
+        return {variable(name): getattr(self, name) for name in (*names, "video_deadline_s")}
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises SettingsError for unknown AFFECT_ variables and for values that do not fit."""
+    known = [variable(name) for name in Settings.model_fields]
+    mistakes = [_unknown(name, known) for name in os.environ if name.upper().startswith(PREFIX)]
+    mistakes = [mistake for mistake in mistakes if mistake]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        # The value itself is left out: a log is no place for what may be a secret.
+        mistakes += [f"{variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors()]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return settings
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field: `max_pixels` -> `AFFECT_MAX_PIXELS`."""
+    return PREFIX + field.upper()
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    """A line about a variable that sets nothing; empty for a known one (letter case does not matter)."""
+    if name.upper() in known:
+        return ""
+    nearest = get_close_matches(name.upper(), known, n=1)
+    return f"{name}: unknown variable" + (f"; did you mean {nearest[0]}?" if nearest else "")

@@ -1,0 +1,109 @@
+"""Prometheus instruments and stage clocks. Names and labels follow the contract; labels are bounded."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from model_core.affect import Affect
+from model_core.bundle import BundleManifest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_SHARES = tuple(i / 10 for i in range(1, 11))
+
+
+class Telemetry:
+    """All instruments of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.requests = Counter("affect_requests", "Answered requests.", ["route", "status"], registry=registry)
+        self.request_seconds = Histogram(
+            "affect_request_seconds", "Time from first byte to answer.", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self.in_flight = Gauge("affect_in_flight", "Requests being answered.", ["route"], registry=registry)
+        self.rejected = Counter("affect_rejected", "Refused requests by error code.", ["reason"], registry=registry)
+        self.stage_seconds = Histogram(
+            "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self.batch_size = Histogram("affect_batch_size", "Faces in a forward pass.", buckets=_SIZES, registry=registry)
+        self.queue_depth = Gauge("affect_queue_depth", "Faces waiting for a forward pass.", registry=registry)
+        self.queue_wait = Histogram(
+            "affect_queue_wait_seconds", "Time a face waited for its batch.", buckets=_SECONDS, registry=registry
+        )
+        self.faces_per_frame = Histogram(
+            "affect_faces_per_frame", "Faces found in a frame.", buckets=(0, *_SIZES), registry=registry
+        )
+        self.frames = Counter("affect_frames", "Analysed frames.", ["route"], registry=registry)
+        self.model_info = Gauge(
+            "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "precision"], registry=registry
+        )
+        self.predictions = Counter("affect_predictions", "Faces by top expression.", ["expression"], registry=registry)
+        self.confidence = Histogram(
+            "affect_expression_confidence", "Probability of the top expression.", buckets=_SHARES, registry=registry
+        )
+
+    def render(self) -> bytes:
+        """The Prometheus text exposition."""
+        return generate_latest(self.registry)
+
+    def model_loaded(self, manifest: BundleManifest, device: str, precision: str) -> None:
+        """Publish a bundle."""
+        self.model_info.labels(manifest.name, manifest.version, device, precision).set(1)
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        """A forward pass of `size` faces, each of which had waited; called by the batcher."""
+        self.batch_size.observe(size)
+        self.stage_seconds.labels("predict").observe(run_s)
+        for seconds in wait_s:
+            self.queue_wait.observe(seconds)
+
+    def frame(self, route: str, affects: Sequence[Affect]) -> None:
+        """A frame was analysed."""
+        self.frames.labels(route).inc()
+        self.faces_per_frame.observe(len(affects))
+        for affect in affects:
+            if affect.expression:
+                self.predictions.labels(affect.expression.label).inc()
+                self.confidence.observe(affect.expression.probabilities[affect.expression.label])
+
+
+class StageClock:
+    """Seconds of one request by stage; each measured span also goes to the stage histogram."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.add(name, elapsed)
+            self._telemetry.stage_seconds.labels(name).observe(elapsed)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Account time that was measured elsewhere."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def timings(self) -> dict[str, float]:
+        """Seconds by stage, and `total` since the clock was made."""
+        return {**self.seconds, "total": time.perf_counter() - self._started}

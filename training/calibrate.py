@@ -1,0 +1,107 @@
+"""`python -m training.calibrate`: fit calibration and thresholds of a run on a split it was not trained on."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from model_core.affect import ACTION_UNITS
+from model_core.bundle import BundleError
+from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
+from model_core.metrics import best_threshold
+from training.checkpoint import CheckpointError
+from training.datasets import DatasetError
+from training.prepared import PreparedFaces, load_prepared
+from training.scoring import POSITIVE_SCORE, Outputs, collect
+from training.trained import load_evaluable, require_match, write_calibration
+
+MIN_POSITIVES = 20
+"""Fewer positives than this cannot support a fit: the unit keeps its plain sigmoid and a threshold of 0.5."""
+
+BIAS_PENALTY = 0.01
+"""Ridge on the expression biases, so that a class with a dozen samples does not set its own bias freely."""
+
+
+def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> ExpressionCalibration:
+    """Temperature and class bias that minimise the penalised cross-entropy of logits [N, C] against labels [N]."""
+    z, y = torch.from_numpy(logits), torch.from_numpy(labels)
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(z.shape[1], dtype=torch.float64, requires_grad=True)
+
+    def objective() -> Tensor:
+        return F.cross_entropy(z / log_temperature.exp() + bias, y) + BIAS_PENALTY * bias.square().mean()
+
+    _minimise(objective, [log_temperature, bias])
+    centred = (bias - bias.mean()).detach()  # a common shift changes nothing
+    return ExpressionCalibration(float(log_temperature.exp()), tuple(centred.tolist()))
+
+
+def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCalibration:
+    """Platt's slope and intercept for logits [N], and the threshold with the best F1 on the calibrated signal."""
+    if min(int(positive.sum()), int((~positive).sum())) < MIN_POSITIVES:
+        return UNCALIBRATED_UNIT
+    z = torch.from_numpy(logits)
+    # Platt (1999): targets a little inside 0 and 1 keep the fit finite when the classes separate.
+    n_positive = int(positive.sum())
+    high, low = (n_positive + 1) / (n_positive + 2), 1 / (len(positive) - n_positive + 2)
+    y = torch.from_numpy(np.where(positive, high, low))
+    slope = torch.ones((), dtype=torch.float64, requires_grad=True)
+    intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    _minimise(lambda: F.binary_cross_entropy_with_logits(slope * z + intercept, y), [slope, intercept])
+    fitted = UnitCalibration(float(slope), float(intercept), 0.5)
+    threshold = best_threshold(fitted.probability(logits), positive, MIN_POSITIVES)
+    return UnitCalibration(fitted.slope, fitted.intercept, threshold)
+
+
+def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
+    """Fit every task that the outputs hold: expressions on the majority set, units where the teacher saw the face."""
+    expression, units = None, None
+    if outputs.expression is not None:
+        actual = faces.majority[outputs.rows]
+        expression = fit_expression(outputs.expression[actual >= 0], actual[actual >= 0])
+    derived = faces.derived[outputs.rows]
+    if outputs.action_units is not None and derived.any():
+        positive = faces.action_units[outputs.rows][derived] >= POSITIVE_SCORE
+        logits = outputs.action_units[derived]
+        units = {name: fit_unit(logits[:, i], positive[:, i]) for i, name in enumerate(ACTION_UNITS)}
+    return Calibration(expression, units)
+
+
+def _minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:
+    optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = objective()
+        loss.backward()
+        return float(loss.detach())
+
+    optimizer.step(closure)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
+    parser.add_argument("--run", required=True, type=Path, help="run folder with best.pt")
+    parser.add_argument("--prepared", required=True, type=Path)
+    parser.add_argument("--split", default="validation", choices=("validation", "train"))
+    args = parser.parse_args()
+    try:
+        faces, evaluable = load_prepared(args.prepared), load_evaluable(args.run)
+        require_match(evaluable, faces)
+    except (BundleError, CheckpointError, DatasetError) as error:
+        sys.exit(f"error: {error}")
+    rows = faces.indices(args.split)
+    calibration = fit(faces, collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu")))
+    write_calibration(args.run, calibration)
+    print(f"fitted on {len(rows)} faces of the {args.split} split: {args.run / 'calibration.json'}")
+
+
+if __name__ == "__main__":
+    main()

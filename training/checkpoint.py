@@ -1,0 +1,84 @@
+"""Checkpoints: all that a killed run needs to go on. Written to a temporary name first, so never half-written."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model_core.models import NetworkSpec
+from model_core.preprocessing import InputSpec
+
+
+class CheckpointError(Exception):
+    """A checkpoint is missing, damaged, or of another run."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the next step within an epoch, and the best validation score so far."""
+
+    epoch: int = 0
+    step: int = 0
+    best_score: float = float("-inf")
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """Weights with what is needed to use them, read from `best.pt`."""
+
+    spec: NetworkSpec
+    input: InputSpec
+    weights: dict[str, Tensor]
+    training: dict[str, Any]
+    """data set, detector, `derived`, configuration and validation measures, as plain values."""
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """torch.save through a temporary file beside `path`, flushed to disk before it takes the name."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_plain(path: Path) -> Any:
+    """Load tensors and plain containers only; nothing in the file is executed. Raises CheckpointError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except Exception as error:  # torch raises many kinds for damaged or unsafe files
+        raise CheckpointError(f"{path} is not a checkpoint of plain tensors ({type(error).__name__})") from error
+
+
+def save_trained(trained: TrainedNetwork, path: Path) -> None:
+    """Write a `best.pt`."""
+    content = {
+        "spec": json.dumps(asdict(trained.spec)),
+        "input": json.dumps(asdict(trained.input)),
+        "weights": trained.weights,
+        "training": json.dumps(trained.training),
+    }
+    save_atomically(content, path)
+
+
+def load_trained(path: Path) -> TrainedNetwork:
+    """Read a `best.pt`. Raises CheckpointError."""
+    content = load_plain(path)
+    try:
+        spec, spec_input = json.loads(content["spec"]), json.loads(content["input"])
+        return TrainedNetwork(
+            spec=NetworkSpec(**{**spec, "tasks": tuple(spec["tasks"]), "labels": tuple(spec["labels"])}),
+            input=InputSpec(**{**spec_input, "mean": tuple(spec_input["mean"]), "std": tuple(spec_input["std"])}),
+            weights=content["weights"],
+            training=json.loads(content["training"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a trained network of this version ({error})") from error

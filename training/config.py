@@ -1,0 +1,113 @@
+"""The training configuration: a TOML file, checked whole before anything runs. An unknown key is an error."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model_core.affect import Task
+from model_core.losses import LossWeights
+from model_core.models import BACKBONES
+from training.augmentation import Augmentation
+
+
+class ConfigError(Exception):
+    """The configuration is not valid; the message names each key and what is wrong with it."""
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, with every key known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """prepared: folder made by `training.prepare`. limit: use only the first faces of each split, for a quick try."""
+
+    prepared: Path
+    limit: int | None = Field(None, ge=1)
+
+
+class InputConfig(Section):
+    """The network's InputSpec but for the alignment, which the prepared set brings."""
+
+    size: int = Field(112, ge=16)
+    colour: Literal["rgb", "grey"] = "grey"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+
+class NetworkConfig(Section):
+    """backbone: a key of BACKBONES. start_from: `best.pt` of an earlier run, also of the pooled net."""
+
+    backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
+    tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
+    hidden: int | None = None
+    start_from: Path | None = None
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up and cosine decay. trunk_factor scales the rate of `backbone.features`."""
+
+    rate: float = Field(2e-3, gt=0)
+    trunk_factor: float = Field(1.0, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    batch_size: int = Field(128, ge=2)
+    epochs: int = Field(5, ge=1)
+    gradient_norm: float = Field(5.0, gt=0)
+    average_decay: float = Field(0.99, ge=0, lt=1)
+    """Decay a step of the weight average, which is what is evaluated and kept."""
+
+
+class RunConfig(Section):
+    """save_every: steps between checkpoints. compile: torch.compile for the training step."""
+
+    seed: int = 0
+    save_every: int = Field(100, ge=1)
+    compile: bool = False
+    threads: int | None = Field(None, ge=1)
+
+
+class TrainConfig(Section):
+    """A whole training run."""
+
+    data: DataConfig
+    network: NetworkConfig
+    input: InputConfig = InputConfig()
+    loss: LossWeights = LossWeights()
+    augmentation: Augmentation = Augmentation()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: RunConfig = RunConfig()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a TOML file; each override is `table.key=value`, its value in TOML. Raises ConfigError."""
+    try:
+        values = tomllib.loads(path.read_text())
+        for override in overrides:
+            _override(values, override)
+        return TrainConfig.model_validate(values)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(lines)) from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    *tables, key = name.strip().split(".")
+    if not separator or not tables:
+        raise ConfigError(f"--set takes table.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word or path: a string without its quotes
+    for table in tables:
+        values = values.setdefault(table, {})
+    values[key] = value

@@ -1,0 +1,46 @@
+"""Optimizer, schedule and weight average of a training run."""
+
+import math
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from model_core.models.heads import AffectNetwork
+from training.config import OptimizerConfig
+
+
+def build_optimizer(network: AffectNetwork, config: OptimizerConfig) -> AdamW:
+    """AdamW; norms, biases and PReLU slopes are not decayed, and the trunk gets its own rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        key = (name.startswith("backbone.features."), parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.rate * (config.trunk_factor if trunk else 1.0),
+                "weight_decay": config.weight_decay if decayed else 0.0,
+            }
+            for (trunk, decayed), parameters in groups.items()
+        ]
+    )
+
+
+def build_schedule(optimizer: AdamW, config: OptimizerConfig, total_steps: int) -> LambdaLR:
+    """Linear warm-up over `warmup_share` of the steps, then half a cosine down to 0."""
+    warmup = max(1, round(config.warmup_share * total_steps))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def build_average(network: AffectNetwork, config: OptimizerConfig) -> AveragedModel:
+    """Exponential moving average of weights and of the norms' statistics."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True)

@@ -1,0 +1,171 @@
+"""`python -m training.prepare`: raw faces -> aligned crops and targets, with the service's detector and alignment."""
+
+import argparse
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model_core.affect import ACTION_UNITS
+from model_core.alignment import TEMPLATES, align
+from model_core.detection import FaceDetector, build_detector
+from model_core.faces import Crop
+from training.datasets import READERS, DatasetReader, RawFace, build_reader
+from training.derived import action_units, facial_strength, mean_movement, valence_arousal
+from training.prepared import PreparedInfo, create_crops, distributions, write_targets
+from training.teacher import BLENDSHAPES, BlendshapeTeacher, TeacherReading
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What a worker process needs to build its detector, reader and teacher."""
+
+    dataset: str
+    alignment: str
+    size: int
+    detector: str
+    min_confidence: float
+    teacher: Path | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    crop: Crop
+    reading: TeacherReading | None
+
+
+class _Worker:
+    """One process's detector, teacher and reader; `run` is what the pool calls."""
+
+    current: "_Worker"
+
+    def __init__(self, options: PrepareOptions) -> None:
+        cv2.setNumThreads(1)
+        self._options = options
+        self._reader: DatasetReader = build_reader(options.dataset)
+        self._detector: FaceDetector = build_detector(options.detector)
+        self._teacher = BlendshapeTeacher(options.teacher) if options.teacher else None
+
+    @classmethod
+    def start(cls, options: PrepareOptions) -> None:
+        cls.current = cls(options)
+
+    @classmethod
+    def run(cls, record: RawFace) -> _Found | None:
+        return cls.current._prepare(record)
+
+    def _prepare(self, record: RawFace) -> _Found | None:
+        frame = self._reader.load(record)
+        faces = self._detector.detect(frame, min_confidence=self._options.min_confidence, max_faces=1)
+        if not faces:
+            return None
+        try:
+            crop = align(frame, faces[0].landmarks, self._options.alignment, self._options.size)
+        except ValueError:
+            return None
+        return _Found(crop, self._teacher.read(frame, faces[0]) if self._teacher else None)
+
+
+def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> None:
+    """Prepare the data set under `root` into the new folder `out`. Raises DatasetError, FileExistsError."""
+    if out.exists():
+        raise FileExistsError(f"{out} exists; choose another folder or remove it")
+    reader = build_reader(options.dataset)
+    records = list(reader.faces(root))
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    arrays = _work_through(options, records, partial, workers)
+    info = PreparedInfo(
+        dataset=options.dataset,
+        label_set=reader.label_set,
+        alignment=options.alignment,
+        size=options.size,
+        detector=build_detector(options.detector).name,
+        min_confidence=options.min_confidence,
+        derived=options.teacher is not None,
+    )
+    blendshapes = arrays.pop("blendshapes")
+    arrays["valence_arousal"] = _valence_arousal(arrays, blendshapes, info)
+    write_targets(partial, info, arrays)
+    partial.rename(out)
+    print(
+        f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {arrays['derived'].sum()} with derived targets"
+    )
+
+
+def _work_through(
+    options: PrepareOptions, records: Sequence[RawFace], folder: Path, workers: int
+) -> dict[str, NDArray[Any]]:
+    """Write all crops; return the fields of PreparedFaces but for valence_arousal, and the blendshapes [N, 52]."""
+    count = len(records)
+    crops = create_crops(folder, count, options.size)
+    found, derived = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    units = np.zeros((count, len(ACTION_UNITS)), dtype=np.float32)
+    blendshapes = np.zeros((count, len(BLENDSHAPES)), dtype=np.float32)
+    for index, result in enumerate(tqdm(_results(options, records, workers), total=count, unit="face")):
+        if result is None:
+            continue
+        crops[index], found[index] = result.crop, True
+        if result.reading:
+            derived[index] = True
+            units[index], blendshapes[index] = action_units(result.reading), result.reading.blendshapes
+    crops.flush()
+    votes = np.array([record.votes for record in records], dtype=np.float32)
+    return {
+        "names": np.array([record.name for record in records]),
+        "splits": np.array([record.split for record in records]),
+        "found": found,
+        "votes": votes,
+        "derived": derived & (votes.sum(axis=1) > 0),
+        "action_units": units,
+        "blendshapes": blendshapes,
+    }
+
+
+def _results(options: PrepareOptions, records: Iterable[RawFace], workers: int) -> Iterator[_Found | None]:
+    # Spawned, since a fork would copy the locks of this process's threads.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_Worker.start, initargs=(options,)) as pool:
+        yield from pool.map(_Worker.run, records, chunksize=16)
+
+
+def _valence_arousal(
+    arrays: Mapping[str, NDArray[Any]], blendshapes: NDArray[np.float32], info: PreparedInfo
+) -> NDArray[np.float32]:
+    """float32 [N, 2]; the strength of a movement is relative to the training faces."""
+    reference_rows = arrays["derived"] & (arrays["splits"] == "train")
+    if not reference_rows.any():
+        return np.zeros((len(blendshapes), 2), dtype=np.float32)
+    reference = float(np.percentile(mean_movement(blendshapes[reference_rows]), 95))
+    shares = distributions(arrays["votes"]).astype(np.float64)
+    return valence_arousal(shares, facial_strength(blendshapes, reference), info.labels)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
+    parser.add_argument("--dataset", required=True, choices=sorted(READERS))
+    parser.add_argument("--root", required=True, type=Path, help="folder of the data set's own files")
+    parser.add_argument("--out", required=True, type=Path, help="new folder for the prepared set")
+    parser.add_argument("--alignment", default="arcface-1", choices=sorted(TEMPLATES))
+    parser.add_argument("--size", default=112, type=int, help="side of a crop in pixels")
+    parser.add_argument("--detector", default="yuface")
+    parser.add_argument("--min-confidence", default=0.6, type=float)
+    parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it only expressions are targets")
+    parser.add_argument("--workers", default=2, type=int)
+    args = parser.parse_args()
+    options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)
+    prepare(options, args.root, args.out, args.workers)
+
+
+if __name__ == "__main__":
+    main()

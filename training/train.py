@@ -1,0 +1,76 @@
+"""`python -m training.train`: train a network on a prepared set; the same command resumes a run that was stopped."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from model_core.models import NetworkSpec, build_network
+from model_core.models.ddamfn import DDAMFN, PooledMFN
+from model_core.models.heads import AffectNetwork
+from model_core.preprocessing import InputSpec
+from training.checkpoint import CheckpointError, load_trained
+from training.config import ConfigError, TrainConfig, load_config
+from training.datasets import DatasetError
+from training.loop import TrainingRun
+from training.prepared import PreparedFaces, load_prepared
+
+
+def build_run(config: TrainConfig, folder: Path, device: torch.device) -> TrainingRun:
+    """Put a run together: seeded network, data, folder. Raises DatasetError, CheckpointError, ValueError."""
+    torch.manual_seed(config.run.seed)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    faces = load_prepared(config.data.prepared)
+    tasks, options = config.network.tasks, config.input
+    labels = faces.info.labels if "expression" in tasks else ()
+    spec = NetworkSpec(config.network.backbone, tasks, labels, config.network.hidden)
+    input_spec = InputSpec(options.size, options.colour, options.mean, options.std, faces.info.alignment)
+    _require_targets(faces, spec)
+    network = build_network(spec)
+    if config.network.start_from:
+        start_from(network, spec, config.network.start_from)
+    folder.mkdir(parents=True, exist_ok=True)
+    return TrainingRun(config, faces, spec, input_spec, network, folder, device)
+
+
+def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
+    """Initialise a network from an earlier run; a DDAMFN may also continue from a pooled one."""
+    earlier = load_trained(path)
+    if (earlier.spec.tasks, earlier.spec.labels, earlier.spec.hidden) != (spec.tasks, spec.labels, spec.hidden):
+        raise CheckpointError(f"{path} has other tasks, labels or heads than the new network")
+    source = build_network(earlier.spec)
+    source.load_state_dict(earlier.weights)
+    network.heads.load_state_dict(source.heads.state_dict())
+    if isinstance(source.backbone, PooledMFN) and isinstance(network.backbone, DDAMFN):
+        network.backbone.start_from(source.backbone)
+    else:
+        network.backbone.load_state_dict(source.backbone.state_dict())
+
+
+def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
+    if not faces.info.derived and set(spec.tasks) - {"expression"}:
+        raise DatasetError("valence-arousal and action units need a set prepared with --teacher")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--run", required=True, type=Path, help="folder of this run: checkpoints and log")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the file")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    try:
+        run = build_run(load_config(args.config, args.set), args.run, torch.device(args.device))
+        resumed = run.resume()
+    except (ConfigError, DatasetError, CheckpointError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    if resumed:
+        print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+    run.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What evaluation can measure: the best weights of a run, or a bundle, each with its calibration."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model_core.bundle import MANIFEST, load_bundle
+from model_core.calibration import Calibration, ExpressionCalibration, UnitCalibration
+from model_core.models import NetworkSpec, build_network
+from model_core.models.heads import AffectNetwork
+from model_core.preprocessing import InputSpec
+from training.checkpoint import CheckpointError, load_trained
+from training.datasets import DatasetError
+from training.prepared import PreparedFaces
+
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Evaluable:
+    """A network with what its outputs mean. training: how it came to be, for reports and bundles."""
+
+    network: AffectNetwork
+    spec: NetworkSpec
+    input: InputSpec
+    calibration: Calibration
+    training: Mapping[str, Any]
+
+
+def load_evaluable(path: Path) -> Evaluable:
+    """Read a bundle's folder or a run's. Raises BundleError, CheckpointError."""
+    if (path / MANIFEST).is_file():
+        bundle = load_bundle(path)
+        manifest = bundle.manifest
+        return Evaluable(bundle.network, manifest.network, manifest.input, manifest.calibration, manifest.training)
+    trained = load_trained(path / "best.pt")
+    network = build_network(trained.spec)
+    network.load_state_dict(trained.weights)
+    return Evaluable(network.eval(), trained.spec, trained.input, read_calibration(path), trained.training)
+
+
+def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
+    """Refuse to measure on crops or labels the network was not made for. Raises DatasetError."""
+    if evaluable.input.alignment != faces.info.alignment:
+        raise DatasetError(f"the network wants alignment {evaluable.input.alignment}, not {faces.info.alignment}")
+    if evaluable.spec.labels and evaluable.spec.labels != faces.info.labels:
+        raise DatasetError(f"the network's labels are {evaluable.spec.labels}, the data set's {faces.info.labels}")
+
+
+def write_calibration(run: Path, calibration: Calibration) -> None:
+    """Store fitted numbers beside the run's weights."""
+    (run / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+
+
+def read_calibration(run: Path) -> Calibration:
+    """The run's calibration, empty where none was fitted. Raises CheckpointError where it is damaged."""
+    path = run / CALIBRATION
+    if not path.exists():
+        return Calibration()
+    try:
+        values = json.loads(path.read_text())
+        expression, units = values["expression"], values["action_units"]
+        return Calibration(
+            ExpressionCalibration(expression["temperature"], tuple(expression["bias"])) if expression else None,
+            {name: UnitCalibration(**unit) for name, unit in units.items()} if units else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a calibration ({error}); run training.calibrate again") from error

@@ -50,7 +50,7 @@ def main() -> None:
     # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, server_header=False)
+    uvicorn.run(app, lifespan="on", host=settings.host, port=settings.port, log_config=None, server_header=False)
 
 
 if __name__ == "__main__":

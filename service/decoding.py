@@ -177,12 +177,12 @@ class Video:
 
         Raises InvalidParameter where it ends before `start_s`, UndecodableMedia where a frame cannot be converted.
         """
-        window, taken, due_s, time_s = self._window, 0, self._window.start_s, 0.0
+        window, taken, due_s, time_s = self._window, 0, self._window.start_s - _ROUNDING_S, 0.0
         for index, time_s in self._grabbed():
             if window.end_s is not None and time_s >= window.end_s:
                 return
             self._limits.check_length(time_s - window.start_s)
-            if time_s < due_s - _ROUNDING_S:
+            if time_s < due_s:
                 continue
             taken += 1
             self._limits.check_frames(taken)
@@ -237,10 +237,11 @@ class _Window:
             raise InvalidParameter("end_s: must be greater than start_s")
 
     def next_due_s(self, time_s: float, source_fps: float | None) -> float:
-        """The next instant of the grid start_s + k / fps after `time_s`; any later time where every frame is taken."""
+        """When the frame after one at `time_s` is due: on the grid start_s + k / fps, or next where all are taken."""
         if source_fps is not None and self.fps >= source_fps:
-            return math.nextafter(time_s + _ROUNDING_S, math.inf)
-        return self.start_s + (math.floor((time_s + _ROUNDING_S - self.start_s) * self.fps) + 1) / self.fps
+            return math.nextafter(time_s, math.inf)
+        steps = math.floor((time_s + _ROUNDING_S - self.start_s) * self.fps) + 1
+        return self.start_s + steps / self.fps - _ROUNDING_S
 
 
 def _check_window(window: _Window, info: VideoInfo, limits: DecodeLimits) -> None:

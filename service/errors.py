@@ -31,7 +31,9 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -195,15 +197,43 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    # Starlette treats the key `Exception` apart: it answers outside of all middleware and raises again for the server
-    # to log. Under its base class a route's crash is answered like any error, so middleware sees a plain 500, and it is
-    # logged once, by us. What middleware itself breaks still reaches the outer handler, and the server's log.
-    app.add_exception_handler(BaseException, _on_crash)  # type: ignore[arg-type]
+    # Innermost, whenever this is called: the middleware around it sees a crash as an ordinary answer of status 500.
+    app.user_middleware.append(Middleware(_CrashGuard))
+    # What middleware itself breaks ends here; Starlette raises it again after the answer, and the server logs it.
     app.add_exception_handler(Exception, _on_crash_outside)
 
 
+class _CrashGuard:
+    """Answers what no handler is for, and logs it, once. An `Exception` handler of Starlette's would raise it again."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI; a crash after the answer has begun is left to the server, which logs it and breaks the connection."""
+        started = scope["type"] != "http"
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if started:
+                raise
+            request = Request(scope)
+            logger.error("request %s failed", _request_id(request), exc_info=error)
+            await _respond(request, InternalError())(scope, receive, send)
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
 def _respond(request: Request, error: ServiceError) -> JSONResponse:
-    return problem_response(error, getattr(request.state, "request_id", ""))
+    return problem_response(error, _request_id(request))
 
 
 async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
@@ -231,12 +261,6 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
 
 async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
     return _respond(request, MalformedRequest("the client left before its body was complete"))
-
-
-async def _on_crash(request: Request, error: Exception) -> JSONResponse:
-    request_id = getattr(request.state, "request_id", "")
-    logger.error("request %s failed", request_id, exc_info=error)
-    return problem_response(InternalError(), request_id)
 
 
 async def _on_crash_outside(request: Request, _: Exception) -> JSONResponse:

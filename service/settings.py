@@ -97,5 +97,6 @@ def _unknown(name: str, known: list[str]) -> str:
     """A line about a variable that sets nothing; empty for a known one (letter case does not matter)."""
     if name.upper() in known:
         return ""
-    nearest = get_close_matches(name.upper(), known, n=1)
+    # A stricter likeness than the default: the prefix that all of them share counts as well.
+    nearest = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
     return f"{name}: unknown variable" + (f"; did you mean {nearest[0]}?" if nearest else "")

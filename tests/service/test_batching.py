@@ -1,0 +1,284 @@
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.batching import Batcher, BatcherClosed, QueueFull, WrongResultCount
+
+
+class Gate:
+    """A `run` that doubles numbers, remembers its batches, and waits for `open` where it starts closed."""
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.threads: set[int] = set()
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        if not closed:
+            self.open.set()
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        self.threads.add(threading.get_ident())
+        self.entered.set()
+        assert self.open.wait(5)
+        if 13 in items:
+            raise ValueError("13 is poisoned")
+        return [2 * item for item in items]
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, Sequence[float], float]] = []
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        self.seen.append((size, wait_s, run_s))
+
+
+def batcher(
+    run: Callable[[list[int]], list[int]], *, max_batch: int = 4, max_wait_s: float = 60.0, notes: Notes | None = None
+) -> Batcher[int, int]:
+    return Batcher(run, max_batch=max_batch, max_wait_s=max_wait_s, observer=notes)
+
+
+async def occupied(gate: Gate, queue: Batcher[int, int]) -> "asyncio.Task[int]":
+    """Submit item 0 and wait until it runs, behind the closed gate."""
+    first = asyncio.create_task(queue.submit(0))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    return first
+
+
+def test_results_come_back_in_order_and_large_requests_are_split() -> None:
+    async def story() -> None:
+        gate = Gate()
+        queue = batcher(gate)
+        assert await queue.submit_many(range(10)) == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+        assert gate.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+        assert await queue.submit_many([]) == []
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_an_idle_batcher_runs_at_once_and_what_arrives_meanwhile_shares_the_next_batches() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        others = [asyncio.create_task(queue.submit(item)) for item in range(1, 7)]
+        await asyncio.sleep(0)
+        assert queue.queue_depth == 6
+        gate.open.set()
+        assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10, 12]
+        assert gate.batches == [[0], [1, 2, 3, 4], [5, 6]]
+        assert len(gate.threads) == 1
+        assert gate.threads != {threading.get_ident()}
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_poisoned_item_fails_alone_and_the_worker_lives_on() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        others = [asyncio.create_task(queue.submit(item)) for item in (1, 13, 2)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [results[0], results[1], results[3]] == [0, 2, 4]
+        assert isinstance(results[2], ValueError)
+        assert str(results[2]) == "13 is poisoned"
+        assert gate.batches == [[0], [1, 13, 2], [1], [13], [2]]
+        assert await queue.submit(5) == 10
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_request_that_lost_an_item_fails_and_takes_its_queued_items_along() -> None:
+    async def story() -> None:
+        gate = Gate()
+        queue = batcher(gate, max_batch=1)
+        with pytest.raises(ValueError, match="13 is poisoned"):
+            await queue.submit_many([1, 13, 2, 3])
+        assert queue.queue_depth == 0
+        await queue.close()
+        assert [3] not in gate.batches
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("error", [StopIteration(), asyncio.InvalidStateError(), MemoryError()])
+def test_no_exception_ends_the_worker(error: Exception) -> None:
+    async def story() -> None:
+        def run(items: list[int]) -> list[int]:
+            if items == [1]:
+                raise error
+            return items
+
+        queue = batcher(run)
+        with pytest.raises(Exception, match=".*"):
+            await asyncio.wait_for(queue.submit(1), 5)
+        assert await queue.submit(2) == 2
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_wrong_number_of_results_fails_its_batch() -> None:
+    async def story() -> None:
+        queue = batcher(lambda items: items[:1])
+        with pytest.raises(WrongResultCount, match="run returned 1 results for 3 items"):
+            await queue.submit_many([1, 2, 3])
+        assert await queue.submit(7) == 7
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_items_of_a_caller_that_left_never_run() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        gone = asyncio.create_task(queue.submit_many([1, 2]))
+        stays = asyncio.create_task(queue.submit(3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert queue.queue_depth == 1
+        late = asyncio.create_task(queue.submit(4))
+        await asyncio.sleep(0)
+        late.cancel()  # noticed by the worker before the caller itself could clean up
+        gate.open.set()
+        assert (await first, await stays) == (0, 6)
+        await queue.close()
+        assert gate.batches == [[0], [3]]
+
+    asyncio.run(story())
+
+
+def test_a_deadline_is_a_cancellation() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queue.submit(1), 0.01)
+        gate.open.set()
+        assert await first == 0
+        await queue.close()
+        assert gate.batches == [[0]]
+
+    asyncio.run(story())
+
+
+def test_the_queue_is_bounded_by_the_time_an_item_would_wait() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, max_wait_s=0.05)
+        first = await occupied(gate, queue)
+        assert queue.expected_wait_s == 0  # nobody waits yet
+        second = asyncio.create_task(queue.submit_many([1, 2]))
+        await asyncio.sleep(0.06)  # the running item takes at least 60 ms, so two ahead mean at least 120
+        assert queue.expected_wait_s > 0.12
+        with pytest.raises(QueueFull) as caught:
+            await queue.submit(3)
+        assert caught.value.retry_after_s > 0.07
+        gate.open.set()
+        assert (await first, await second) == (0, [2, 4])
+        assert await queue.submit(3) == 6  # an empty queue takes whatever comes
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_closing_runs_what_is_queued_and_takes_nothing_new() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        second = asyncio.create_task(queue.submit_many([1, 2, 3, 4, 5]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(queue.close())
+        await asyncio.sleep(0)
+        with pytest.raises(BatcherClosed):
+            await queue.submit(6)
+        assert not closing.done()
+        gate.open.set()
+        await closing
+        assert (await first, await second) == (0, [2, 4, 6, 8, 10])
+        await queue.close()
+        assert all(thread.ident not in gate.threads for thread in threading.enumerate())
+
+    asyncio.run(story())
+
+
+def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        gate, notes = Gate(closed=True), Notes()
+        queue = batcher(gate, notes=notes)
+        first = await occupied(gate, queue)
+        second = asyncio.create_task(queue.submit_many([1, 2]))
+        await asyncio.sleep(0.02)
+        gate.open.set()
+        await asyncio.gather(first, second)
+        await queue.close()
+        (size, wait_s, run_s), (next_size, next_wait_s, _) = notes.seen
+        assert (size, next_size) == (1, 2)
+        assert len(wait_s) == 1
+        assert len(next_wait_s) == 2
+        assert run_s >= 0.02
+        assert min(next_wait_s) >= 0.02 > wait_s[0]
+
+        class Broken:
+            def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+                raise RuntimeError("no disk")
+
+        careless: Batcher[int, int] = Batcher(Gate(), max_batch=1, max_wait_s=1, observer=Broken())
+        assert await careless.submit_many([1, 2]) == [2, 4]
+        await careless.close()
+
+    asyncio.run(story())
+    assert "the batch observer failed" in caplog.text
+
+
+@pytest.mark.parametrize(("max_batch", "max_wait_s"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
+def test_bounds_must_be_positive(max_batch: int, max_wait_s: float) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        batcher(Gate(), max_batch=max_batch, max_wait_s=max_wait_s)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.lists(st.integers(0, 20), max_size=6), st.integers(0, 3)), max_size=12),
+    max_batch=st.integers(1, 5),
+)
+def test_any_interleaving_gives_each_caller_its_own_results(
+    requests: list[tuple[list[int], int]], max_batch: int
+) -> None:
+    async def caller(queue: Batcher[int, int], items: list[int], delay: int) -> "list[int] | str":
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        try:
+            return await queue.submit_many(items)
+        except ValueError as error:
+            return str(error)
+
+    async def story() -> None:
+        gate = Gate()
+        queue = batcher(gate, max_batch=max_batch)
+        answers = await asyncio.gather(*(caller(queue, *request) for request in requests))
+        await queue.close()
+        expected = ["13 is poisoned" if 13 in items else [2 * item for item in items] for items, _ in requests]
+        assert answers == expected
+        assert all(1 <= len(batch) <= max_batch for batch in gate.batches)
+        assert queue.queue_depth == 0
+
+    asyncio.run(story())

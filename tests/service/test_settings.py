@@ -1,0 +1,116 @@
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, SettingsError, load_settings, variable
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("AFFECT_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    assert load_settings().model_dump() == {
+        "host": "127.0.0.1",
+        "port": 8000,
+        "bundles": ("default",),
+        "device": "auto",
+        "precision": "float32",
+        "detector": "yuface",
+        "max_upload_bytes": 100 * 1024 * 1024,
+        "max_pixels": 50_000_000,
+        "max_video_s": 600,
+        "max_frames": 6000,
+        "max_wait_s": 10,
+        "deadline_s": 60,
+        "video_deadline_s": 900,
+        "max_batch": 32,
+        "threads": None,
+        "decode_workers": 2,
+        "log_format": "json",
+        "log_level": "info",
+    }
+
+
+def test_every_field_is_described() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+    assert variable("max_pixels") == "AFFECT_MAX_PIXELS"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("AFFECT_PORT", "0", "port", 0),
+        ("affect_port", "9000", "port", 9000),
+        ("AFFECT_BUNDLES", " small ", "bundles", ("small",)),
+        ("AFFECT_DEVICE", "cuda:1", "device", "cuda:1"),
+        ("AFFECT_MAX_WAIT_S", "0.5", "max_wait_s", 0.5),
+        ("AFFECT_THREADS", "4", "threads", 4),
+        ("AFFECT_THREADS", "", "threads", None),
+        ("AFFECT_LOG_LEVEL", "WARNING", "log_level", "warning"),
+        ("AFFECT_LOG_FORMAT", "console", "log_format", "console"),
+    ],
+)
+def test_a_variable_sets_its_field(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, field: str, value: object
+) -> None:
+    monkeypatch.setenv(name, text)
+    assert getattr(load_settings(), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("AFFECT_PORT", "http"),
+        ("AFFECT_PORT", "65536"),
+        ("AFFECT_BUNDLES", "default,small"),
+        ("AFFECT_BUNDLES", " "),
+        ("AFFECT_DEVICE", "gpu"),
+        ("AFFECT_DEVICE", "cuda:1\n"),
+        ("AFFECT_PRECISION", "bfloat16"),
+        ("AFFECT_MAX_PIXELS", "0"),
+        ("AFFECT_MAX_VIDEO_S", "inf"),
+        ("AFFECT_DEADLINE_S", "nan"),
+        ("AFFECT_MAX_WAIT_S", "-1"),
+        ("AFFECT_THREADS", "0"),
+        ("AFFECT_LOG_FORMAT", "xml"),
+        ("AFFECT_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_that_does_not_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_MAX_PIXEL", "100")
+    monkeypatch.setenv("AFFECT_XYZZY", "1")
+    monkeypatch.setenv("AFFECT_PORT", "many")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    lines = str(caught.value).splitlines()
+    assert "AFFECT_MAX_PIXEL: unknown variable; did you mean AFFECT_MAX_PIXELS?" in lines
+    assert "AFFECT_XYZZY: unknown variable" in lines
+    assert len(lines) == 3
+
+
+def test_limits_are_published_by_the_name_of_their_variable() -> None:
+    limits = load_settings().limits()
+    assert limits["AFFECT_MAX_PIXELS"] == 50_000_000
+    assert all(name.startswith("AFFECT_") for name in limits)
+
+
+def test_settings_are_frozen_and_refuse_unknown_fields() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        Settings(prot=1)  # type: ignore[call-arg]

@@ -8,6 +8,7 @@ variance can leave float16's range. The manifest carries the weights' SHA-256, s
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -108,17 +109,19 @@ def locate_bundle(reference: str) -> Path:
 def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) -> BundleManifest:
     """Write a new bundle; returns the manifest with its hash and code version. The folder appears only when whole.
 
-    Raises FileExistsError, and ValueError where a weight does not fit float16.
+    Raises FileExistsError, and ValueError where a weight does not fit float16 or a measure is not a JSON number.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder or remove it")
     content = save_tensors(_at_rest(network.state_dict()))
     digest = hashlib.sha256(content).hexdigest()
     values = {**asdict(manifest), "weights_sha256": digest, "code_version": code_version()}
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
     partial.mkdir(parents=True)
     (partial / WEIGHTS).write_bytes(content)
-    (partial / MANIFEST).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (partial / MANIFEST).write_text(text, encoding="utf-8")
     partial.rename(folder)
     return parse_manifest(values)
 
@@ -148,6 +151,8 @@ def parse_manifest(values: Any) -> BundleManifest:
         raise ValueError("it has a temporal model, which this version cannot run")
     calibration = _known(Calibration, values["calibration"])
     expression, units = calibration["expression"], calibration["action_units"]
+    if not isinstance(units, dict | None):
+        raise ValueError("the calibration of action units must be an object, or null")
     fitted = Calibration(
         ExpressionCalibration(**_known(ExpressionCalibration, expression, tuples=("bias",))) if expression else None,
         {name: UnitCalibration(**_known(UnitCalibration, unit)) for name, unit in units.items()} if units else None,

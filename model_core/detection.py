@@ -63,7 +63,7 @@ class YuFaceDetector:
         faces = [
             _face(int(confidence), box.reshape(2, 2) * factor, points.reshape(5, 2) * factor)
             for confidence, box, points in zip(confidences, boxes, landmarks, strict=True)
-            if confidence >= 100 * min_confidence and (box[2:] > 0).all()
+            if int(confidence) / 100 >= min_confidence and (box[2:] > 0).all()
         ]
         return largest(faces, max_faces)
 

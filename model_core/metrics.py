@@ -26,7 +26,8 @@ def ccc(estimate: Floats, target: Floats) -> float:
 def pearson(estimate: Floats, target: Floats) -> float:
     """Correlation of two [N] arrays; NaN where one is constant."""
     spread = float(estimate.std() * target.std())
-    if spread == 0:
+    # Rounding leaves some constants a tiny spread.
+    if spread == 0 or np.ptp(estimate) == 0 or np.ptp(target) == 0:
         return float("nan")
     return float(((estimate - estimate.mean()) * (target - target.mean())).mean() / spread)
 

@@ -60,9 +60,11 @@ def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor 
                 await batcher.close()
 
     app = FastAPI(title="Facial affect service", version=code_version(), lifespan=lifespan, redoc_url=None)
-    app.include_router(analyze.router)
-    app.include_router(operations.router)
-    app.add_middleware(RequestContext, telemetry=telemetry, router=app.router)
+    routers = (analyze.router, operations.router)
+    for router in routers:
+        app.include_router(router)
+    routes = [route for router in routers for route in router.routes]
+    app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
     return app
 

@@ -8,17 +8,16 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from model_core.faces import Frame
 from service.errors import InvalidParameter, Limit, NoVideoFrames, TooManyPixels, UndecodableMedia, VideoTooLong
-from service.image_files import read_image_header, upright
+from service.image_files import decode_over_white, read_image_header
 from service.video_files import recognise_video
 
 # A damaged upload is the client's news, not the log's; both libraries would print each one to stderr.
@@ -69,7 +68,7 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
     limits.check_pixels(header.width, header.height)
     buffer = np.frombuffer(data, np.uint8)
     try:
-        if header.alpha and (blended := _decode_over_white(buffer)) is not None:
+        if header.alpha and (blended := decode_over_white(buffer)) is not None:
             return blended
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -77,18 +76,6 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
     if image is None:
         raise UndecodableMedia("the image is damaged or incomplete")
     return np.asarray(image, dtype=np.uint8)
-
-
-def _decode_over_white(buffer: NDArray[np.uint8]) -> Frame | None:
-    """Only unchanged decoding keeps alpha, and it leaves orientation and depth to us; None where there is no alpha."""
-    image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-    if image is None or image.shape[2:] != (4,):
-        return None
-    pixels = np.asarray(image if image.dtype == np.uint8 else image // 256, dtype=np.uint8)
-    # White minus the alpha-weighted distance to white, all in 8 bits.
-    distance = cv2.multiply(255 - pixels[:, :, 2::-1], cv2.merge([pixels[:, :, 3]] * 3), scale=1 / 255)
-    exif = dict(zip(kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
-    return upright(255 - np.asarray(distance, dtype=np.uint8), b"" if exif is None else exif.tobytes())
 
 
 @dataclass(frozen=True)
@@ -158,9 +145,7 @@ class Video:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -195,12 +180,10 @@ class Video:
 
     def _grabbed(self) -> Iterator[tuple[int, float]]:
         """Index and timestamp of each frame, which stays undecoded to RGB; the first has been grabbed by open_video."""
-        index = 0
-        while not self._stopped:
-            yield index, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            index += 1
-            if self._stopped or not self._capture.grab():
+        for index in count():
+            if self._stopped or (index > 0 and not self._capture.grab()):
                 return
+            yield index, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
     def _retrieve(self) -> Frame:
         try:

@@ -193,14 +193,11 @@ def install_handlers(app: FastAPI) -> None:
 
     The request id is `request.state.request_id`, or empty where no middleware set one.
     """
-    app.add_exception_handler(ServiceError, _on_service_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    # Under `Exception` comes what middleware itself breaks; Starlette raises it again, and the server logs it.
+    for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _answer)
     # Innermost, whenever this is called: the middleware around it sees a crash as an ordinary answer of status 500.
     app.user_middleware.append(Middleware(_CrashGuard))
-    # What middleware itself breaks ends here; Starlette raises it again after the answer, and the server logs it.
-    app.add_exception_handler(Exception, _on_crash_outside)
 
 
 class _CrashGuard:
@@ -225,43 +222,31 @@ class _CrashGuard:
                 raise
             request = Request(scope)
             logger.error("request %s failed", _request_id(request), exc_info=error)
-            await _respond(request, InternalError())(scope, receive, send)
+            await (await _answer(request, error))(scope, receive, send)
 
 
 def _request_id(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-def _respond(request: Request, error: ServiceError) -> JSONResponse:
-    return problem_response(error, _request_id(request))
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(_as_service_error(error), _request_id(request))
 
 
-async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)
-    return _respond(request, error)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """What Starlette and FastAPI raise themselves: unknown paths, wrong methods, bodies that do not parse."""
-    assert isinstance(error, HTTPException)
-    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _respond(request, InternalError())
-    kind = _BY_STATUS.get(error.status_code, MalformedRequest)
-    return _respond(request, kind(error.detail, headers=error.headers))
-
-
-async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
-    """Name each wrong parameter; what was sent is not repeated, it may be a file."""
-    assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {item['msg']}" for item in found)
-    in_body = any(item["loc"][0] == "body" for item in found)
-    return _respond(request, MalformedRequest(detail) if in_body else InvalidParameter(detail))
-
-
-async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
-    return _respond(request, MalformedRequest("the client left before its body was complete"))
-
-
-async def _on_crash_outside(request: Request, _: Exception) -> JSONResponse:
-    return _respond(request, InternalError())
+def _as_service_error(error: Exception) -> ServiceError:
+    """The place in the tree of what frameworks raise themselves; whatever else comes is our fault."""
+    match error:
+        case ServiceError():
+            return error
+        case HTTPException() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            kind = _BY_STATUS.get(error.status_code, MalformedRequest)
+            return kind(error.detail, headers=error.headers)
+        case RequestValidationError():
+            found = error.errors()
+            # What was sent is not repeated: it may be a file.
+            detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {item['msg']}" for item in found)
+            in_body = any(item["loc"][0] == "body" for item in found)
+            return MalformedRequest(detail) if in_body else InvalidParameter(detail)
+        case ClientDisconnect():
+            return MalformedRequest("the client left before its body was complete")
+    return InternalError()

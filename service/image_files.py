@@ -1,4 +1,4 @@
-"""What an image file says about itself: its size, read before anything is decoded, and which way is up.
+"""What cv2 leaves to its caller in an image file: its size before anything is decoded, and its alpha.
 
 A few kilobytes can claim 20,000 x 20,000 pixels; the header tells how many a decoder would allocate.
 """
@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from model_core.faces import Frame
 from service.errors import UndecodableMedia, UnsupportedMediaType
 
 _MAX_JPEG_SEGMENTS = 10_000
+_MAX_PNG_CHUNKS = 100_000
 _MAX_JPEG_SCANS = 100
 """Encoders write about ten; each one makes the decoder visit every pixel, so thousands of empty ones stall it."""
 
@@ -56,14 +59,29 @@ def read_image_header(data: bytes) -> ImageHeader:
         try:
             header = read(data)
         except (struct.error, IndexError):
-            raise UndecodableMedia(f"the {name} file ends within its header") from None
+            raise UndecodableMedia(f"the {name} file is incomplete") from None
         if header.width < 1 or header.height < 1:
             raise UndecodableMedia(f"the {name} file has no valid size in its header")
         return header
     raise UnsupportedMediaType("the content is no JPEG, PNG, WebP or BMP image")
 
 
-def upright(image: Frame, exif: bytes) -> Frame:
+def decode_over_white(buffer: NDArray[np.uint8]) -> Frame | None:
+    """Decode an image and blend it over white: upright uint8 [H, W, 3] RGB, or None where the decoder finds no alpha.
+
+    `buffer` is uint8 [N], the file. Only unchanged decoding keeps alpha, and it leaves orientation and depth to us.
+    """
+    image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+    if image is None or image.shape[2:] != (4,):
+        return None
+    pixels = np.asarray(image if image.dtype == np.uint8 else image // 256, dtype=np.uint8)
+    # White minus the alpha-weighted distance to white, all in 8 bits.
+    distance = cv2.multiply(255 - pixels[:, :, 2::-1], cv2.merge([pixels[:, :, 3]] * 3), scale=1 / 255)
+    exif = dict(zip(kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
+    return _upright(255 - np.asarray(distance, dtype=np.uint8), b"" if exif is None else exif.tobytes())
+
+
+def _upright(image: Frame, exif: bytes) -> Frame:
     """Apply the orientation that a block of EXIF data gives; without a valid one the image stays as it is."""
     return np.ascontiguousarray(_UPRIGHT[_orientation(exif)](image))
 
@@ -105,8 +123,18 @@ def _read_png(data: bytes) -> ImageHeader:
     chunk, width, height, colour = struct.unpack_from(">4sIIxB", data, 12)
     if chunk != b"IHDR":
         raise UndecodableMedia("the PNG file does not begin with its header")
-    # Colour types 4 and 6 carry alpha; a palette or a colour key does in a chunk of its own, before the pixels.
-    return ImageHeader(width, height, alpha=colour in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")])
+    # Colour types 4 and 6 carry alpha; for a palette or a colour key a chunk of its own does.
+    alpha, position = colour in (4, 6), 8
+    # To the last chunk: the decoder allocates, and fills, as many bytes as any of them announces, up to 4 GiB.
+    for _ in range(_MAX_PNG_CHUNKS):
+        length, chunk = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        alpha |= chunk == b"tRNS"
+        if chunk == b"IEND":
+            break
+    if position > len(data) or chunk != b"IEND":
+        raise UndecodableMedia("the PNG file is incomplete")
+    return ImageHeader(width, height, alpha)
 
 
 def _read_webp(data: bytes) -> ImageHeader:

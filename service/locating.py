@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import IO
 
 from model_core.alignment import align
 from model_core.detection import FaceDetector
@@ -54,7 +54,7 @@ class Locator:
         self._spec = spec
         self._limits = limits
 
-    def picture(self, file: BinaryIO, options: FaceOptions, clock: StageClock) -> LocatedPicture:
+    def picture(self, file: IO[bytes], options: FaceOptions, clock: StageClock) -> LocatedPicture:
         """Decode a picture and locate its faces. Raises the ServiceErrors of decoding."""
         with clock.stage("decode"):
             frame = decode_image(file.read(), self._limits)

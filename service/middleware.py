@@ -3,10 +3,11 @@
 import re
 import time
 import uuid
+from collections.abc import Sequence
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.routing import Match, Router
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.telemetry import Telemetry
@@ -20,10 +21,10 @@ logger = structlog.get_logger("service.access")
 class RequestContext:
     """Gives each request an id (the client's, if sane), counts and times it by route template, and logs it once."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, router: Router) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: Sequence[BaseRoute]) -> None:
         self._app = app
         self._telemetry = telemetry
-        self._router = router
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -50,11 +51,13 @@ class RequestContext:
                 seconds = time.perf_counter() - started
                 telemetry.requests.labels(route, status).inc()
                 telemetry.request_seconds.labels(route).observe(seconds)
+                if "error_code" in scope["state"]:
+                    telemetry.rejected.labels(scope["state"]["error_code"]).inc()
                 logger.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
 
     def _template(self, scope: Scope) -> str:
         """The route's path as written in the code, so that labels stay bounded."""
-        for route in self._router.routes:
+        for route in self._routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", UNMATCHED))
         return UNMATCHED

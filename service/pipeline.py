@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
 from model_core.affect import Affect
 from model_core.faces import Crop
@@ -60,7 +60,7 @@ class Pipeline:
         self._pool = pool
         self._telemetry = telemetry
 
-    async def analyze_frame(self, file: BinaryIO, options: FaceOptions) -> FrameAnalysis:
+    async def analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
         """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
         clock = StageClock(self._telemetry)
         picture = await self._in_pool(self._locator.picture, file, options, clock)

@@ -73,7 +73,7 @@ class PreparedFaces:
 def distributions(votes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Votes [N, C] as distributions; rows without votes are 0."""
     total = votes.sum(axis=1, keepdims=True)
-    return votes / np.where(total > 0, total, np.float32(1))
+    return (votes / np.where(total > 0, total, 1)).astype(np.float32)
 
 
 def create_crops(folder: Path, count: int, size: int) -> "np.memmap[Any, np.dtype[np.uint8]]":

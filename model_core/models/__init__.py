@@ -30,6 +30,8 @@ class NetworkSpec:
             raise ValueError(f"tasks must be some of {', '.join(TASKS)}, each once; got {list(self.tasks)}")
         if ("expression" in self.tasks) != bool(self.labels) or len(set(self.labels)) < len(self.labels):
             raise ValueError("an expression task needs labels, each once, and no other task has any")
+        if self.hidden is not None and self.hidden < 1:
+            raise ValueError("hidden must be positive, or None")
 
 
 def build_network(spec: NetworkSpec) -> AffectNetwork:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,11 +14,14 @@ from service.errors import DeadlineExceeded, InvalidParameter, Limit, NotAccepta
 from service.pipeline import FRAME_ROUTE, VIDEO_ROUTE
 from service.rendering import render_frame, render_video
 from service.routes.dependencies import ContextDep, ModelDep, RequestId, problems, upload_body
-from service.routes.uploads import received, saved
+from service.routes.uploads import receive
 from service.schemas import FrameQuery, FrameResponse, VideoQuery, VideoResponse
 from service.settings import Settings, variable
 
 router = APIRouter()
+
+IN_MEMORY_BYTES = 2 * 1024 * 1024
+"""Pictures up to this size never touch the disk."""
 
 
 @router.post(
@@ -31,11 +36,10 @@ async def analyze_frame(
     """Faces of a picture (JPEG, PNG, WebP, BMP) with valence-arousal, expression and action units."""
     settings = context.settings
     options = FaceOptions(query.max_faces, query.min_confidence)
-    async with (
-        _negotiated(request, "deadline_s", settings),
-        received(request, ("image/",), settings.max_upload_bytes) as file,
-    ):
-        analysis = await model.pipeline.analyze_frame(file, options)
+    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=context.directory) as file:
+        async with _negotiated(request, "deadline_s", settings):
+            await receive(request, file, raw_types=("image/",), max_bytes=settings.max_upload_bytes)
+            analysis = await model.pipeline.analyze_frame(file, options)
     return render_frame(analysis, model.info, request_id)
 
 
@@ -51,12 +55,10 @@ async def analyze_video(
     """Tracks of the faces in a video (mp4, mov, webm, avi, gif), sampled at `fps` frames a second."""
     settings = context.settings
     options = VideoOptions(FaceOptions(query.max_faces, query.min_confidence), query.fps, query.start_s, query.end_s)
-    async with (
-        _negotiated(request, "video_deadline_s", settings),
-        received(request, ("video/", "image/gif"), settings.max_upload_bytes) as file,
-        saved(file, context.directory) as path,
-    ):
-        analysis = await model.pipeline.analyze_video(path, options)
+    with NamedTemporaryFile(dir=context.directory) as file:
+        async with _negotiated(request, "video_deadline_s", settings):
+            await receive(request, file, raw_types=("video/", "image/gif"), max_bytes=settings.max_upload_bytes)
+            analysis = await model.pipeline.analyze_video(Path(file.name), options)
     return render_video(analysis, model.info, request_id)
 
 

@@ -1,57 +1,43 @@
-"""Request bodies -> private temporary files under a byte limit: multipart with one `file`, or the raw media."""
+"""Request bodies -> a private file under a byte limit: a form with one `file`, or the raw media."""
 
-import asyncio
-import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from tempfile import NamedTemporaryFile, SpooledTemporaryFile
-from typing import BinaryIO, cast
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import IO
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import Limit, MalformedRequest, UnsupportedMediaType, UploadTooLarge
 
-_IN_MEMORY_BYTES = 1024 * 1024
 
+async def receive(request: Request, into: IO[bytes], *, raw_types: tuple[str, ...], max_bytes: int) -> None:
+    """Write the uploaded file to `into` as it arrives, and rewind it.
 
-@asynccontextmanager
-async def received(request: Request, raw_types: tuple[str, ...], max_bytes: int) -> AsyncIterator[BinaryIO]:
-    """The uploaded file, read from its start; it is deleted on leaving.
-
-    `raw_types` are prefixes of the content types taken as a raw body. Raises UploadTooLarge, MalformedRequest and
-    UnsupportedMediaType.
+    `raw_types` are prefixes of the content types that are taken as a raw body. Raises UploadTooLarge,
+    MalformedRequest and UnsupportedMediaType.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
     content_type = request.headers.get("content-type", "").lower()
     if content_type.startswith("multipart/form-data"):
-        file = await _from_multipart(request, max_bytes)
+        # Boundaries are case-sensitive: the form reads the header as it came.
+        form = _SingleFileForm(request.headers["content-type"])
+        async for chunk in _limited(request, max_bytes):
+            into.write(form.feed(chunk))
+        form.finish()
     elif content_type.startswith(raw_types):
-        file = await _from_body(request, max_bytes)
+        async for chunk in _limited(request, max_bytes):
+            into.write(chunk)
     else:
-        raise UnsupportedMediaType(
-            f"send multipart/form-data with one `file`, or a raw body of {'* or '.join(raw_types)}*"
-        )
-    with file:
-        file.seek(0)
-        yield file
+        raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
+        raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
+    into.flush()
+    into.seek(0)
 
 
-@asynccontextmanager
-async def saved(file: BinaryIO, directory: Path) -> AsyncIterator[Path]:
-    """The upload under a name, for decoders that need one: a file in `directory` that is deleted on leaving."""
-    with NamedTemporaryFile(dir=directory) as named:
-        await asyncio.to_thread(shutil.copyfileobj, file, named, _IN_MEMORY_BYTES)
-        await asyncio.to_thread(named.flush)
-        yield Path(named.name)
-
-
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    total = 0
+async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    announced, total = request.headers.get("content-length", ""), 0
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
     async for chunk in request.stream():
         total += len(chunk)
         if total > max_bytes:
@@ -59,33 +45,92 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         yield chunk
 
 
-async def _from_body(request: Request, max_bytes: int) -> BinaryIO:
-    file = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115
-    try:
-        async for chunk in _limited(request, max_bytes):
-            await asyncio.to_thread(file.write, chunk)
-    except BaseException:
-        file.close()
-        raise
-    return cast("BinaryIO", file)
-
-
-async def _from_multipart(request: Request, max_bytes: int) -> BinaryIO:
-    # A form field beside the file is refused as well: it would be a parameter that nobody reads.
-    parser = MultiPartParser(request.headers, _limited(request, max_bytes), max_files=1, max_fields=0)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise MalformedRequest(f"{error.message} The form must hold exactly one file, in the field `file`.") from None
-    except (ValueError, KeyError):  # python-multipart's own complaints about headers and boundaries
-        raise MalformedRequest("the multipart body is broken") from None
-    upload = form.get("file")
-    if not isinstance(upload, UploadFile):
-        await form.close()
-        raise MalformedRequest("the form has no file in the field `file`")
-    return upload.file
-
-
 def _too_large(max_bytes: int) -> UploadTooLarge:
     limit = Limit(name="AFFECT_MAX_UPLOAD_BYTES", value=max_bytes)
     return UploadTooLarge(f"the body is larger than {max_bytes} bytes", limit=limit)
+
+
+class _SingleFileForm:
+    """Finds the bytes of the one file in a multipart body that is fed in chunks; anything else in it is an error.
+
+    Starlette's own form parser would keep every part, and loses an unfinished file when the body is cut off.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise MalformedRequest("the content type multipart/form-data has no boundary")
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+        self._found: list[bytes] = []
+        self._files = 0
+        self._complete = False
+        with _refusing_broken_forms():
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._part_begins,
+                    "on_header_begin": self._header_begins,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_ends,
+                    "on_headers_finished": self._headers_end,
+                    "on_part_data": self._part_data,
+                    "on_end": self._end,
+                },
+            )
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The file's bytes within the chunk."""
+        with _refusing_broken_forms():
+            self._parser.write(chunk)
+        content = b"".join(self._found)
+        self._found.clear()
+        return content
+
+    def finish(self) -> None:
+        """Raises MalformedRequest unless the form was complete and had a file."""
+        if not self._complete:
+            raise MalformedRequest("the form is broken or incomplete")
+        if not self._files:
+            raise MalformedRequest("the form has no file in the field `file`")
+
+    def _part_begins(self) -> None:
+        self._disposition = b""
+
+    def _header_begins(self) -> None:
+        self._header, self._value = b"", b""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_ends(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+
+    def _headers_end(self) -> None:
+        options = parse_options_header(self._disposition)[1]
+        name = options.get(b"name", b"").decode("utf-8", "replace")[:64]
+        if name != "file" or b"filename" not in options:
+            raise MalformedRequest(f"the form must hold one file in the field `file`, and nothing else; found {name!r}")
+        self._files += 1
+        if self._files > 1:
+            raise MalformedRequest("the form holds more than one file")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        self._found.append(data[start:end])
+
+    def _end(self) -> None:
+        self._complete = True
+
+
+@contextmanager
+def _refusing_broken_forms() -> Iterator[None]:
+    try:
+        yield
+    except FormParserError:
+        raise MalformedRequest("the form is broken or incomplete") from None

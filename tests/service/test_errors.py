@@ -76,7 +76,7 @@ def app() -> FastAPI:
 
 
 class Client:
-    """Sends single requests to an app, in process; `server`: let what the app raises pass, as it would to the server."""
+    """Sends single requests to an app in process; `server`: what the app raises passes, as it would to a server."""
 
     def __init__(self, app: FastAPI, *, server: bool = False) -> None:
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=server)
@@ -134,9 +134,7 @@ def test_a_problem_has_the_fields_of_rfc_9457_and_names_a_broken_limit() -> None
         ("GET", "/gone", 400, "malformed_request"),
     ],
 )
-def test_whatever_is_raised_becomes_a_problem(
-    client: Client, method: str, path: str, status: int, code: str
-) -> None:
+def test_whatever_is_raised_becomes_a_problem(client: Client, method: str, path: str, status: int, code: str) -> None:
     response = client.request(method, path)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
@@ -165,9 +163,7 @@ def test_bytes_of_a_wrong_body_are_not_repeated(client: Client) -> None:
     assert broken.json()["code"] == "malformed_request"
 
 
-def test_a_crash_is_logged_once_and_tells_the_client_nothing(
-    client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_crash_is_logged_once_and_tells_the_client_nothing(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     response = client.get("/crash")
     assert "secret" not in response.text
     records = [record for record in caplog.records if record.exc_info]

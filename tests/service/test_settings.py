@@ -68,7 +68,6 @@ def test_a_variable_sets_its_field(
         ("AFFECT_PORT", "http"),
         ("AFFECT_PORT", "65536"),
         ("AFFECT_BUNDLES", "default,small"),
-        ("AFFECT_BUNDLES", " "),
         ("AFFECT_DEVICE", "gpu"),
         ("AFFECT_DEVICE", "cuda:1\n"),
         ("AFFECT_PRECISION", "bfloat16"),

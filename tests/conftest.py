@@ -1,0 +1,66 @@
+"""Fixtures that several test modules share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from hypothesis import settings
+
+from model_core.affect import ACTION_UNITS, LABEL_SETS
+from model_core.bundle import BundleManifest, save_bundle
+from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
+from model_core.faces import Frame
+from model_core.models import NetworkSpec, build_network
+from model_core.preprocessing import InputSpec
+
+settings.register_profile("quick", deadline=None, max_examples=50)
+settings.load_profile("quick")
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+TINY_CALIBRATION = Calibration(
+    ExpressionCalibration(2.0, (0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5)),
+    dict.fromkeys(ACTION_UNITS, UNCALIBRATED_UNIT) | {"AU12": UnitCalibration(2.0, -1.0, 0.25)},
+)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Frame:
+    """uint8 [512, 512, 3] RGB with one smiling face, read-only."""
+    frame = np.ascontiguousarray(skimage.data.astronaut(), dtype=np.uint8)
+    frame.flags.writeable = False
+    return frame
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved bundle for tests only: seeded, untrained weights, all three tasks, TINY_CALIBRATION."""
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        spec = NetworkSpec("ddamfn", ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])
+        network = build_network(spec)
+    manifest = BundleManifest(
+        name="tests-only-untrained",
+        version="0",
+        network=spec,
+        input=InputSpec(112, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1"),
+        detector="yuface-2023.5.1",
+        references={"valence_arousal": "derived", "expression": "annotated", "action_units": "derived"},
+        calibration=TINY_CALIBRATION,
+        licence="Apache-2.0",
+        training={"dataset": "none", "note": "untrained weights for tests"},
+        quality={},
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "tests-only-untrained"
+    save_bundle(folder, manifest, network)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of development data beside the repository, or a skip that names it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("../shared/data is absent: development data beside the repository")
+    return SHARED_DATA

@@ -1,0 +1,83 @@
+"""Stand-ins whose answers a person can compute."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import torch
+
+from model_core.affect import ACTION_UNITS, LABEL_SETS, ActionUnit, Affect, Expression
+from model_core.bundle import BundleManifest
+from model_core.calibration import Calibration
+from model_core.faces import Box, Crop, Face, Frame, Landmarks, Point
+from model_core.models import NetworkSpec
+from model_core.preprocessing import InputSpec
+
+LABELS = LABEL_SETS["ferplus"]
+
+
+def face_at(x: float, y: float, side: float, confidence: float = 0.9) -> Face:
+    """A face in a square box with landmarks in plausible places."""
+
+    def point(u: float, v: float) -> Point:
+        return Point(x + u * side, y + v * side)
+
+    landmarks = Landmarks(point(0.3, 0.4), point(0.7, 0.4), point(0.5, 0.6), point(0.35, 0.8), point(0.65, 0.8))
+    return Face(Box(x, y, side, side), landmarks, confidence)
+
+
+class FakeDetector:
+    """Finds the same faces in every frame that is not black."""
+
+    name = "fake-1"
+
+    def __init__(self, *faces: Face) -> None:
+        self.faces = list(faces)
+
+    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+        if frame.max() < 8:
+            return []
+        return [face for face in self.faces if face.confidence >= min_confidence][:max_faces]
+
+
+class FakePredictor:
+    """valence = mean of the crop / 255, arousal = -valence; happiness and AU12 above one half, else neutral."""
+
+    device = torch.device("cpu")
+    manifest = BundleManifest(
+        name="fake",
+        version="7",
+        network=NetworkSpec("ddamfn", ("valence_arousal", "expression", "action_units"), LABELS),
+        input=InputSpec(32, "rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "arcface-1"),
+        detector="fake-1",
+        references={"valence_arousal": "derived", "expression": "annotated", "action_units": "derived"},
+        calibration=Calibration(),
+        licence="Apache-2.0",
+        training={},
+        quality={},
+        weights_sha256="0" * 64,
+    )
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.batches: list[int] = []
+        self.seconds = seconds
+        self.failing: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, crops: Sequence[Crop]) -> list[Affect]:
+        self.gate.wait(10)
+        time.sleep(self.seconds)
+        if self.failing:
+            raise self.failing
+        self.batches.append(len(crops))
+        return [self.affect(float(crop.mean()) / 255) for crop in crops]
+
+    @staticmethod
+    def affect(level: float) -> Affect:
+        probabilities = dict.fromkeys(LABELS, 0.0) | {"neutral": 1 - level, "happiness": level}
+        label = "happiness" if level > 0.5 else "neutral"
+        units = {
+            name: ActionUnit(level if name == "AU12" else 0.0, name == "AU12" and level >= 0.5) for name in ACTION_UNITS
+        }
+        return Affect(level, -level, Expression(label, probabilities), units)

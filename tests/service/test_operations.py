@@ -1,0 +1,126 @@
+"""Health, readiness, models, metrics, and what happens between concurrent requests."""
+
+import asyncio
+import re
+
+import httpx2 as httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.fakes import FakeDetector, FakePredictor, face_at
+from tests.service.media import png
+
+
+def metric(client: TestClient, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.M)
+    assert found, name
+    return float(found[1])
+
+
+def test_healthy_and_ready(client: TestClient, predictor: FakePredictor) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ok"}
+    assert predictor.batches == [1]  # a real forward pass
+
+
+def test_not_ready_when_the_network_fails(client: TestClient, predictor: FakePredictor) -> None:
+    predictor.failing = RuntimeError("broken")
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_not_ready_without_a_model(settings: Settings) -> None:
+    with TestClient(create_app(settings, FakeDetector(), None)) as client:
+        assert client.get("/healthz").status_code == 200
+        for response in (
+            client.get("/readyz"),
+            client.get("/models"),
+            client.post("/analyze/frame", files={"file": b""}),
+        ):
+            assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+
+
+def test_models_tells_bundles_and_limits(client: TestClient) -> None:
+    document = client.get("/models").json()
+    [bundle] = document["bundles"]
+    assert (bundle["name"], bundle["version"], bundle["labels"][:2]) == ("fake", "7", ["neutral", "happiness"])
+    assert bundle["input"]["size"] == 32
+    assert document["limits"]["AFFECT_MAX_PIXELS"] == 1_000_000
+    assert document["limits"]["AFFECT_MAX_UPLOAD_BYTES"] == 2_000_000
+
+
+def test_metrics_count_what_happened(client: TestClient) -> None:
+    client.post("/analyze/frame", files={"file": png(204)})
+    client.post("/analyze/frame", files={"file": b"x"})
+    client.get("/nowhere")
+    assert metric(client, 'affect_requests_total{route="/analyze/frame",status="200"}') == 1
+    assert metric(client, 'affect_requests_total{route="/analyze/frame",status="415"}') == 1
+    assert metric(client, 'affect_requests_total{route="unmatched",status="404"}') == 1
+    assert metric(client, 'affect_rejected_total{reason="unsupported_media_type"}') == 1
+    assert metric(client, 'affect_predictions_total{expression="happiness"}') == 1
+    assert metric(client, "affect_faces_per_frame_sum") == 1
+    assert metric(client, 'affect_frames_total{route="/analyze/frame"}') == 1
+    assert metric(client, 'affect_in_flight{route="/analyze/frame"}') == 0
+    assert metric(client, 'affect_model_info{bundle="fake",device="cpu",precision="float32",version="7"}') == 1
+
+
+def test_sixteen_clients_share_batches_and_get_their_own_answers() -> None:
+    predictor = FakePredictor(seconds=0.02)
+    app = create_app(Settings(), FakeDetector(face_at(8, 8, 32)), predictor)
+
+    async def run() -> list[float]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+
+            async def ask(level: int) -> float:
+                response = await client.post("/analyze/frame", files={"file": png(level)})
+                return response.json()["faces"][0]["valence"]
+
+            return await asyncio.gather(*(ask(10 * i + 50) for i in range(16)))
+
+    assert asyncio.run(run()) == pytest.approx([(10 * i + 50) / 255 for i in range(16)])
+    assert sum(predictor.batches) == 16
+    assert max(predictor.batches) > 1
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    predictor = FakePredictor(seconds=0.05)
+    app = create_app(Settings(max_wait_s=0.1, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
+
+    async def run() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            await client.post("/analyze/frame", files={"file": png(100)})  # the batcher learns how long an item takes
+            return await asyncio.gather(*(client.post("/analyze/frame", files={"file": png(100)}) for _ in range(20)))
+
+    responses = asyncio.run(run())
+    statuses = {response.status_code for response in responses}
+    assert statuses == {200, 429}
+    refused = next(response for response in responses if response.status_code == 429)
+    assert refused.json()["code"] == "overloaded"
+    assert int(refused.headers["Retry-After"]) >= 1
+
+
+def test_a_late_answer_is_a_504() -> None:
+    predictor = FakePredictor(seconds=0.5)
+    settings = Settings(deadline_s=0.05)
+    with TestClient(create_app(settings, FakeDetector(face_at(8, 8, 32)), predictor)) as client:
+        response = client.post("/analyze/frame", files={"file": png(100)})
+        assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+        assert response.json()["limit"] == {"name": "AFFECT_DEADLINE_S", "value": 0.05}
+
+
+def test_openapi_describes_the_routes(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert {"/analyze/frame", "/analyze/video", "/healthz", "/readyz", "/models", "/metrics"} <= set(document["paths"])
+    body = document["paths"]["/analyze/frame"]["post"]["requestBody"]["content"]
+    assert set(body) == {"multipart/form-data", "image/*"}

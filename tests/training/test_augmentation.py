@@ -1,0 +1,79 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_core.faces import Frame
+from training.augmentation import Augmentation, resize
+
+NOTHING: dict[str, Any] = {"flip": False} | dict.fromkeys(
+    ("rotation_deg", "scale", "shift", "contrast", "brightness", "blur", "noise", "erase"), 0.0
+)
+
+
+@pytest.fixture(scope="module")
+def crop(astronaut: Frame) -> Frame:
+    return np.ascontiguousarray(astronaut[60:172, 160:272])
+
+
+@given(st.sampled_from([16, 32, 56, 112]), st.integers(0, 2**32), st.booleans())
+def test_shape_and_type_and_repeatability(size: int, seed: int, everything: bool) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    before = source.copy()
+    augmentation = Augmentation(blur=1, noise=1, erase=1) if everything else Augmentation()
+    first, second = (augmentation.apply(source, size, np.random.default_rng(seed)) for _ in range(2))
+    assert (first.shape, first.dtype) == ((size, size, 3), np.uint8)
+    assert np.array_equal(first, second)
+    assert np.array_equal(source, before)
+
+
+def test_another_generator_another_picture(crop: Frame) -> None:
+    pictures = [Augmentation().apply(crop, 112, np.random.default_rng(seed)) for seed in range(3)]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
+
+
+def test_nothing_at_all_is_the_crop_itself(crop: Frame) -> None:
+    assert np.array_equal(Augmentation(**NOTHING).apply(crop, 112, np.random.default_rng(0)), crop)
+
+
+def test_nothing_at_all_only_resizes(crop: Frame) -> None:
+    # Rows and columns halve; a level or two of rounding may differ.
+    small = Augmentation(**NOTHING).apply(crop, 56, np.random.default_rng(0)).astype(int)
+    assert np.abs(small - resize(crop, 56)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [112, 56])
+def test_a_flip_is_the_mirror_image(crop: Frame, size: int) -> None:
+    mirrored = resize(crop, size)[:, ::-1].astype(int)
+    pictures = [
+        Augmentation(**{**NOTHING, "flip": True}).apply(crop, size, np.random.default_rng(seed)).astype(int)
+        for seed in range(8)
+    ]
+    distances = [np.abs(picture - mirrored).max() for picture in pictures]
+    assert min(distances) <= 2
+    assert max(distances) > 50
+
+
+def test_each_effect_changes_the_picture(crop: Frame) -> None:
+    for name, strength in {"rotation_deg": 20, "scale": 0.3, "shift": 0.2, "contrast": 0.5, "brightness": 0.5}.items():
+        changed = Augmentation(**{**NOTHING, name: strength}).apply(crop, 112, np.random.default_rng(1))
+        assert np.abs(changed.astype(int) - crop).mean() > 1, name
+    for name in ("blur", "noise", "erase"):
+        changed = Augmentation(**{**NOTHING, name: 1.0}).apply(crop, 112, np.random.default_rng(1))
+        assert not np.array_equal(changed, crop), name
+
+
+def test_resize_averages() -> None:
+    picture = np.zeros((2, 4, 3), dtype=np.uint8)[:, :2]
+    picture[0, 0] = 200
+    assert resize(picture, 1).tolist() == [[[50, 50, 50]]]
+    assert resize(picture, 2) is picture
+
+
+@pytest.mark.parametrize("values", [{"rotation_deg": -1}, {"blur": 1.1}, {"scale": 1.0}, {"hue": 0.1}])
+def test_impossible_values_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Augmentation(**values)

@@ -1,0 +1,93 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from training.config import ConfigError, load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+SMALL = '[data]\nprepared = "somewhere"\n[network]\nbackbone = "ddamfn"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    config = load_config(path)
+    assert config.network.backbone == tomllib.loads(path.read_text())["network"]["backbone"]
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert CONFIGS
+
+
+def test_defaults(file: Path) -> None:
+    config = load_config(file)
+    assert config.data.prepared == Path("somewhere")
+    assert config.network.tasks == ("valence_arousal", "expression", "action_units")
+    assert config.input.size == 112
+    assert config.loss.attention == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "table", "key", "value"),
+    [
+        ("optimizer.rate=0.5", "optimizer", "rate", 0.5),
+        ("optimizer.epochs = 3", "optimizer", "epochs", 3),
+        ("run.compile=true", "run", "compile", True),
+        ("input.mean=[0.1, 0.2, 0.3]", "input", "mean", (0.1, 0.2, 0.3)),
+        ("data.prepared=other/place", "data", "prepared", Path("other/place")),
+        ('data.prepared="quoted place"', "data", "prepared", Path("quoted place")),
+        ("network.backbone=mfn-pooled", "network", "backbone", "mfn-pooled"),
+        ("loss.action_units=0.0", "loss", "action_units", 0),
+        ("augmentation.flip=false", "augmentation", "flip", False),
+    ],
+)
+def test_overrides(file: Path, override: str, table: str, key: str, value: object) -> None:
+    assert getattr(getattr(load_config(file, [override]), table), key) == value
+
+
+def test_the_last_override_wins(file: Path) -> None:
+    assert load_config(file, ["run.seed=1", "run.seed=2"]).run.seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=1", "optimizer.learning_rate: Extra inputs are not permitted"),
+        ("loss.gaze=1", "loss.gaze: "),
+        ("augmentation.hue=1", "augmentation.hue: Extra inputs are not permitted"),
+        ("gaze.x=1", "gaze: Extra inputs are not permitted"),
+        ("network.backbone=resnet", "network.backbone: Input should be 'ddamfn' or 'mfn-pooled'"),
+        ("network.tasks=['gaze']", "network.tasks.0: "),
+        ("input.colour=bgr", "input.colour: "),
+        ("optimizer.epochs=0", "optimizer.epochs: "),
+        ("optimizer.epochs=many", "optimizer.epochs: "),
+        ("run.seed", "--set takes table.key=value, got 'run.seed'"),
+        ("seed=1", "--set takes table.key=value, got 'seed=1'"),
+        ("data.prepared.deeper=1", "data.prepared.deeper"),
+    ],
+)
+def test_a_mistake_is_named(file: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.seed: .*; run\.save_every: "):
+        load_config(file, ["run.seed=x", "run.save_every=0"])
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[data\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML"):
+        load_config(tmp_path / "bad.toml")

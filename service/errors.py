@@ -1,24 +1,22 @@
 """Everything that can go wrong for a client, as one tree, and its rendering as RFC 9457 problem documents.
 
-    ServiceError
-    ├── MalformedRequest       400
-    ├── NotFound               404
-    ├── MethodNotAllowed       405
-    ├── NotAcceptable          406
-    ├── UploadTooLarge         413  names its limit
-    ├── TooManyPixels          413  names its limit
-    ├── VideoTooLong           413  names its limit
-    ├── UnsupportedMediaType   415
-    ├── UndecodableMedia       422
-    ├── NoVideoFrames          422
-    ├── InvalidParameter       422
-    ├── Overloaded             429  with Retry-After
-    ├── InternalError          500
-    ├── NotReady               503
-    ├── Draining               503
-    └── DeadlineExceeded       504
-
-Code below the routes raises these; `install_handlers` alone turns them into responses.
+ServiceError
+├── MalformedRequest       400
+├── NotFound               404
+├── MethodNotAllowed       405
+├── NotAcceptable          406
+├── UploadTooLarge         413  names its limit
+├── TooManyPixels          413  names its limit
+├── VideoTooLong           413  names its limit
+├── UnsupportedMediaType   415
+├── UndecodableMedia       422
+├── NoVideoFrames          422
+├── InvalidParameter       422
+├── Overloaded             429  with Retry-After
+├── InternalError          500
+├── NotReady               503
+├── Draining               503
+└── DeadlineExceeded       504
 """
 
 import logging
@@ -184,8 +182,9 @@ def problem(error: ServiceError, request_id: str) -> dict[str, object]:
 
 def problem_response(error: ServiceError, request_id: str) -> JSONResponse:
     """The same document as a response of type application/problem+json, with the error's status and headers."""
-    content = problem(error, request_id)
-    return JSONResponse(content, error.status, headers=error.headers, media_type="application/problem+json")
+    return JSONResponse(
+        problem(error, request_id), error.status, headers=error.headers, media_type="application/problem+json"
+    )
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -230,7 +229,9 @@ def _request_id(request: Request) -> str:
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
-    return problem_response(_as_service_error(error), _request_id(request))
+    answer = _as_service_error(error)
+    request.state.error_code = answer.code  # for the metrics
+    return problem_response(answer, _request_id(request))
 
 
 def _as_service_error(error: Exception) -> ServiceError:

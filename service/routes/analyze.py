@@ -36,7 +36,7 @@ async def analyze_frame(
     """Faces of a picture (JPEG, PNG, WebP, BMP) with valence-arousal, expression and action units."""
     settings = context.settings
     options = FaceOptions(query.max_faces, query.min_confidence)
-    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=context.directory) as file:
+    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(context.directory)) as file:
         async with _negotiated(request, "deadline_s", settings):
             await receive(request, file, raw_types=("image/",), max_bytes=settings.max_upload_bytes)
             analysis = await model.pipeline.analyze_frame(file, options)

@@ -182,16 +182,11 @@ def problem(error: ServiceError, request_id: str) -> dict[str, object]:
 
 def problem_response(error: ServiceError, request_id: str) -> JSONResponse:
     """The same document as a response of type application/problem+json, with the error's status and headers."""
-    return JSONResponse(
-        problem(error, request_id), error.status, headers=error.headers, media_type="application/problem+json"
-    )
+    return JSONResponse(problem(error, request_id), error.status, error.headers, "application/problem+json")
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer whatever a route raises with a problem document.
-
-    The request id is `request.state.request_id`, or empty where no middleware set one.
-    """
+    """Answer whatever is raised with a problem document; its request id is `request.state.request_id`, or empty."""
     # Under `Exception` comes what middleware itself breaks; Starlette raises it again, and the server logs it.
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer)

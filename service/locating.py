@@ -109,7 +109,8 @@ class VideoReader:
             return next(self._frames, None)
 
     def close(self) -> None:
-        """Release the decoder, after a chunk that is being read."""
+        """Stop a chunk that is being read, then release the decoder."""
+        self.video.stop()
         with self._lock:
             self._closed = True
             self.video.close()

@@ -38,7 +38,8 @@ class Augmentation(BaseModel):
         side = crop.shape[0]
         angle_deg, scale = rng.uniform(-1, 1, 2) * (self.rotation_deg, self.scale)
         shift = rng.uniform(-1, 1, 2) * self.shift * size
-        matrix = cv2.getRotationMatrix2D((side / 2, side / 2), angle_deg, (1 + scale) * size / side)
+        middle = (side - 1) / 2  # pixels are counted at their centres, as `resize` does
+        matrix = cv2.getRotationMatrix2D((middle, middle), angle_deg, (1 + scale) * size / side)
         matrix[:, 2] += (size - side) / 2 + shift
         if self.flip and rng.random() < 0.5:
             matrix[0] = -matrix[0]

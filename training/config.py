@@ -110,4 +110,6 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = text.strip()  # a bare word or path: a string without its quotes
     for table in tables:
         values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {name.strip()}: {table} is a value, not a table")
     values[key] = value

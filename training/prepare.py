@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from model_core.affect import ACTION_UNITS
 from model_core.alignment import TEMPLATES, align
 from model_core.detection import FaceDetector, build_detector
 from model_core.faces import Crop
-from training.datasets import READERS, DatasetReader, RawFace, build_reader
+from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
 from training.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.prepared import PreparedInfo, create_crops, distributions, write_targets
 from training.teacher import BLENDSHAPES, BlendshapeTeacher, TeacherReading
@@ -83,7 +84,11 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    arrays = _work_through(options, records, partial, workers)
+    try:
+        arrays = _work_through(options, records, partial, workers)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     info = PreparedInfo(
         dataset=options.dataset,
         label_set=reader.label_set,
@@ -164,7 +169,10 @@ def main() -> None:
     parser.add_argument("--workers", default=2, type=int)
     args = parser.parse_args()
     options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)
-    prepare(options, args.root, args.out, args.workers)
+    try:
+        prepare(options, args.root, args.out, args.workers)
+    except (DatasetError, FileExistsError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ def load_prepared(folder: Path) -> PreparedFaces:
         with np.load(folder / "faces.npz") as archive:
             arrays = {name: archive[name] for name in archive.files}
         faces = PreparedFaces(info=info, crops=crops, **arrays)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         hint = "make one with `python -m training.prepare`"
         raise DatasetError(f"{folder} is not a prepared data set ({type(error).__name__}); {hint}") from error
     if info.format != FORMAT or len(crops) != len(faces) or not set(faces.splits) <= set(SPLITS):

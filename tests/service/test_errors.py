@@ -1,10 +1,8 @@
-import asyncio
 import logging
-from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import ClientDisconnect
@@ -75,29 +73,9 @@ def app() -> FastAPI:
     return app
 
 
-class Client:
-    """Sends single requests to an app in process; `server`: what the app raises passes, as it would to a server."""
-
-    def __init__(self, app: FastAPI, *, server: bool = False) -> None:
-        self._transport = httpx.ASGITransport(app, raise_app_exceptions=server)
-
-    def request(self, method: str, path: str, **content: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:
-                return await client.request(method, path, **content)
-
-        return asyncio.run(send())
-
-    def get(self, path: str) -> httpx.Response:
-        return self.request("GET", path)
-
-    def post(self, path: str, **content: Any) -> httpx.Response:
-        return self.request("POST", path, **content)
-
-
 @pytest.fixture
-def client() -> Client:
-    return Client(app())
+def client() -> TestClient:
+    return TestClient(app(), raise_server_exceptions=False)
 
 
 def test_the_tree_has_the_codes_and_statuses_of_the_contract() -> None:
@@ -134,7 +112,9 @@ def test_a_problem_has_the_fields_of_rfc_9457_and_names_a_broken_limit() -> None
         ("GET", "/gone", 400, "malformed_request"),
     ],
 )
-def test_whatever_is_raised_becomes_a_problem(client: Client, method: str, path: str, status: int, code: str) -> None:
+def test_whatever_is_raised_becomes_a_problem(
+    client: TestClient, method: str, path: str, status: int, code: str
+) -> None:
     response = client.request(method, path)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
@@ -142,19 +122,19 @@ def test_whatever_is_raised_becomes_a_problem(client: Client, method: str, path:
     assert (body["code"], body["status"], body["request_id"]) == (code, status, "r-1")
 
 
-def test_headers_tell_when_to_come_back_and_which_methods_are_allowed(client: Client) -> None:
+def test_headers_tell_when_to_come_back_and_which_methods_are_allowed(client: TestClient) -> None:
     assert client.get("/busy").headers["retry-after"] == "3"
     assert Overloaded("", retry_after_s=0.01).headers == {"Retry-After": "1"}
     assert client.post("/pixels").headers["allow"] == "GET"
 
 
-def test_a_wrong_parameter_is_named(client: Client) -> None:
+def test_a_wrong_parameter_is_named(client: TestClient) -> None:
     detail = client.get("/query?max_faces=0&fps=fast").json()["detail"]
     assert detail.startswith("max_faces: Input should be greater than or equal to 1; fps: ")
     assert "fast" not in detail
 
 
-def test_bytes_of_a_wrong_body_are_not_repeated(client: Client) -> None:
+def test_bytes_of_a_wrong_body_are_not_repeated(client: TestClient) -> None:
     response = client.post("/upload", data={"file": "PRIVATE"})
     assert response.status_code == 400
     assert response.json()["detail"].startswith("file: ")
@@ -163,7 +143,9 @@ def test_bytes_of_a_wrong_body_are_not_repeated(client: Client) -> None:
     assert broken.json()["code"] == "malformed_request"
 
 
-def test_a_crash_is_logged_once_and_tells_the_client_nothing(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crash_is_logged_once_and_tells_the_client_nothing(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     response = client.get("/crash")
     assert "secret" not in response.text
     records = [record for record in caplog.records if record.exc_info]
@@ -173,7 +155,7 @@ def test_a_crash_is_logged_once_and_tells_the_client_nothing(client: Client, cap
 
 def test_a_crash_in_a_route_does_not_reach_the_server() -> None:
     # The server would log the traceback a second time.
-    assert Client(app(), server=True).get("/crash").status_code == 500
+    assert TestClient(app()).get("/crash").status_code == 500
 
 
 def test_a_crash_in_middleware_is_a_problem_too_and_is_left_for_the_server_to_log(
@@ -184,9 +166,9 @@ def test_a_crash_in_middleware_is_a_problem_too_and_is_left_for_the_server_to_lo
 
     faulty = app()
     faulty.add_middleware(BaseHTTPMiddleware, dispatch=broken)
-    response = Client(faulty).get("/query")
+    response = TestClient(faulty, raise_server_exceptions=False).get("/query")
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert response.json()["request_id"] == ""
     with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError):
-        Client(faulty, server=True).get("/query")
+        TestClient(faulty).get("/query")
     assert "secret" not in caplog.text

@@ -1,0 +1,1 @@
+"""Code that measures; nothing here is a test."""

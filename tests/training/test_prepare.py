@@ -1,0 +1,129 @@
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from model_core.alignment import align
+from model_core.detection import build_detector
+from model_core.faces import Frame
+from tests.fakes import small_grey_face, write_ferplus
+from training import prepare
+from training.datasets import build_reader
+from training.prepared import PreparedFaces, load_prepared
+
+HAPPY = [1, 9, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def root(astronaut: Frame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    face, blank = small_grey_face(astronaut), np.full((48, 48), 90, np.uint8)
+    rows = [
+        ("FER2013Train", "face.png", face, HAPPY),
+        ("FER2013Train", "blank.png", blank, [0, 0, 0, 0, 0, 0, 0, 0, 2, 8]),
+        ("FER2013Test", "mirrored.png", cv2.flip(face, 1), HAPPY),
+    ]
+    return write_ferplus(tmp_path_factory.mktemp("raw") / "ferplus", rows)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["training.prepare", *map(str, arguments)])
+    prepare.main()
+
+
+@pytest.fixture(scope="module")
+def prepared(root: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedFaces:
+    """What the real command makes, its worker process included."""
+    out = tmp_path_factory.mktemp("out") / "prepared"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", out, "--size", 64, "--workers", 1)
+    assert [path.name for path in out.parent.iterdir()] == ["prepared"]
+    return load_prepared(out)
+
+
+def test_how_it_was_made_is_recorded(prepared: PreparedFaces) -> None:
+    info = prepared.info
+    assert (info.dataset, info.label_set, info.alignment, info.size) == ("ferplus", "ferplus", "arcface-1", 64)
+    assert info.detector == build_detector("yuface").name
+    assert not info.derived
+
+
+def test_faces_are_found_and_blanks_are_not(prepared: PreparedFaces) -> None:
+    assert prepared.names.tolist() == ["face.png", "blank.png", "mirrored.png"]
+    assert prepared.splits.tolist() == ["train", "train", "test"]
+    assert prepared.found.tolist() == [True, False, True]
+    assert (prepared.crops[1] == 0).all()
+
+
+def test_without_a_teacher_only_votes_are_targets(prepared: PreparedFaces) -> None:
+    assert prepared.votes.tolist() == [HAPPY[:8], [0] * 8, HAPPY[:8]]
+    assert not prepared.derived.any()
+    assert not prepared.action_units.any()
+    assert not prepared.valence_arousal.any()
+
+
+def test_crops_are_the_services_own(prepared: PreparedFaces, root: Path) -> None:
+    reader, detector = build_reader("ferplus"), build_detector("yuface")
+    for record, crop in zip(reader.faces(root), prepared.crops, strict=True):
+        frame = reader.load(record)
+        faces = detector.detect(frame)
+        if faces:
+            assert np.array_equal(align(frame, faces[0].landmarks, "arcface-1", 64), crop)
+
+
+def test_an_existing_folder_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit, match=r"error: .* exists; choose another folder"):
+        command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_wrong_tree_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"error: FER\+ expects .*FER2013Train/label\.csv"):
+        command(monkeypatch, "--dataset", "ferplus", "--root", tmp_path, "--out", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def in_this_process(options: prepare.PrepareOptions, records: list, workers: int) -> object:
+    prepare._Worker.start(options)
+    return map(prepare._Worker.run, records)
+
+
+def test_a_missing_picture_leaves_nothing_half_written(
+    astronaut: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = small_grey_face(astronaut)
+    rows = [("FER2013Train", "a.png", face, HAPPY), ("FER2013Train", "gone.png", face, HAPPY)]
+    root = write_ferplus(tmp_path / "ferplus", rows)
+    (root / "FER2013Train" / "gone.png").unlink()
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    with pytest.raises(SystemExit, match=r"error: FER\+ image is missing or unreadable: .*gone\.png"):
+        command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["ferplus"]
+
+
+def test_what_a_killed_run_left_is_replaced(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "crops.npy").write_text("half")
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    assert load_prepared(tmp_path / "out").found.sum() == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_with_the_teacher_everything_is_a_target(
+    root: Path, tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = shared_data / "models" / "face_landmarker.task"
+    if not task.is_file():
+        pytest.skip("../shared/data/models/face_landmarker.task is absent")
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--teacher", task)
+    faces = load_prepared(tmp_path / "out")
+    assert faces.info.derived
+    assert faces.derived.tolist() == [True, False, True]
+    assert (faces.action_units[[0, 2], 6] > 0.3).all()  # AU12: she smiles
+    # Nine of ten votes for happiness, and the only training face sets the strength's reference: 1.
+    np.testing.assert_allclose(faces.valence_arousal[0], [0.9 * 0.81, 0.9 * 0.51], atol=1e-6)
+    assert (faces.valence_arousal[1] == 0).all()

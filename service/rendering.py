@@ -10,15 +10,11 @@ from model_core.affect import ACTION_UNITS, Affect, Task
 from model_core.bundle import BundleManifest
 from service.analysis import FaceAnalysis, FrameAnalysis, Sample, VideoAnalysis
 from service.schemas import (
-    AffectOut,
-    BoxOut,
     BundleInfo,
     FaceOut,
     FrameResponse,
     ImageInfo,
-    LandmarksOut,
     ModelInfo,
-    QualityOut,
     SampleOut,
     Spread,
     TaskInfo,
@@ -94,24 +90,18 @@ def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
     )
 
 
-def _affect(affect: Affect) -> dict[str, object]:
-    return AffectOut.model_validate(asdict(affect)).model_dump()
-
-
 def _located(analysis: FaceAnalysis) -> dict[str, object]:
-    box = BoxOut(**asdict(analysis.face.box))
-    return {"box": box, "detection_confidence": analysis.face.confidence, **_affect(analysis.affect)}
+    return {"box": analysis.face.box, "detection_confidence": analysis.face.confidence, **vars(analysis.affect)}
 
 
 def _face(analysis: FaceAnalysis) -> FaceOut:
-    quality = analysis.quality
-    return FaceOut.model_validate(
-        {
-            **_located(analysis),
-            "landmarks": LandmarksOut(**vars(analysis.face.landmarks)),
-            "quality": QualityOut(face_px=quality.face_px, sharpness=quality.sharpness, reliable=quality.reliable),
-        }
-    )
+    values = {**_located(analysis), "landmarks": analysis.face.landmarks, "quality": analysis.quality}
+    return FaceOut.model_validate(values, from_attributes=True)
+
+
+def _sample(sample: Sample) -> SampleOut:
+    values = {**_located(sample.analysis), "time_s": sample.time_s, "frame": sample.frame}
+    return SampleOut.model_validate(values, from_attributes=True)
 
 
 def _track(track_id: int, samples: Sequence[Sample]) -> TrackOut:
@@ -119,10 +109,7 @@ def _track(track_id: int, samples: Sequence[Sample]) -> TrackOut:
         track_id=track_id,
         first_s=samples[0].time_s,
         last_s=samples[-1].time_s,
-        samples=[
-            SampleOut.model_validate({"time_s": sample.time_s, "frame": sample.frame, **_located(sample.analysis)})
-            for sample in samples
-        ],
+        samples=[_sample(sample) for sample in samples],
         summary=_summary([sample.analysis.affect for sample in samples]),
     )
 

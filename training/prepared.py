@@ -94,7 +94,7 @@ def load_prepared(folder: Path) -> PreparedFaces:
     try:
         info = PreparedInfo(**json.loads((folder / "prepared.json").read_text()))
         crops = np.load(folder / "crops.npy", mmap_mode="r")
-        with np.load(folder / "faces.npz") as archive:
+        with (folder / "faces.npz").open("rb") as file, np.load(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
         faces = PreparedFaces(info=info, crops=crops, **arrays)
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:

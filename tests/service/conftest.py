@@ -1,11 +1,13 @@
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
+from tests.service.media import encoded
 
 
 @pytest.fixture
@@ -27,3 +29,8 @@ def settings() -> Settings:
 def client(settings: Settings, detector: FakeDetector, predictor: FakePredictor) -> Iterator[TestClient]:
     with TestClient(create_app(settings, detector, predictor), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def astronaut_png(astronaut: np.ndarray) -> bytes:
+    return encoded(astronaut, ".png")

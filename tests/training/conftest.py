@@ -1,0 +1,52 @@
+"""A small training run that several test modules use."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.fakes import write_prepared
+from training.config import load_config
+from training.loop import TrainingRun
+from training.train import build_run
+
+CONFIG = """
+[data]
+prepared = "{prepared}"
+[network]
+backbone = "mfn-pooled"
+[input]
+size = 32
+[optimizer]
+batch_size = 8
+epochs = 2
+average_decay = 0.5
+[run]
+seed = 3
+threads = 1
+"""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that was never interrupted: 2 epochs of 4 steps; record 33 (validation) and 41 (test) have no face."""
+
+    prepared: Path
+    config: Path
+    folder: Path
+    run: TrainingRun
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedRun]:
+    base = tmp_path_factory.mktemp("training")
+    prepared = write_prepared(base / "prepared", missing=[33, 41])
+    config = base / "config.toml"
+    config.write_text(CONFIG.format(prepared=prepared))
+    threads = torch.get_num_threads()
+    run = build_run(load_config(config), base / "run", torch.device("cpu"))
+    run.run()
+    yield FinishedRun(prepared, config, base / "run", run)
+    torch.set_num_threads(threads)

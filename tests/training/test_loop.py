@@ -1,0 +1,147 @@
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_core.affect import ACTION_UNITS, LABEL_SETS, AffectLogits, AffectTarget
+from model_core.losses import LossWeights
+from model_core.models.ddamfn import DDAMFN, PooledMFN
+from tests.training.conftest import FinishedRun
+from training.checkpoint import CheckpointError, load_plain, load_trained
+from training.config import load_config
+from training.loop import TrainingRun, encode, total_loss
+from training.train import build_run
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def again(finished: FinishedRun, folder: Path, *overrides: str) -> TrainingRun:
+    return build_run(load_config(finished.config, overrides), folder, CPU)
+
+
+def kill_in_the_middle(finished: FinishedRun, folder: Path) -> None:
+    """Start the real command, and end it without warning once its first checkpoint is there."""
+    command = [sys.executable, "-m", "training.train", "--config", str(finished.config), "--run", str(folder)]
+    process = subprocess.Popen(
+        [*command, "--set", "run.save_every=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:
+    kill_in_the_middle(finished, tmp_path)
+    run = again(finished, tmp_path)
+    assert run.resume()
+    assert 4 * run.progress.epoch + run.progress.step in range(1, 8)
+    run.run()
+    whole = finished.run.network.state_dict()
+    for name, value in run.network.state_dict().items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=1e-6, msg=name)
+    best, expected = (load_trained(folder / "best.pt") for folder in (tmp_path, finished.folder))
+    for name, value in best.weights.items():
+        torch.testing.assert_close(value, expected.weights[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_finished_run_has_nothing_left_to_do(finished: FinishedRun) -> None:
+    run = again(finished, finished.folder)
+    assert run.resume()
+    assert (run.progress.epoch, run.progress.step) == (2, 0)
+    assert run.progress.history == finished.run.progress.history
+    before = (finished.folder / "log.jsonl").read_text()
+    run.run()
+    assert (finished.folder / "log.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("override", ["optimizer.rate=0.1", "run.seed=4", "loss.expression=2.0"])
+def test_another_configuration_is_refused_in_the_same_folder(finished: FinishedRun, override: str) -> None:
+    with pytest.raises(CheckpointError, match=r"last\.pt was made with another configuration; choose another run"):
+        again(finished, finished.folder, override).resume()
+
+
+def test_how_often_to_save_may_change(finished: FinishedRun) -> None:
+    assert again(finished, finished.folder, "run.save_every=7").resume()
+
+
+def test_a_new_folder_has_nothing_to_resume(finished: FinishedRun, tmp_path: Path) -> None:
+    assert not again(finished, tmp_path / "new").resume()
+
+
+def test_validation_counts_missing_faces_as_wrong(finished: FinishedRun) -> None:
+    lines = [json.loads(line) for line in (finished.folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for line in lines:
+        assert math.isfinite(line["loss"])
+        # Eight faces with a majority, one of them never found.
+        assert line["accuracy"] * 8 == pytest.approx(round(line["accuracy"] * 8))
+        assert line["accuracy"] <= 7 / 8
+
+
+def test_the_best_epoch_is_kept_with_what_it_needs(finished: FinishedRun) -> None:
+    best = load_trained(finished.folder / "best.pt")
+    history = finished.run.progress.history
+    assert best.training["validation"] == max(history, key=lambda record: record["score"])
+    assert best.training["prepared"]["detector"] == "yuface-2023.5.1"
+    assert best.spec.labels == LABEL_SETS["ferplus"]
+    assert (best.input.size, best.input.alignment) == (32, "arcface-1")
+
+
+def test_the_same_seed_starts_from_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:
+    networks = [again(finished, tmp_path, f"run.seed={seed}").network for seed in (3, 3, 4)]
+    first, second, third = (network.heads["expression"].weight for network in networks)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+def test_checkpoints_are_plain_tensors(finished: FinishedRun) -> None:
+    assert set(load_plain(finished.folder / "last.pt")) >= {"network", "average", "optimizer", "schedule", "progress"}
+    assert not list(finished.folder.glob("*.partial"))
+
+
+def test_too_few_faces_for_a_batch(finished: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="5 training faces do not fill one batch of 8"):
+        again(finished, tmp_path, "data.limit=5")
+
+
+def test_encode_knows_attention() -> None:
+    with torch.inference_mode():
+        vector, attention = encode(DDAMFN().eval(), torch.zeros(1, 3, 112, 112))
+        assert vector.shape == (1, 512)
+        assert len(attention) == 2
+        vector, attention = encode(PooledMFN().eval(), torch.zeros(1, 3, 32, 32))
+        assert vector.shape == (1, 512)
+        assert attention == ()
+
+
+def test_total_loss_by_hand() -> None:
+    rows, units = torch.ones(2), torch.ones(2, len(ACTION_UNITS))
+    constant = torch.zeros(2, 2)
+    target = AffectTarget(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), rows, torch.eye(8)[:2], rows, units, units)
+    logits = AffectLogits(constant, torch.zeros(2, 8), torch.zeros(2, 12))
+    maps = (torch.zeros(1, 4), torch.ones(1, 4))
+    weights = LossWeights(expression=1, valence_arousal=0.5, action_units=2, attention=0.1)
+    # A constant estimate has no concordance: a loss of 1. The maps are 1 apart: 1 / 1.05.
+    expected = math.log(8) + 0.5 * 1 + 2 * math.log(2) + 0.1 / 1.05
+    assert total_loss(logits, target, maps, weights).item() == pytest.approx(expected)
+    assert total_loss(logits, target, (), weights).item() == pytest.approx(expected - 0.1 / 1.05)
+    none = LossWeights(0, 0, 0, 0)
+    assert total_loss(logits, target, maps, none).item() == 0
+
+
+def test_rows_without_a_face_are_not_trained_on(finished: FinishedRun, tmp_path: Path) -> None:
+    run = again(finished, tmp_path)
+    assert run.faces.found[run._rows].all()
+    assert np.array_equal(np.sort(run._rows), np.arange(32))

@@ -1,0 +1,87 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_core.affect import TASKS
+from model_core.models import build_network
+from model_core.models.ddamfn import DDAMFN
+from tests.fakes import write_prepared
+from tests.training.conftest import FinishedRun
+from training import train
+from training.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
+from training.config import load_config
+from training.prepared import load_prepared, write_targets
+from training.train import build_run, start_from
+
+CPU = torch.device("cpu")
+
+
+def test_the_full_network_continues_from_the_pooled_one(finished: FinishedRun, tmp_path: Path) -> None:
+    best = finished.folder / "best.pt"
+    overrides = ["network.backbone=ddamfn", f"network.start_from={best}", "input.size=112"]
+    network = build_run(load_config(finished.config, overrides), tmp_path, CPU).network
+    earlier = load_trained(best).weights
+    assert isinstance(network.backbone, DDAMFN)
+    state = network.state_dict()
+    kept = [name for name in earlier if name.startswith(("backbone.features.", "heads."))]
+    assert len(kept) > 800
+    assert all(torch.equal(state[name], earlier[name]) for name in kept)
+    torch.testing.assert_close(state["backbone.Linear.conv.weight"], torch.full((512, 1, 7, 7), 1 / 49))
+
+
+def test_a_network_continues_from_its_own_kind(finished: FinishedRun, tmp_path: Path) -> None:
+    best = finished.folder / "best.pt"
+    network = build_run(load_config(finished.config, [f"network.start_from={best}"]), tmp_path, CPU).network
+    earlier = load_trained(best).weights
+    assert all(torch.equal(value, earlier[name]) for name, value in network.state_dict().items())
+
+
+def test_other_heads_are_refused(finished: FinishedRun, tmp_path: Path) -> None:
+    overrides = [f"network.start_from={finished.folder / 'best.pt'}", "network.hidden=8"]
+    with pytest.raises(CheckpointError, match=r"best\.pt has other tasks, labels or heads"):
+        build_run(load_config(finished.config, overrides), tmp_path, CPU)
+
+
+def test_the_pooled_network_cannot_continue_from_the_full_one(finished: FinishedRun, tmp_path: Path) -> None:
+    pooled = load_trained(finished.folder / "best.pt")
+    spec = type(pooled.spec)("ddamfn", pooled.spec.tasks, pooled.spec.labels)
+    weights = build_network(spec).state_dict()
+    save_trained(TrainedNetwork(spec, pooled.input, weights, pooled.training), tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match="mfn-pooled cannot continue from a ddamfn"):
+        start_from(build_network(pooled.spec), pooled.spec, tmp_path / "best.pt")
+
+
+def test_derived_tasks_need_derived_targets(finished: FinishedRun, tmp_path: Path) -> None:
+    prepared = write_prepared(tmp_path / "prepared")
+    faces = load_prepared(prepared)
+    arrays = {name: value for name, value in vars(faces).items() if name not in ("info", "crops")}
+    write_targets(prepared, type(faces.info)(**{**vars(faces.info), "derived": False}), arrays)
+    overrides = [f"data.prepared={prepared}"]
+    with pytest.raises(train.DatasetError, match="need a set prepared with --teacher"):
+        build_run(load_config(finished.config, overrides), tmp_path / "run", CPU)
+    alone = build_run(load_config(finished.config, [*overrides, "network.tasks=['expression']"]), tmp_path / "run", CPU)
+    assert alone.spec.tasks == ("expression",)
+    assert set(alone.spec.tasks) < set(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "optimizer.rat=1"], "error: .*optimizer.rat: Extra inputs are not permitted"),
+        (["--set", "data.prepared=nowhere"], "error: nowhere is not a prepared data set"),
+        (["--set", "data.limit=1"], "error: 1 training faces do not fill one batch"),
+        (["--set", "run.seed=9"], "error: .*was made with another configuration"),
+        (["--set", "network.start_from=nowhere.pt"], r"error: nowhere\.pt does not exist"),
+        (["--set", "network.hidden=0"], "error: .*hidden"),
+    ],
+)
+def test_mistakes_end_the_command_with_one_line(
+    finished: FinishedRun, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    fixed = ["training.train", "--config", str(finished.config), "--run", str(finished.folder)]
+    monkeypatch.setattr(sys, "argv", [*fixed, *arguments])
+    with pytest.raises(SystemExit, match=message) as caught:
+        train.main()
+    assert "\n" not in str(caught.value)

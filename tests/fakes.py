@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,16 @@ from model_core.faces import Box, Face, Frame, Landmarks, Point
 from training.prepared import PreparedInfo, create_crops, write_targets
 
 KEYS = Path(__file__).parent / "model_core" / "ddamfn_keys.tsv"
+
+
+class Hostile:
+    """A pickle of this creates the file `trace` where it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self._trace}",)
 
 
 def face_at(x: float, y: float, side: float = 10.0) -> Face:

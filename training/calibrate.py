@@ -39,7 +39,7 @@ def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Ex
 
     _minimise(objective, [log_temperature, bias])
     centred = (bias - bias.mean()).detach()  # a common shift changes nothing
-    return ExpressionCalibration(float(log_temperature.exp()), tuple(centred.tolist()))
+    return ExpressionCalibration(float(log_temperature.detach().exp()), tuple(centred.tolist()))
 
 
 def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCalibration:
@@ -54,7 +54,7 @@ def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCa
     slope = torch.ones((), dtype=torch.float64, requires_grad=True)
     intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
     _minimise(lambda: F.binary_cross_entropy_with_logits(slope * z + intercept, y), [slope, intercept])
-    fitted = UnitCalibration(float(slope), float(intercept), 0.5)
+    fitted = UnitCalibration(float(slope.detach()), float(intercept.detach()), 0.5)
     threshold = best_threshold(fitted.probability(logits), positive, MIN_POSITIVES)
     return UnitCalibration(fitted.slope, fitted.intercept, threshold)
 

@@ -31,12 +31,17 @@ def render(report: Report) -> str:
         lines += [f"  {name:<26}{value:.4f}" for name, value in affect.items()]
     if report.action_units:
         lines += ["", f"action units against the teacher, {faces['with_derived_targets']} faces"]
-        columns = list(next(iter(report.action_units.values())))
+        columns = list(dict.fromkeys(name for values in report.action_units.values() for name in values))
         lines += ["  unit  " + "".join(f"{name:>12}" for name in columns)]
         for unit, values in report.action_units.items():
-            cells = (f"{values[name]:>12}" if name == "positives" else f"{values[name]:>12.3f}" for name in columns)
-            lines += [f"  {unit:<6}" + "".join(cells)]
+            lines += [f"  {unit:<6}" + "".join(_cell(values.get(name)) for name in columns)]
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return f"{'-':>12}"
+    return f"{value:>12}" if isinstance(value, int) else f"{value:>12.3f}"
 
 
 def main() -> None:

@@ -45,6 +45,8 @@ def _expression(
     assert outputs.expression is not None
     probabilities = calibration.expression_probabilities(outputs.expression)
     predicted, actual = predicted_majority(faces, rows, outputs, probabilities)
+    if not len(actual):
+        return {}
     sizes = np.bincount(actual, minlength=len(faces.info.labels))
     classes = range(len(faces.info.labels))
     groups = {
@@ -54,12 +56,15 @@ def _expression(
     }
     kept = faces.majority[outputs.rows] >= 0
     truth = faces.majority[outputs.rows][kept]
+    plain = Calibration().expression_probabilities(outputs.expression)
+    errors = {}
+    if kept.any():
+        errors = {"ece_before": _top_label_ece(plain[kept], truth), "ece": _top_label_ece(probabilities[kept], truth)}
     return {
         "count": len(actual),
         "accuracy": accuracy(predicted, actual),
-        **{name: macro_f1(predicted, actual, group) for name, group in groups.items()},
-        "ece_before": _top_label_ece(Calibration().expression_probabilities(outputs.expression)[kept], truth),
-        "ece": _top_label_ece(probabilities[kept], truth),
+        **{name: macro_f1(predicted, actual, group) for name, group in groups.items() if group},
+        **errors,
         "f1": {label: binary_f1(predicted == c, actual == c) for c, label in enumerate(faces.info.labels)},
         "support": dict(zip(faces.info.labels, sizes.tolist(), strict=True)),
     }
@@ -97,7 +102,7 @@ def _action_units(
         probability = calibration.unit(name).probability(logits[:, i])
         plain = UNCALIBRATED_UNIT.probability(logits[:, i])
         outcome = positive.astype(np.float64)
-        units[name] = {
+        measures = {
             "positives": int(positive.sum()),
             "pearson": pearson(plain, scores[:, i].astype(np.float64)),
             "auroc": auroc(logits[:, i], positive),
@@ -107,4 +112,5 @@ def _action_units(
             "ece": ece(probability, outcome),
             "brier": brier(probability, outcome),
         }
+        units[name] = {key: value for key, value in measures.items() if not np.isnan(value)}
     return units

@@ -45,6 +45,8 @@ def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
     network.heads.load_state_dict(source.heads.state_dict())
     if isinstance(source.backbone, PooledMFN) and isinstance(network.backbone, DDAMFN):
         network.backbone.start_from(source.backbone)
+    elif earlier.spec.backbone != spec.backbone:
+        raise CheckpointError(f"{path}: {spec.backbone} cannot continue from a {earlier.spec.backbone}")
     else:
         network.backbone.load_state_dict(source.backbone.state_dict())
 

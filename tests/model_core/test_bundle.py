@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from model_core.bundle import (
 from model_core.calibration import Calibration, ExpressionCalibration
 from model_core.models import build_network
 from tests.conftest import TINY_CALIBRATION
+from tests.fakes import Hostile
 
 
 @pytest.fixture(scope="module")
@@ -203,16 +203,6 @@ def test_a_manifest_that_is_no_manifest(copy: Path, content: str) -> None:
 def test_a_missing_file(copy: Path, name: str) -> None:
     (copy / name).unlink()
     assert "cannot be read (No such file or directory)" in error_of(copy)
-
-
-class Hostile:
-    """A pickle of this creates a file where it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {self._path}",)
 
 
 @pytest.mark.parametrize("write", [pickle.dumps, lambda value: b"", lambda value: b"\xff" * 100])

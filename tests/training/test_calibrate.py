@@ -1,0 +1,130 @@
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_core.calibration import UNCALIBRATED_UNIT, Calibration
+from model_core.metrics import binary_f1
+from tests.training.conftest import FinishedRun
+from training import calibrate
+from training.calibrate import MIN_POSITIVES, fit, fit_expression, fit_unit
+from training.prepared import load_prepared
+from training.scoring import Outputs
+from training.trained import read_calibration
+
+
+def softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def simulated(temperature: float, bias: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits, and labels drawn from softmax(logits / temperature + bias)."""
+    rng = np.random.default_rng(7)
+    z = rng.normal(0, 2, (6000, 4))
+    p = softmax(z + bias)
+    labels = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)
+    return z * temperature, labels
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_recovered(temperature: float) -> None:
+    fitted = fit_expression(*simulated(temperature, np.zeros(4)))
+    assert fitted.temperature == pytest.approx(temperature, rel=0.06)
+    assert fitted.bias == pytest.approx([0] * 4, abs=0.1)
+    assert sum(fitted.bias) == pytest.approx(0)
+
+
+def test_a_known_bias_is_recovered() -> None:
+    bias = np.array([0.8, 0.0, -0.3, -0.5])
+    fitted = fit_expression(*simulated(2.0, bias))
+    assert fitted.temperature == pytest.approx(2.0, rel=0.08)
+    assert fitted.bias == pytest.approx(bias, abs=0.15)
+
+
+def simulated_unit(slope: float, intercept: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    rng = np.random.default_rng(8)
+    z = rng.normal(0, 2, 6000)
+    return z, rng.random(len(z)) < 1 / (1 + np.exp(-(slope * z + intercept)))
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, -1.0), (1.8, 0.7)])
+def test_known_platt_numbers_are_recovered(slope: float, intercept: float) -> None:
+    fitted = fit_unit(*simulated_unit(slope, intercept))
+    assert fitted.slope == pytest.approx(slope, rel=0.08)
+    assert fitted.intercept == pytest.approx(intercept, abs=0.12)
+
+
+def test_the_threshold_is_searched_on_the_calibrated_signal() -> None:
+    # A rare unit: its best F1 lies well below a probability of one half.
+    z, positive = simulated_unit(0.8, -2.5)
+    fitted = fit_unit(z, positive)
+    probability = fitted.probability(z)
+    assert 0.1 < fitted.threshold < 0.45
+    assert binary_f1(probability >= fitted.threshold, positive) > binary_f1(probability >= 0.5, positive) + 0.02
+    every = [binary_f1(probability >= t, positive) for t in np.linspace(0, 1, 101)]
+    assert binary_f1(probability >= fitted.threshold, positive) >= max(every)
+
+
+@pytest.mark.parametrize("count", [0, 1, MIN_POSITIVES - 1])
+@pytest.mark.parametrize("rare", [True, False])
+def test_too_few_of_a_kind_leave_a_unit_untouched(count: int, rare: bool) -> None:
+    z = np.linspace(-3, 3, 200)
+    assert fit_unit(z, (np.arange(200) < count) == rare) == UNCALIBRATED_UNIT
+    assert UNCALIBRATED_UNIT.threshold == 0.5
+
+
+def test_enough_of_both_kinds_are_fitted_even_when_separable() -> None:
+    z = np.linspace(-3, 3, 2 * MIN_POSITIVES)
+    fitted = fit_unit(z, z > 0)
+    assert 1 < fitted.slope < 100
+    assert binary_f1(fitted.probability(z) >= fitted.threshold, z > 0) == 1
+
+
+def test_only_labelled_and_derived_records_are_fitted_on(finished: FinishedRun) -> None:
+    faces = load_prepared(finished.prepared)
+    rows = np.arange(len(faces))[faces.found]
+    rng = np.random.default_rng(2)
+    outputs = Outputs(rows, None, rng.normal(size=(len(rows), 8)), rng.normal(size=(len(rows), 12)))
+    calibration = fit(faces, outputs)
+    # Records that may not count get wild outputs: nothing may change.
+    votes, derived = faces.votes.copy(), faces.derived.copy()
+    votes[rows[0]], derived[rows[1]] = 1, False
+    fewer = replace(faces, votes=votes, derived=derived)
+    expected = fit(fewer, outputs)
+    outputs.expression[0], outputs.action_units[1] = 1e3 * rng.normal(size=8), 1e3
+    assert fit(fewer, outputs) == expected
+    assert expected.expression != calibration.expression
+
+
+def test_tasks_that_are_absent_are_not_fitted(finished: FinishedRun) -> None:
+    faces = load_prepared(finished.prepared)
+    outputs = Outputs(np.arange(3), np.zeros((3, 2)), None, None)
+    assert fit(faces, outputs) == Calibration()
+
+
+def test_the_command_writes_beside_the_weights(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(finished.folder / "best.pt", tmp_path)
+    assert read_calibration(tmp_path) == Calibration()
+    arguments = ["--run", str(tmp_path), "--prepared", str(finished.prepared)]
+    monkeypatch.setattr(sys, "argv", ["training.calibrate", *arguments])
+    calibrate.main()
+    calibration = read_calibration(tmp_path)
+    assert len(calibration.expression.bias) == 8
+    # Seven faces cannot support a fit of any unit.
+    assert set(calibration.action_units.values()) == {UNCALIBRATED_UNIT}
+    assert "8 faces of the validation split" in capsys.readouterr().out
+
+
+def test_the_command_needs_a_run(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["training.calibrate", "--run", str(tmp_path), "--prepared", str(finished.prepared)]
+    )
+    with pytest.raises(SystemExit, match=r"error: .*best\.pt does not exist"):
+        calibrate.main()

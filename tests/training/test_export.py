@@ -1,0 +1,97 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_core.bundle import load_bundle
+from model_core.calibration import Calibration, ExpressionCalibration
+from model_core.predictor import Predictor
+from tests.training.conftest import FinishedRun
+from training import export
+from training.checkpoint import load_trained
+from training.trained import load_evaluable, write_calibration
+
+CALIBRATION = Calibration(ExpressionCalibration(1.5, (0.25,) * 8))
+
+
+@pytest.fixture
+def folder(finished: FinishedRun, tmp_path: Path) -> Path:
+    """The run's best weights with a calibration."""
+    shutil.copy(finished.folder / "best.pt", tmp_path)
+    write_calibration(tmp_path, CALIBRATION)
+    return tmp_path
+
+
+def command(monkeypatch: pytest.MonkeyPatch, run: Path, out: Path, *more: object) -> None:
+    fixed = ["--run", run, "--out", out, "--name", "small", "--version", "3", "--licence", "Apache-2.0"]
+    arguments = [*fixed, "--data-terms", "Generated for tests.", *more]
+    monkeypatch.setattr(sys, "argv", ["training.export", *map(str, arguments)])
+    export.main()
+
+
+def test_a_run_becomes_a_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = {"expression": {"accuracy": 0.5}}
+    (folder / "quality.json").write_text(json.dumps(quality))
+    command(monkeypatch, folder, folder / "bundle", "--quality", folder / "quality.json")
+    bundle = load_bundle(folder / "bundle")
+    manifest = bundle.manifest
+    assert (manifest.name, manifest.version, manifest.licence) == ("small", "3", "Apache-2.0")
+    assert manifest.references == {
+        "valence_arousal": "derived",
+        "expression": "annotated",
+        "action_units": "derived",
+    }
+    assert manifest.calibration == CALIBRATION
+    assert manifest.quality == quality
+    assert manifest.detector == "yuface-2023.5.1"
+    assert manifest.training["data_terms"] == "Generated for tests."
+    assert set(manifest.training["validation"]) >= {"accuracy", "score"}
+
+
+def test_no_path_of_the_training_machine_is_published(
+    folder: Path, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(monkeypatch, folder, folder / "bundle")
+    assert str(finished.prepared) not in (folder / "bundle" / "bundle.json").read_text()
+
+
+def test_outputs_survive_but_for_float16_rounding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(monkeypatch, folder, folder / "bundle")
+    trained, bundle = load_evaluable(folder), load_bundle(folder / "bundle")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before, after = vars(trained.network(images)), vars(bundle.network(images))
+    for task, values in before.items():
+        torch.testing.assert_close(after[task], values, rtol=0, atol=0.02)
+    (affect,) = Predictor(bundle, torch.device("cpu")).predict([np.zeros((32, 32, 3), np.uint8)])
+    assert affect.expression is not None
+    again = load_evaluable(folder / "bundle")
+    assert (again.spec, again.input, again.calibration) == (trained.spec, trained.input, trained.calibration)
+
+
+def test_annotated_sets_say_so(folder: Path) -> None:
+    trained = load_evaluable(folder)
+    prepared = {**trained.training["prepared"], "derived": False}
+    annotated = type(trained)(**{**vars(trained), "training": {**trained.training, "prepared": prepared}})
+    manifest = export.manifest_of(annotated, name="n", version="1", licence="MIT", data_terms="", quality={})
+    assert set(manifest.references.values()) == {"annotated"}
+
+
+def test_mistakes_end_the_command_with_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*exists; choose another folder"):
+        command(monkeypatch, folder, folder)
+    with pytest.raises(SystemExit, match=r"error: .*best\.pt does not exist"):
+        command(monkeypatch, folder / "nowhere", folder / "bundle")
+    (folder / "calibration.json").write_text('{"expression": 1}')
+    with pytest.raises(SystemExit, match=r"error: .*is not a calibration .*run training\.calibrate again"):
+        command(monkeypatch, folder, folder / "bundle")
+    assert not (folder / "bundle").exists()
+
+
+def test_the_best_weights_are_the_runs(folder: Path) -> None:
+    state = load_evaluable(folder).network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in load_trained(folder / "best.pt").weights.items())

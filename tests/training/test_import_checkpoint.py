@@ -1,0 +1,123 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model_core.affect import LABEL_SETS
+from model_core.bundle import load_bundle
+from model_core.predictor import Predictor
+from tests.fakes import Hostile, formula_state
+from training import import_checkpoint
+from training.checkpoint import CheckpointError
+from training.import_checkpoint import DEAD, convert
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """The published entries, in float32 as upstream stores them."""
+    return {name: value if value.ndim == 0 else value.float() for name, value in formula_state().items()}
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["training.import_checkpoint", *map(str, arguments)])
+    import_checkpoint.main()
+
+
+def test_221_entries_are_dead(state: dict[str, Tensor]) -> None:
+    dead = [name for name in state if DEAD.fullmatch(name)]
+    assert len(dead) == 221
+    parameters = [name for name in dead if name.endswith(("weight", "bias"))]
+    assert sum(state[name].numel() for name in parameters) == 81_424
+
+
+def test_the_imported_network_answers_as_the_reference(state: dict[str, Tensor]) -> None:
+    golden = json.loads((Path(__file__).parents[1] / "model_core" / "ddamfn_golden.json").read_text())
+    c, h, w = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (3, 112, 112)), indexing="ij")
+    with torch.inference_mode():
+        logits = convert(state)(torch.sin(0.1 * (c + 1) * h + 0.07 * w)[None].float()).expression
+    assert logits[0].tolist() == pytest.approx(golden["logits"], abs=1e-5)
+
+
+def test_dead_entries_are_dropped(state: dict[str, Tensor]) -> None:
+    live = {name: value for name, value in state.items() if not DEAD.fullmatch(name)}
+    with_dead, without = convert(state).state_dict(), convert(live).state_dict()
+    assert len(without) == 969
+    assert all(torch.equal(value, with_dead[name]) for name, value in without.items())
+
+
+def drop(state: dict[str, Any]) -> None:
+    del state["features.3.model.8.CA.conv2.bias"]
+
+
+def add(state: dict[str, Any]) -> None:
+    state["cat_head2.CoordAtt.conv1.bias"] = torch.zeros(16)
+
+
+def reshape(state: dict[str, Any]) -> None:
+    state["fc.weight"] = torch.zeros(7, 512)
+
+
+def replace(state: dict[str, Any]) -> None:
+    state["fc.bias"] = "zeros"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop, "missing features.3.model.8.CA.conv2.bias"),
+        (add, "unexpected cat_head2.CoordAtt.conv1.bias"),
+        (reshape, "fc.weight is (7, 512), expected (8, 512)"),
+        (replace, "fc.bias is str, expected (8,)"),
+    ],
+)
+def test_a_difference_is_refused_by_name(
+    state: dict[str, Any], change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    change(state)
+    with pytest.raises(CheckpointError) as caught:
+        convert(state)
+    assert str(caught.value) == f"not a DDAMFN AffectNet-8 checkpoint: {message}"
+
+
+def test_many_differences_make_a_short_message() -> None:
+    with pytest.raises(CheckpointError, match=r"missing .* and 965 more$"):
+        convert({"a": torch.zeros(1)})
+
+
+def test_a_checkpoint_becomes_a_bundle_that_predicts(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "affecnet8.pth"
+    torch.save({"iter": 1, "model_state_dict": state, "optimizer_state_dict": {}}, source)
+    command(monkeypatch, source, "--out", tmp_path / "bundle")
+    assert "uncalibrated" in capsys.readouterr().out
+    bundle = load_bundle(tmp_path / "bundle")
+    manifest = bundle.manifest
+    assert manifest.input.alignment == "ddamfn-frontal-1"
+    assert manifest.input.mean == (0.485, 0.456, 0.406)
+    assert manifest.training["source"] == "affecnet8.pth"
+    (affect,) = Predictor(bundle, torch.device("cpu")).predict([np.zeros((112, 112, 3), np.uint8)])
+    assert tuple(affect.expression.probabilities) == LABEL_SETS["affectnet8"]
+    assert (affect.valence, affect.action_units) == (None, None)
+
+
+def test_a_hostile_pickle_is_refused_without_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, source = tmp_path / "it-ran", tmp_path / "hostile.pth"
+    torch.save({"model_state_dict": Hostile(trace)}, source)
+    with pytest.raises(SystemExit, match=r"error: .*hostile\.pth is not a checkpoint of plain tensors"):
+        command(monkeypatch, source, "--out", tmp_path / "bundle")
+    assert not trace.exists()
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": {}}, {"model_state_dict": 3}])
+def test_a_file_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(SystemExit, match=r"error: .*other\.pth has no model_state_dict"):
+        command(monkeypatch, tmp_path / "other.pth", "--out", tmp_path / "bundle")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import cv2
@@ -29,8 +30,10 @@ class InputSpec:
     alignment: str
 
     def __post_init__(self) -> None:
-        if self.size < 1 or min(self.std) <= 0:
-            raise ValueError("size and std must be positive")
+        if self.size < 1 or len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError("the size must be positive, and mean and std hold a number for each channel")
+        if not all(isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
+            raise ValueError("mean and std must be finite, and std must be positive")
         if self.colour not in ("rgb", "grey"):
             raise ValueError(f"unknown colour {self.colour!r}; known: rgb, grey")
         if self.alignment not in TEMPLATES:

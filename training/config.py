@@ -58,8 +58,6 @@ class OptimizerConfig(Section):
     batch_size: int = Field(128, ge=2)
     epochs: int = Field(5, ge=1)
     gradient_norm: float = Field(5.0, gt=0)
-    average_decay: float = Field(0.99, ge=0, lt=1)
-    """Decay a step of the weight average, which is what is evaluated and kept."""
 
 
 class RunConfig(Section):

@@ -16,8 +16,13 @@ def manifest_of(
     trained: Evaluable, *, name: str, version: str, licence: str, data_terms: str, quality: dict[str, Any]
 ) -> BundleManifest:
     """Describe a trained network. Expressions were annotated; the other tasks were derived if the set says so."""
+    if "prepared" not in trained.training:
+        raise CheckpointError("only a training run can be exported, and this is a bundle")
     prepared = trained.training["prepared"]
     derived: Reference = "derived" if prepared["derived"] else "annotated"
+    # Where files lay on the training machine is nobody's business.
+    options = {name: table for name, table in trained.training["config"].items() if name not in ("data", "run")}
+    options["network"] = {name: value for name, value in options["network"].items() if name != "start_from"}
     references: dict[Task, Reference] = {
         task: "annotated" if task == "expression" else derived for task in trained.spec.tasks
     }
@@ -33,7 +38,7 @@ def manifest_of(
         training={
             "dataset": prepared["dataset"],
             "data_terms": data_terms,
-            "options": {k: v for k, v in trained.training["config"].items() if k not in ("data", "run")},
+            "options": options,
             "validation": trained.training["validation"],
         },
         quality=quality,

@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from model_core.affect import AffectLogits, AffectTarget
@@ -22,7 +21,7 @@ from model_core.preprocessing import InputSpec
 from training.batches import Batch, training_batches
 from training.checkpoint import CheckpointError, Progress, TrainedNetwork, load_plain, save_atomically, save_trained
 from training.config import TrainConfig
-from training.optim import build_average, build_optimizer, build_schedule
+from training.optim import build_optimizer, build_schedule
 from training.prepared import PreparedFaces
 from training.scoring import collect, headline
 
@@ -67,7 +66,6 @@ class TrainingRun:
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self._optimizer: AdamW = build_optimizer(self.network, options)
         self._schedule: LambdaLR = build_schedule(self._optimizer, options, self._steps * options.epochs)
-        self._average: AveragedModel = build_average(self.network, options)
         self._encode = torch.compile(encode) if self.config.run.compile else encode
         self.progress = Progress()
 
@@ -84,7 +82,6 @@ class TrainingRun:
         if state["config"] != self._fingerprint():
             raise CheckpointError(f"{path} was made with another configuration; choose another run folder")
         self.network.load_state_dict(state["network"])
-        self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**json.loads(state["progress"]))
@@ -127,14 +124,12 @@ class TrainingRun:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.gradient_norm)
         self._optimizer.step()
         self._schedule.step()
-        self._average.update_parameters(self.network)
         return float(loss.detach())
 
     def _finish_epoch(self, loss: float) -> None:
         progress = self.progress
-        averaged = cast("AffectNetwork", self._average.module)
         rows = self.faces.indices("validation")[: self.config.data.limit]
-        measures = headline(self.faces, rows, collect(averaged, self.faces, rows, self.input, self.device))
+        measures = headline(self.faces, rows, collect(self.network, self.faces, rows, self.input, self.device))
         record = {"epoch": progress.epoch + 1, "loss": loss, **measures}
         progress.history.append(record)
         print(json.dumps({name: round(value, 4) for name, value in record.items()}), flush=True)
@@ -142,7 +137,7 @@ class TrainingRun:
             log.write(json.dumps(record) + "\n")
         if measures["score"] > progress.best_score:
             progress.best_score = measures["score"]
-            weights = {name: value.detach().cpu() for name, value in averaged.state_dict().items()}
+            weights = {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
             save_trained(
                 TrainedNetwork(self.spec, self.input, weights, self._description(record)), self.folder / "best.pt"
             )
@@ -163,7 +158,6 @@ class TrainingRun:
         state = {
             "config": self._fingerprint(),
             "network": self.network.state_dict(),
-            "average": self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "progress": json.dumps(asdict(self.progress)),

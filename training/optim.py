@@ -1,11 +1,10 @@
-"""Optimizer, schedule and weight average of a training run."""
+"""Optimizer and schedule of a training run."""
 
 import math
 
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_core.models.heads import AffectNetwork
 from training.config import OptimizerConfig
@@ -39,8 +38,3 @@ def build_schedule(optimizer: AdamW, config: OptimizerConfig, total_steps: int) 
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
     return LambdaLR(optimizer, factor)
-
-
-def build_average(network: AffectNetwork, config: OptimizerConfig) -> AveragedModel:
-    """Exponential moving average of weights and of the norms' statistics."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True)

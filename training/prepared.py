@@ -85,7 +85,7 @@ def create_crops(folder: Path, count: int, size: int) -> "np.memmap[Any, np.dtyp
 
 def write_targets(folder: Path, info: PreparedInfo, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write everything but the crops; `arrays` holds PreparedFaces' other fields by name."""
-    np.savez_compressed(folder / "faces.npz", allow_pickle=False, **arrays)
+    np.savez_compressed(folder / "faces.npz", **arrays)  # type: ignore[arg-type]
     (folder / "prepared.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
 
 

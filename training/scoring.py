@@ -77,5 +77,7 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
         target = faces.action_units[outputs.rows][derived]
         measures["au_r"] = float(np.nanmean([pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]))
         per_task.append(measures["au_r"])
+    if not per_task:
+        raise ValueError("the validation split has neither a majority nor derived targets to choose an epoch by")
     measures["score"] = float(np.mean(per_task))
     return measures

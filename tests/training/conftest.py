@@ -22,7 +22,6 @@ size = 32
 [optimizer]
 batch_size = 8
 epochs = 2
-average_decay = 0.5
 [run]
 seed = 3
 threads = 1

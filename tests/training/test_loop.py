@@ -107,7 +107,7 @@ def test_the_same_seed_starts_from_the_same_weights(finished: FinishedRun, tmp_p
 
 
 def test_checkpoints_are_plain_tensors(finished: FinishedRun) -> None:
-    assert set(load_plain(finished.folder / "last.pt")) >= {"network", "average", "optimizer", "schedule", "progress"}
+    assert set(load_plain(finished.folder / "last.pt")) >= {"network", "optimizer", "schedule", "progress"}
     assert not list(finished.folder.glob("*.partial"))
 
 

@@ -1,13 +1,12 @@
 import math
 
 import pytest
-import torch
 from torch import nn
 
 from model_core.models import NetworkSpec, build_network
 from model_core.models.heads import AffectNetwork
 from training.config import OptimizerConfig
-from training.optim import build_average, build_optimizer, build_schedule
+from training.optim import build_optimizer, build_schedule
 
 
 class Backbone(nn.Module):
@@ -68,20 +67,3 @@ def test_a_single_step_runs_at_the_full_rate() -> None:
     optimizer = build_optimizer(tiny(), config)
     build_schedule(optimizer, config, total_steps=1)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.4)
-
-
-def test_the_average_by_hand() -> None:
-    network = tiny()
-    average = build_average(network, OptimizerConfig(average_decay=0.75))
-
-    def set_all(value: float) -> None:
-        for tensor in (network.heads["expression"].weight, network.backbone.norm.running_mean):
-            nn.init.constant_(tensor, value)
-        average.update_parameters(network)
-
-    set_all(1.0)  # the first update copies
-    set_all(5.0)
-    expected = 0.75 * 1 + 0.25 * 5
-    module = average.module
-    assert torch.allclose(module.heads["expression"].weight, torch.tensor(expected))
-    assert torch.allclose(module.backbone.norm.running_mean, torch.tensor(expected))

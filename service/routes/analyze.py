@@ -64,16 +64,26 @@ async def analyze_video(
 
 @asynccontextmanager
 async def _negotiated(request: Request, deadline: str, settings: Settings) -> AsyncIterator[None]:
-    """Refuse what is not built, before anything is read; then bound the time by a setting."""
-    deadline_s: float = getattr(settings, deadline)
+    """Refuse what is not built, before anything is read; then bound the time by the setting `deadline`."""
     accepted = [part.split(";")[0].strip() for part in request.headers.get("accept", "*/*").lower().split(",")]
     if not {"*/*", "application/*", "application/json"} & set(accepted):
         raise NotAcceptable("answers are application/json; other types are not available")
     if "respond-async" in request.headers.get("prefer", "").lower():
         raise InvalidParameter("Prefer: respond-async is not available")
+    limit = _time_limit(request, Limit(name=variable(deadline), value=getattr(settings, deadline)))
     try:
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(limit["value"]):
             yield
     except TimeoutError:
-        limit = Limit(name=variable(deadline), value=deadline_s)
-        raise DeadlineExceeded(f"no answer within {deadline_s:g} s", limit=limit) from None
+        raise DeadlineExceeded(f"no answer within {limit['value']:g} s", limit=limit) from None
+
+
+def _time_limit(request: Request, configured: Limit) -> Limit:
+    """The client's X-Request-Timeout-Ms where it is shorter than the configured limit, in seconds."""
+    asked = request.headers.get("x-request-timeout-ms")
+    if asked is None:
+        return configured
+    if not asked.isdecimal() or not 0 < int(asked[:10]):
+        raise InvalidParameter("X-Request-Timeout-Ms: must be a positive whole number of milliseconds")
+    asked_s = int(asked[:10]) / 1000
+    return Limit(name="X-Request-Timeout-Ms", value=asked_s) if asked_s < configured["value"] else configured

@@ -119,6 +119,18 @@ def test_a_late_answer_is_a_504() -> None:
         assert response.json()["limit"] == {"name": "AFFECT_DEADLINE_S", "value": 0.05}
 
 
+def test_a_client_may_ask_for_less_time(client: TestClient, predictor: FakePredictor) -> None:
+    predictor.seconds = 0.3
+    files = {"file": png(100)}
+    response = client.post("/analyze/frame", files=files, headers={"X-Request-Timeout-Ms": "50"})
+    assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+    assert response.json()["limit"] == {"name": "X-Request-Timeout-Ms", "value": 0.05}
+    assert client.post("/analyze/frame", files=files, headers={"X-Request-Timeout-Ms": "5000"}).status_code == 200
+    for wrong in ("0", "-5", "soon", "1.5"):
+        response = client.post("/analyze/frame", files=files, headers={"X-Request-Timeout-Ms": wrong})
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+
+
 def test_openapi_describes_the_routes(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert {"/analyze/frame", "/analyze/video", "/healthz", "/readyz", "/models", "/metrics"} <= set(document["paths"])

@@ -24,6 +24,6 @@ test: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/python -m service
 
-# CONFIG and RUN choose what to train and where: make train CONFIG=training/configs/ferplus_pooled_56.toml RUN=runs/mine
+# CONFIG and RUN choose what to train and where: make train CONFIG=training/configs/ferplus_1_pooled_56.toml RUN=runs/mine
 train: $(STAMP)
 	$(BIN)/python -m training.train --config $(CONFIG) --run $(RUN)

@@ -83,7 +83,7 @@ def _time_limit(request: Request, configured: Limit) -> Limit:
     asked = request.headers.get("x-request-timeout-ms")
     if asked is None:
         return configured
-    if not asked.isdecimal() or not 0 < int(asked[:10]):
+    if not asked.isdecimal() or not int(asked[:10]) > 0:
         raise InvalidParameter("X-Request-Timeout-Ms: must be a positive whole number of milliseconds")
     asked_s = int(asked[:10]) / 1000
     return Limit(name="X-Request-Timeout-Ms", value=asked_s) if asked_s < configured["value"] else configured

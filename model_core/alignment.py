@@ -52,7 +52,7 @@ def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
     `template` is a key of TEMPLATES, else KeyError. Large faces are smoothed before they shrink, so that fine texture
     does not alias.
     """
-    target = TEMPLATES[template] * (size / TEMPLATE_SIZE)
+    target = (TEMPLATES[template] + 0.5) * (size / TEMPLATE_SIZE) - 0.5  # whole numbers are pixel centres
     matrix = similarity_transform(landmarks.as_array(), target)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:

@@ -10,10 +10,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,65 +20,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from model_core.affect import Reference, Task
-from model_core.calibration import Calibration, ExpressionCalibration, UnitCalibration
-from model_core.models import NetworkSpec, build_network
+from model_core.manifest import BundleManifest, parse_manifest
+from model_core.models import build_network
 from model_core.models.heads import AffectNetwork
-from model_core.preprocessing import InputSpec
 
-FORMAT = 1
 WEIGHTS, MANIFEST = "weights.safetensors", "bundle.json"
 _SHIPPED = Path(__file__).parent / "bundles"
-
-T = TypeVar("T")
 
 
 class BundleError(Exception):
     """A bundle cannot be used; the message is one line that names the bundle and the reason."""
-
-
-@dataclass(frozen=True)
-class TemporalSpec:
-    """How a temporal model was evaluated: frames a second, window and stride in frames, carried state, longest gap."""
-
-    frame_rate: float
-    window: int
-    stride: int
-    state: str
-    max_gap_s: float
-
-
-@dataclass(frozen=True)
-class BundleManifest:
-    """All of `bundle.json`. `references` names for each task where its training targets came from.
-
-    training: data set, its terms, configuration; quality: measures on the test split; both as plain JSON values for
-    people and `/models`, never read by code. weights_sha256: hexadecimal digest of the weights file.
-    """
-
-    name: str
-    version: str
-    network: NetworkSpec
-    input: InputSpec
-    detector: str
-    references: Mapping[Task, Reference]
-    calibration: Calibration
-    licence: str
-    training: Mapping[str, Any]
-    quality: Mapping[str, Any]
-    weights_sha256: str = ""
-    code_version: str = ""
-    temporal: TemporalSpec | None = None
-    format: int = FORMAT
-
-    def __post_init__(self) -> None:
-        if set(self.references) != set(self.network.tasks):
-            raise ValueError("references must name exactly the network's tasks")
-        if not set(self.references.values()) <= {"annotated", "derived"}:
-            raise ValueError("a reference is either annotated or derived")
-        bias = self.calibration.expression.bias if self.calibration.expression else None
-        if bias is not None and len(bias) != len(self.network.labels):
-            raise ValueError(f"{len(bias)} expression biases for {len(self.network.labels)} labels")
 
 
 @dataclass(frozen=True)
@@ -141,38 +91,6 @@ def load_bundle(folder: Path) -> Bundle:
     except (ValueError, TypeError, KeyError, SafetensorError) as error:
         raise BundleError(f"bundle {folder.name}: {error}") from error
     return Bundle(manifest, network.eval())
-
-
-def parse_manifest(values: Any) -> BundleManifest:
-    """JSON values -> manifest. Raises ValueError, TypeError or KeyError on anything that is not understood."""
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ValueError(f"its format is not {FORMAT}, the one this version reads")
-    if values.get("temporal") is not None:
-        raise ValueError("it has a temporal model, which this version cannot run")
-    calibration = _known(Calibration, values["calibration"])
-    expression, units = calibration["expression"], calibration["action_units"]
-    if not isinstance(units, dict | None):
-        raise ValueError("the calibration of action units must be an object, or null")
-    fitted = Calibration(
-        ExpressionCalibration(**_known(ExpressionCalibration, expression, tuples=("bias",))) if expression else None,
-        {name: UnitCalibration(**_known(UnitCalibration, unit)) for name, unit in units.items()} if units else None,
-    )
-    known = _known(BundleManifest, values)
-    known |= {
-        "network": NetworkSpec(**_known(NetworkSpec, values["network"], tuples=("tasks", "labels"))),
-        "input": InputSpec(**_known(InputSpec, values["input"], tuples=("mean", "std"))),
-        "calibration": fitted,
-    }
-    return BundleManifest(**known)
-
-
-def _known(kind: type[T], values: Any, tuples: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values of a dataclass by field, refusing keys it does not have."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(values, dict) or not set(values) <= names:
-        unknown = sorted(set(values) - names) if isinstance(values, dict) else values
-        raise ValueError(f"{kind.__name__} does not know {unknown}")
-    return {name: tuple(value) if name in tuples else value for name, value in values.items()}
 
 
 def _at_rest(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

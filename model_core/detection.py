@@ -61,7 +61,7 @@ class YuFaceDetector:
         with self._openmp.limit(limits=1):
             confidences, boxes, landmarks = self._detect(np.ascontiguousarray(image), 0.0)
         faces = [
-            _face(int(confidence), box.reshape(2, 2) * factor, points.reshape(5, 2) * factor)
+            _face(int(confidence), box.reshape(2, 2) * factor, (points.reshape(5, 2) + 0.5) * factor - 0.5)
             for confidence, box, points in zip(confidences, boxes, landmarks, strict=True)
             if int(confidence) / 100 >= min_confidence and (box[2:] > 0).all()
         ]

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.affect import ACTION_UNITS, ActionUnit, Affect, AffectLogits, Expression
-from model_core.bundle import Bundle, BundleManifest
+from model_core.bundle import Bundle
 from model_core.calibration import Calibration
 from model_core.faces import Crop
+from model_core.manifest import BundleManifest
 from model_core.preprocessing import to_batch
 
 

@@ -24,19 +24,22 @@ class _Track:
 class IouTracker:
     """Joins each face to the track whose last box it overlaps most, best pairs first.
 
-    A track is kept for `max_gap_s` without a face, so that a blink of the detector does not end it. Ids are never
-    reused.
+    A track is kept for `max_gap_s` without a face, so that a blink of the detector does not end it; one that had a face
+    in the frame before is always kept, however long ago that was. Ids are never reused.
     """
 
     def __init__(self, min_iou: float = 0.2, max_gap_s: float = 1.0) -> None:
         self._min_iou = min_iou
         self._max_gap_s = max_gap_s
         self._tracks: list[_Track] = []
+        self._previous_s = float("-inf")
         self._next_id = 1
 
     def update(self, faces: list[Face], time_s: float) -> list[TrackedFace]:
         """See FaceTracker."""
-        self._tracks = [track for track in self._tracks if time_s - track.last_s <= self._max_gap_s]
+        oldest_s = min(self._previous_s, time_s - self._max_gap_s)
+        self._tracks = [track for track in self._tracks if track.last_s >= oldest_s]
+        self._previous_s = time_s
         owners = self._match(faces)
         tracked = []
         for index, face in enumerate(faces):

@@ -33,6 +33,9 @@ def load_predictor(settings: Settings) -> Predictor:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device)
+    prepared_with = predictor.manifest.detector
+    if prepared_with.partition("-")[0] != settings.detector:
+        logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=settings.detector)
     logger.info("bundle loaded", bundle=predictor.manifest.name, device=str(device), asked_for=settings.device)
     return predictor
 
@@ -50,7 +53,15 @@ def main() -> None:
     # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.run(app, lifespan="on", host=settings.host, port=settings.port, log_config=None, server_header=False)
+    uvicorn.run(
+        app,
+        lifespan="on",
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,17 +15,18 @@ from model_core.detection import FaceDetector
 from model_core.faces import Crop
 from model_core.predictor import Predictor
 from service.batching import Batcher
-from service.decoding import DecodeLimits
-from service.errors import install_handlers
+from service.decode_limits import DecodeLimits
+from service.errors import Limit
 from service.locating import Locator
 from service.middleware import RequestContext
 from service.pipeline import Estimate, Pipeline, estimator
+from service.problems import install_handlers
 from service.readiness import Readiness
 from service.rendering import describe_tasks
 from service.routes import analyze, operations
 from service.routes.dependencies import Context, Model
 from service.schemas import ModelInfo
-from service.settings import Settings
+from service.settings import Settings, variable
 from service.telemetry import Telemetry
 
 
@@ -44,22 +45,24 @@ def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor 
                 app.state.context = Context(settings, telemetry, Readiness(None), Path(directory), None)
                 yield
                 return
+            readiness = Readiness(lambda: batcher.submit(_blank(predictor)))
             batcher = Batcher[Crop, Estimate](
-                estimator(predictor),
+                estimator(predictor, readiness.succeeded),
                 max_batch=settings.max_batch,
                 max_wait_s=settings.max_wait_s,
                 observer=telemetry,
             )
             telemetry.queue_depth.set_function(lambda: batcher.queue_depth)
             model = _model(settings, detector, predictor, batcher, pool, telemetry)
-            readiness = Readiness(_probe(predictor, batcher))
             app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
             try:
                 yield
             finally:
                 await batcher.close()
 
-    app = FastAPI(title="Facial affect service", version=code_version(), lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Facial affect service", version=code_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     routers = (analyze.router, operations.router)
     for router in routers:
         app.include_router(router)
@@ -80,14 +83,14 @@ def _model(
     manifest, device = predictor.manifest, str(predictor.device)
     telemetry.model_loaded(manifest, device, settings.precision)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
-    pipeline = Pipeline(Locator(detector, manifest.input, limits), batcher, pool, telemetry)
+    queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
+    pipeline = Pipeline(Locator(detector, manifest.input, limits), batcher, pool, telemetry, queue_limit)
     info = ModelInfo(
         device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
     )
     return Model(pipeline, (manifest,), info)
 
 
-def _probe(predictor: Predictor, batcher: Batcher[Crop, Estimate]) -> Callable[[], Awaitable[Estimate]]:
+def _blank(predictor: Predictor) -> Crop:
     size = predictor.manifest.input.size
-    blank: Crop = np.zeros((size, size, 3), dtype=np.uint8)
-    return lambda: batcher.submit(blank)
+    return np.zeros((size, size, 3), dtype=np.uint8)

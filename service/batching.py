@@ -108,16 +108,17 @@ class Batcher(Generic[Item, Result]):
         """Run one item; see `submit_many`."""
         return (await self.submit_many([item]))[0]
 
-    async def submit_many(self, items: Sequence[Item]) -> list[Result]:
+    async def submit_many(self, items: Sequence[Item], *, admitted: bool = False) -> list[Result]:
         """Run all items of one caller and return their results in order; they may be split over batches.
 
+        `admitted` items are let in however long the queue is: a caller's later ones, whose first had to pass the bound.
         Raises QueueFull, BatcherClosed, or what `run` raised for the first item that failed. A caller that is
         cancelled, or has lost an item, takes its other queued items with it.
         """
         if self._closed:
             raise BatcherClosed("the batcher is closed")
         # Its own items do not count: a request larger than the bound must pass when nothing else waits.
-        if (wait_s := self.expected_wait_s) > self._max_wait_s:
+        if not admitted and (wait_s := self.expected_wait_s) > self._max_wait_s:
             raise QueueFull(wait_s - self._max_wait_s)
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]

@@ -1,6 +1,6 @@
 """Untrusted bytes become upright RGB frames, under limits: one image, or a video read lazily.
 
-Sizes are checked before pixels are allocated. All errors are ServiceErrors.
+An image's size is checked before it is decoded, a video's before it is read. All errors are ServiceErrors.
 """
 
 import math
@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from model_core.faces import Frame
-from service.errors import InvalidParameter, Limit, NoVideoFrames, TooManyPixels, UndecodableMedia, VideoTooLong
+from service.decode_limits import DecodeLimits
+from service.errors import InvalidParameter, NoVideoFrames, ServiceError, UndecodableMedia
 from service.image_files import decode_over_white, read_image_header
 from service.video_files import recognise_video
 
@@ -29,33 +30,6 @@ _ROUNDING_S = 0.001
 
 _TRUNCATION_S = 0.5
 """How much earlier than announced a sound file may end: encoders and edit lists drop a few frames."""
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """Pixels of a frame, seconds of a video's requested part, and frames to analyse in it."""
-
-    max_pixels: int
-    max_video_s: float
-    max_frames: int
-
-    def check_pixels(self, width: int, height: int) -> None:
-        """Raise TooManyPixels for a frame beyond the limit."""
-        if width * height > self.max_pixels:
-            limit = Limit(name="AFFECT_MAX_PIXELS", value=self.max_pixels)
-            raise TooManyPixels(f"the frame has {width} x {height} pixels, more than {self.max_pixels}", limit=limit)
-
-    def check_length(self, length_s: float) -> None:
-        """Raise VideoTooLong for more seconds of video than the limit."""
-        if length_s > self.max_video_s:
-            limit = Limit(name="AFFECT_MAX_VIDEO_S", value=self.max_video_s)
-            raise VideoTooLong(f"the requested part is longer than {self.max_video_s:g} s", limit=limit)
-
-    def check_frames(self, frames: float) -> None:
-        """Raise VideoTooLong for more frames to analyse than the limit."""
-        if frames > self.max_frames:
-            limit = Limit(name="AFFECT_MAX_FRAMES", value=self.max_frames)
-            raise VideoTooLong(f"the requested part has more than {self.max_frames} frames to analyse", limit=limit)
 
 
 def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
@@ -160,7 +134,7 @@ class Video:
     def __iter__(self) -> Iterator[TimedFrame]:
         """The frames of the window. Raises VideoTooLong where the file holds more than it announced.
 
-        Raises InvalidParameter where it ends before `start_s`, UndecodableMedia where a frame cannot be converted.
+        Raises InvalidParameter where it ends before `start_s`, UndecodableMedia where its first frame is damaged.
         """
         window, taken, due_s, time_s = self._window, 0, self._window.start_s - _ROUNDING_S, 0.0
         for index, time_s in self._grabbed():
@@ -171,7 +145,14 @@ class Video:
                 continue
             taken += 1
             self._limits.check_frames(taken)
-            yield TimedFrame(self._retrieve(), time_s, index)
+            try:
+                frame = self._retrieve()
+            except ServiceError:
+                if taken == 1:
+                    raise
+                self.truncated = True  # what was read before the damage is the answer
+                return
+            yield TimedFrame(frame, time_s, index)
             due_s = window.next_due_s(time_s, self.info.fps)
         if not self._stopped:
             self.truncated = self._cut or self._ended_early(index + 1, time_s)

@@ -12,7 +12,8 @@ from model_core.faces import Crop, Face, Frame
 from model_core.preprocessing import InputSpec
 from model_core.quality import Quality, assess
 from service.analysis import FaceOptions, VideoOptions
-from service.decoding import DecodeLimits, TimedFrame, Video, decode_image, open_video
+from service.decode_limits import DecodeLimits
+from service.decoding import TimedFrame, Video, decode_image, open_video
 from service.telemetry import StageClock
 
 CHUNK_FRAMES = 4
@@ -108,9 +109,12 @@ class VideoReader:
         with self._clock.stage("decode"):
             return next(self._frames, None)
 
-    def close(self) -> None:
-        """Stop a chunk that is being read, then release the decoder."""
+    def stop(self) -> None:
+        """End the reading before its next frame; returns at once."""
         self.video.stop()
+
+    def close(self) -> None:
+        """Release the decoder, after a chunk that is being read; `stop` shortens that."""
         with self._lock:
             self._closed = True
             self.video.close()

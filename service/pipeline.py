@@ -19,7 +19,7 @@ from model_core.predictor import Predictor
 from model_core.tracking import FaceTracker, IouTracker
 from service.analysis import FaceAnalysis, FaceOptions, FrameAnalysis, Sample, VideoAnalysis, VideoOptions
 from service.batching import Batcher, BatcherClosed, QueueFull
-from service.errors import Draining, Overloaded
+from service.errors import Draining, Limit, Overloaded
 from service.locating import LocatedFaces, LocatedFrame, Locator
 from service.telemetry import StageClock, Telemetry
 
@@ -37,13 +37,14 @@ class Estimate:
     predict_s: float
 
 
-def estimator(predictor: Predictor) -> Callable[[Sequence[Crop]], list[Estimate]]:
-    """The batcher's function: a timed forward pass."""
+def estimator(predictor: Predictor, succeeded: Callable[[], None]) -> Callable[[Sequence[Crop]], list[Estimate]]:
+    """The batcher's function: a timed forward pass, which tells `succeeded` that it was one."""
 
     def run(crops: Sequence[Crop]) -> list[Estimate]:
         started = time.perf_counter()
         affects = predictor.predict(crops)
         elapsed = time.perf_counter() - started
+        succeeded()
         return [Estimate(affect, elapsed) for affect in affects]
 
     return run
@@ -53,12 +54,18 @@ class Pipeline:
     """Analyses frames and videos with one locator and one batched predictor."""
 
     def __init__(
-        self, locator: Locator, batcher: Batcher[Crop, Estimate], pool: Executor, telemetry: Telemetry
+        self,
+        locator: Locator,
+        batcher: Batcher[Crop, Estimate],
+        pool: Executor,
+        telemetry: Telemetry,
+        queue_limit: Limit,
     ) -> None:
         self._locator = locator
         self._batcher = batcher
         self._pool = pool
         self._telemetry = telemetry
+        self._queue_limit = queue_limit
 
     async def analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
         """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
@@ -79,34 +86,48 @@ class Pipeline:
         try:
             while chunk := await pending:
                 pending = self._in_pool(reader.next_chunk)
-                for frame, affects in zip(chunk, await self._estimate_chunk(chunk, clock), strict=True):
+                # Once let in, a video is not turned away half-way.
+                estimates = await self._estimate_chunk(chunk, clock, admitted=count > 0)
+                for frame, affects in zip(chunk, estimates, strict=True):
                     self._telemetry.frame(VIDEO_ROUTE, affects)
                     _extend(tracks, tracker, frame, affects, clock)
                     count += 1
         finally:
+            reader.stop()
             pending.cancel()
             await self._in_pool(reader.close)
         samples = {track_id: tuple(track) for track_id, track in tracks.items()}
         return VideoAnalysis(reader.video.info, count, reader.video.truncated, samples, clock.timings())
 
-    async def _estimate_chunk(self, chunk: Sequence[LocatedFrame], clock: StageClock) -> list[list[Affect]]:
+    async def render(self, function: Callable[[], R]) -> R:
+        """Run a rendering in the pool: a long video's takes too much time for the event loop."""
+        clock = StageClock(self._telemetry)
+        with clock.stage("render"):
+            return await self._in_pool(function)
+
+    async def _estimate_chunk(
+        self, chunk: Sequence[LocatedFrame], clock: StageClock, *, admitted: bool
+    ) -> list[list[Affect]]:
         crops = list(chain.from_iterable(frame.located.crops for frame in chunk))
-        affects = iter(await self._estimate(crops, clock))
+        affects = iter(await self._estimate(crops, clock, admitted=admitted))
         return [list(islice(affects, len(frame.located.crops))) for frame in chunk]
 
-    async def _estimate(self, crops: Sequence[Crop], clock: StageClock) -> list[Affect]:
+    async def _estimate(self, crops: Sequence[Crop], clock: StageClock, *, admitted: bool = False) -> list[Affect]:
         if not crops:
             return []
         started = time.perf_counter()
         try:
-            estimates = await self._batcher.submit_many(crops)
+            estimates = await self._batcher.submit_many(crops, admitted=admitted)
         except QueueFull as error:
-            raise Overloaded("the queue is full", retry_after_s=error.retry_after_s) from None
+            detail = f"faces would wait longer than {self._queue_limit['value']:g} s"
+            raise Overloaded(detail, retry_after_s=error.retry_after_s, limit=self._queue_limit) from None
         except BatcherClosed:
             raise Draining("the service is shutting down") from None
         predict_s = max(estimate.predict_s for estimate in estimates)
         clock.add("predict", predict_s)
-        clock.add("queue", max(0.0, time.perf_counter() - started - predict_s))
+        queue_s = max(0.0, time.perf_counter() - started - predict_s)
+        clock.add("queue", queue_s)
+        self._telemetry.stage_seconds.labels("queue").observe(queue_s)
         return [estimate.affect for estimate in estimates]
 
     def _in_pool(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[R]":

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from service.batching import QueueFull
 from service.errors import NotReady
 
 MAX_AGE_S = 10.0
@@ -11,25 +12,33 @@ PROBE_TIMEOUT_S = 5.0
 
 
 class Readiness:
-    """Remembers the last successful probe, and probes again when it is too old."""
+    """Knows when a forward pass last succeeded, and makes one when that is too long ago."""
 
     def __init__(self, probe: Callable[[], Awaitable[object]] | None) -> None:
         self._probe = probe
         self._last_success_s = float("-inf")
         self._lock = asyncio.Lock()
 
+    def succeeded(self) -> None:
+        """A forward pass has just succeeded; may be called from any thread."""
+        self._last_success_s = time.monotonic()
+
     async def require(self) -> None:
         """Return if the service can answer; raises NotReady with the reason."""
         if self._probe is None:
-            raise NotReady("no bundle is loaded: AFFECT_BUNDLES is empty")
+            raise NotReady("no model is loaded")
         async with self._lock:
-            if time.monotonic() - self._last_success_s <= MAX_AGE_S:
-                return
-            try:
-                async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    await self._probe()
-            except TimeoutError:
-                raise NotReady(f"a forward pass took longer than {PROBE_TIMEOUT_S:g} s") from None
-            except Exception as error:
-                raise NotReady(f"a forward pass failed ({type(error).__name__})") from error
-            self._last_success_s = time.monotonic()
+            if time.monotonic() - self._last_success_s > MAX_AGE_S:
+                await self._try(self._probe)
+
+    async def _try(self, probe: Callable[[], Awaitable[object]]) -> None:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await probe()
+        except TimeoutError:
+            raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, nor within {PROBE_TIMEOUT_S:g} s") from None
+        except QueueFull:
+            raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, and the queue is full") from None
+        except Exception as error:
+            raise NotReady(f"a forward pass failed ({type(error).__name__})") from error
+        self.succeeded()

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from model_core.affect import ACTION_UNITS, Affect, Task
-from model_core.bundle import BundleManifest
+from model_core.manifest import BundleManifest
 from service.analysis import FaceAnalysis, FrameAnalysis, Sample, VideoAnalysis
 from service.schemas import (
     BundleInfo,
@@ -46,6 +46,11 @@ def render_video(analysis: VideoAnalysis, model: ModelInfo, request_id: str) -> 
         tracks=[_track(track_id, samples) for track_id, samples in analysis.tracks.items()],
         timings_ms=_milliseconds(analysis.timings_s),
     )
+
+
+def video_json(analysis: VideoAnalysis, model: ModelInfo, request_id: str) -> bytes:
+    """The answer for a video as JSON; long ones take a while, so this is for a worker thread."""
+    return render_video(analysis, model, request_id).model_dump_json(exclude_none=True).encode()
 
 
 def describe_tasks(manifest: BundleManifest) -> dict[str, TaskInfo]:

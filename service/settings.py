@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     deadline_s: Seconds = Field(60, description="Longest time for a frame's answer, in seconds; beyond it: 504.")
     video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
     max_batch: Count = Field(32, description="Most faces in one forward pass.")
+    drain_s: Count = Field(30, description="Longest time that requests get to end after SIGTERM, in whole seconds.")
     threads: Count | None = Field(None, description="CPU threads of a forward pass; unset: one for each core.")
     decode_workers: Count = Field(2, description="Threads that decode, detect and align.")
     log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")

@@ -107,7 +107,14 @@ def _pattern(regex: bytes) -> re.Pattern[bytes]:
 
 
 _CONTAINERS = (
-    Container("MP4", _pattern(rb".{4}ftyp"), _pattern(rb"hdlr.{8}soun"), _pattern(rb"hdlr.{8}vide"), _mp4_is_cut),
+    Container(
+        "MP4",
+        # Older QuickTime files begin with another atom than `ftyp`.
+        _pattern(rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)"),
+        _pattern(rb"hdlr.{8}soun"),
+        _pattern(rb"hdlr.{8}vide"),
+        _mp4_is_cut,
+    ),
     Container(
         "Matroska",
         _pattern(rb"\x1a\x45\xdf\xa3"),

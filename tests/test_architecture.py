@@ -24,7 +24,7 @@ FORBIDDEN_IMPORTS = {
     "service": {"training"},
 }
 WEB_FRAMEWORKS = {"fastapi", "starlette"}
-WEB_MODULES = ("service/app.py", "service/errors.py", "service/middleware.py", "service/routes/")
+WEB_MODULES = ("service/app.py", "service/problems.py", "service/middleware.py", "service/routes/")
 READS_ENVIRONMENT = "service/settings.py"
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef

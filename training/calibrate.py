@@ -1,4 +1,4 @@
-"""`python -m training.calibrate`: fit calibration and thresholds of a run on a split it was not trained on."""
+"""`python -m training.calibrate`: fit a run's calibration and thresholds on the validation split."""
 
 import argparse
 import sys
@@ -90,17 +90,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("--run", required=True, type=Path, help="run folder with best.pt")
     parser.add_argument("--prepared", required=True, type=Path)
-    parser.add_argument("--split", default="validation", choices=("validation", "train"))
     args = parser.parse_args()
     try:
         faces, evaluable = load_prepared(args.prepared), load_evaluable(args.run)
         require_match(evaluable, faces)
     except (BundleError, CheckpointError, DatasetError) as error:
         sys.exit(f"error: {error}")
-    rows = faces.indices(args.split)
+    rows = faces.indices("validation")
     calibration = fit(faces, collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu")))
     write_calibration(args.run, calibration)
-    print(f"fitted on {len(rows)} faces of the {args.split} split: {args.run / 'calibration.json'}")
+    print(f"fitted on {len(rows)} validation faces: {args.run / 'calibration.json'}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model_core.manifest import parse_input, parse_network
 from model_core.models import NetworkSpec
 from model_core.preprocessing import InputSpec
 
@@ -73,10 +74,9 @@ def load_trained(path: Path) -> TrainedNetwork:
     """Read a `best.pt`. Raises CheckpointError."""
     content = load_plain(path)
     try:
-        spec, spec_input = json.loads(content["spec"]), json.loads(content["input"])
         return TrainedNetwork(
-            spec=NetworkSpec(**{**spec, "tasks": tuple(spec["tasks"]), "labels": tuple(spec["labels"])}),
-            input=InputSpec(**{**spec_input, "mean": tuple(spec_input["mean"]), "std": tuple(spec_input["std"])}),
+            spec=parse_network(json.loads(content["spec"])),
+            input=parse_input(json.loads(content["input"])),
             weights=content["weights"],
             training=json.loads(content["training"]),
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from model_core.affect import Reference, Task
-from model_core.bundle import BundleError, BundleManifest, save_bundle
+from model_core.bundle import BundleError, save_bundle
+from model_core.manifest import BundleManifest
 from training.checkpoint import CheckpointError
 from training.trained import Evaluable, load_evaluable
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from model_core.bundle import MANIFEST, load_bundle
-from model_core.calibration import Calibration, ExpressionCalibration, UnitCalibration
+from model_core.calibration import Calibration
+from model_core.manifest import parse_calibration
 from model_core.models import NetworkSpec, build_network
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
@@ -60,11 +61,6 @@ def read_calibration(run: Path) -> Calibration:
     if not path.exists():
         return Calibration()
     try:
-        values = json.loads(path.read_text())
-        expression, units = values["expression"], values["action_units"]
-        return Calibration(
-            ExpressionCalibration(expression["temperature"], tuple(expression["bias"])) if expression else None,
-            {name: UnitCalibration(**unit) for name, unit in units.items()} if units else None,
-        )
+        return parse_calibration(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a calibration ({error}); run training.calibrate again") from error

@@ -11,7 +11,7 @@ from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork, task_head
 
 BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN]] = MappingProxyType({"ddamfn": DDAMFN, "mfn-pooled": PooledMFN})
-"""Name -> module class with a `vector_size`, whose forward gives [B, vector_size]."""
+"""Name -> module class; its forward gives [B, vector_size] for crops of `input_size`, of any size if that is None."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class MixedDepthwise(nn.Module):
             for kernel, channels in split
         )
         self._sizes = [channels for _, channels in split]
+        self.width = sum(self._sizes)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H / stride, W / stride]."""
@@ -196,6 +197,7 @@ class PooledMFN(nn.Module):
     """
 
     vector_size = VECTOR_SIZE
+    input_size = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,6 +214,7 @@ class DDAMFN(nn.Module):
     """The full network up to the 512-d vector that task heads read."""
 
     vector_size = VECTOR_SIZE
+    input_size = 112
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from model_core.bundle import BundleManifest
+from model_core.manifest import BundleManifest
 from service.errors import NotReady
 from service.pipeline import Pipeline
 from service.readiness import Readiness

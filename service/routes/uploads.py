@@ -1,5 +1,6 @@
 """Request bodies -> a private file under a byte limit: a form with one `file`, or the raw media."""
 
+import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -8,15 +9,25 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import Limit, MalformedRequest, UnsupportedMediaType, UploadTooLarge
+from service.errors import Limit, MalformedRequest, StorageFull, UnsupportedMediaType, UploadTooLarge
 
 
 async def receive(request: Request, into: IO[bytes], *, raw_types: tuple[str, ...], max_bytes: int) -> None:
     """Write the uploaded file to `into` as it arrives, and rewind it.
 
     `raw_types` are prefixes of the content types that are taken as a raw body. Raises UploadTooLarge,
-    MalformedRequest and UnsupportedMediaType.
+    MalformedRequest, UnsupportedMediaType and StorageFull.
     """
+    try:
+        await _write(request, into, raw_types, max_bytes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("there is no room for the upload") from None
+        raise
+    into.seek(0)
+
+
+async def _write(request: Request, into: IO[bytes], raw_types: tuple[str, ...], max_bytes: int) -> None:
     content_type = request.headers.get("content-type", "").lower()
     if content_type.startswith("multipart/form-data"):
         # Boundaries are case-sensitive: the form reads the header as it came.
@@ -31,7 +42,6 @@ async def receive(request: Request, into: IO[bytes], *, raw_types: tuple[str, ..
         raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
         raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
     into.flush()
-    into.seek(0)
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:

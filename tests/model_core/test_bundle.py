@@ -17,13 +17,13 @@ from model_core.bundle import (
     WEIGHTS,
     Bundle,
     BundleError,
-    BundleManifest,
     code_version,
     load_bundle,
     locate_bundle,
     save_bundle,
 )
 from model_core.calibration import Calibration, ExpressionCalibration
+from model_core.manifest import BundleManifest
 from model_core.models import build_network
 from tests.conftest import TINY_CALIBRATION
 from tests.fakes import Hostile

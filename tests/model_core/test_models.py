@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from model_core.affect import LABEL_SETS, TASKS
-from model_core.bundle import BundleManifest, load_bundle, save_bundle
+from model_core.bundle import load_bundle, save_bundle
 from model_core.calibration import Calibration
+from model_core.manifest import BundleManifest
 from model_core.models import BACKBONES, NetworkSpec, build_network
 from model_core.preprocessing import InputSpec
 

@@ -84,3 +84,9 @@ def test_ids_are_unique_in_a_frame_and_only_grow(frames: list[tuple[list[tuple[i
                 assert track_id == highest + 1
                 highest = track_id
             alive[track_id] = time_s
+
+
+def test_sparse_frames_keep_their_ids() -> None:
+    tracker = IouTracker(max_gap_s=1.0)
+    found = [ids(tracker, [(10, 10)], time_s) for time_s in (0.0, 1.001, 3.5, 60.0)]
+    assert found == [[1], [1], [1], [1]]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, ActionUnit, Affect, Expression
-from model_core.bundle import BundleManifest
 from model_core.calibration import Calibration
 from model_core.faces import Box, Crop, Face, Frame, Landmarks, Point
+from model_core.manifest import BundleManifest
 from model_core.models import NetworkSpec
 from model_core.preprocessing import InputSpec
 
@@ -47,7 +47,7 @@ class FakePredictor:
     manifest = BundleManifest(
         name="fake",
         version="7",
-        network=NetworkSpec("ddamfn", ("valence_arousal", "expression", "action_units"), LABELS),
+        network=NetworkSpec("mfn-pooled", ("valence_arousal", "expression", "action_units"), LABELS),
         input=InputSpec(32, "rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "arcface-1"),
         detector="fake-1",
         references={"valence_arousal": "derived", "expression": "annotated", "action_units": "derived"},

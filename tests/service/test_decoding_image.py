@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.decoding import DecodeLimits, decode_image
+from service.decode_limits import DecodeLimits
+from service.decoding import decode_image
 from service.errors import ServiceError, TooManyPixels, UndecodableMedia, UnsupportedMediaType
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=100)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.decoding import DecodeLimits, TimedFrame, open_video
+from service.decode_limits import DecodeLimits
+from service.decoding import TimedFrame, open_video
 from service.errors import (
     InvalidParameter,
     NoVideoFrames,

@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service import errors
-from service.errors import Limit, Overloaded, ServiceError, TooManyPixels, install_handlers, problem
+from service.errors import Limit, Overloaded, ServiceError, TooManyPixels
+from service.problems import install_handlers, problem
 
 CONTRACT = {
     "malformed_request": 400,
@@ -28,6 +29,7 @@ CONTRACT = {
     "not_ready": 503,
     "draining": 503,
     "deadline_exceeded": 504,
+    "storage_full": 507,
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import httpx2 as httpx
 import pytest
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
-from tests.service.media import png
+from tests.service.media import mp4, png
 
 
 def metric(client: TestClient, name: str) -> float:
@@ -108,6 +109,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     refused = next(response for response in responses if response.status_code == 429)
     assert refused.json()["code"] == "overloaded"
     assert int(refused.headers["Retry-After"]) >= 1
+    assert refused.json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.1}
 
 
 def test_a_late_answer_is_a_504() -> None:
@@ -136,3 +138,65 @@ def test_openapi_describes_the_routes(client: TestClient) -> None:
     assert {"/analyze/frame", "/analyze/video", "/healthz", "/readyz", "/models", "/metrics"} <= set(document["paths"])
     body = document["paths"]["/analyze/frame"]["post"]["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "image/*"}
+
+
+def test_a_busy_service_is_ready(settings: Settings) -> None:
+    predictor = FakePredictor(seconds=0.05)
+    app = create_app(Settings(max_wait_s=0.05, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
+
+    async def run() -> set[int]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            await client.post("/analyze/frame", files={"file": png(100)})
+            load = [asyncio.create_task(client.post("/analyze/frame", files={"file": png(100)})) for _ in range(12)]
+            statuses = {(await client.get("/readyz")).status_code for _ in range(5)}
+            await asyncio.gather(*load)
+            return statuses
+
+    assert asyncio.run(run()) == {200}
+
+
+def test_work_of_a_client_that_left_is_not_done(tmp_path: Path) -> None:
+    predictor = FakePredictor(seconds=0.05)
+    app = create_app(Settings(), FakeDetector(face_at(8, 8, 32)), predictor)
+    body = mp4(tmp_path / "v.mp4", [100] * 200)
+
+    async def run() -> None:
+        left = asyncio.Event()
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> dict[str, object]:
+            for message in messages:
+                return message
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, object]) -> None:
+            pass
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/analyze/video",
+            "raw_path": b"/analyze/video",
+            "query_string": b"",
+            "headers": [(b"content-type", b"video/mp4")],
+            "server": ("t", 80),
+            "client": ("t", 1),
+            "scheme": "http",
+            "root_path": "",
+        }
+        async with app.router.lifespan_context(app):
+            call = asyncio.create_task(app(scope, receive, send))
+            while not predictor.batches:
+                await asyncio.sleep(0.01)
+            left.set()
+            await asyncio.wait_for(call, 5)
+
+    asyncio.run(run())
+    assert 0 < len(predictor.batches) < 10  # of 50 chunks

@@ -29,6 +29,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "deadline_s": 60,
         "video_deadline_s": 900,
         "max_batch": 32,
+        "drain_s": 30,
         "threads": None,
         "decode_workers": 2,
         "log_format": "json",

@@ -119,7 +119,7 @@ def test_the_command_writes_beside_the_weights(
     assert len(calibration.expression.bias) == 8
     # Seven faces cannot support a fit of any unit.
     assert set(calibration.action_units.values()) == {UNCALIBRATED_UNIT}
-    assert "8 faces of the validation split" in capsys.readouterr().out
+    assert "8 validation faces" in capsys.readouterr().out
 
 
 def test_the_command_needs_a_run(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

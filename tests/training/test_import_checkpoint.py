@@ -11,11 +11,12 @@ from torch import Tensor
 
 from model_core.affect import LABEL_SETS
 from model_core.bundle import load_bundle
+from model_core.models import build_network
 from model_core.predictor import Predictor
 from tests.fakes import Hostile, formula_state
 from training import import_checkpoint
 from training.checkpoint import CheckpointError
-from training.import_checkpoint import DEAD, convert
+from training.import_checkpoint import SPEC, convert, dead_entries
 
 
 @pytest.fixture
@@ -30,8 +31,9 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def test_221_entries_are_dead(state: dict[str, Tensor]) -> None:
-    dead = [name for name in state if DEAD.fullmatch(name)]
+    dead = dead_entries(build_network(SPEC))
     assert len(dead) == 221
+    assert all(state[name].shape == shape for name, shape in dead.items())
     parameters = [name for name in dead if name.endswith(("weight", "bias"))]
     assert sum(state[name].numel() for name in parameters) == 81_424
 
@@ -45,10 +47,17 @@ def test_the_imported_network_answers_as_the_reference(state: dict[str, Tensor])
 
 
 def test_dead_entries_are_dropped(state: dict[str, Tensor]) -> None:
-    live = {name: value for name, value in state.items() if not DEAD.fullmatch(name)}
-    with_dead, without = convert(state).state_dict(), convert(live).state_dict()
-    assert len(without) == 969
-    assert all(torch.equal(value, with_dead[name]) for name, value in without.items())
+    assert len(convert(state).state_dict()) == 969
+
+
+@pytest.mark.parametrize("name", ["bn.running_mean", "features.3.model.0.conv_dw.prelu.weight"])
+def test_dead_entries_must_be_the_published_ones(state: dict[str, Any], name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"missing {name}"):
+        convert({key: value for key, value in state.items() if key != name})
+    with pytest.raises(CheckpointError, match=f"{name} is "):
+        convert({**state, name: torch.zeros(3, 3)})
+    with pytest.raises(CheckpointError, match=r"unexpected bn\.made_up"):
+        convert({**state, "bn.made_up": torch.zeros(8)})
 
 
 def drop(state: dict[str, Any]) -> None:
@@ -86,7 +95,7 @@ def test_a_difference_is_refused_by_name(
 
 
 def test_many_differences_make_a_short_message() -> None:
-    with pytest.raises(CheckpointError, match=r"missing .* and 965 more$"):
+    with pytest.raises(CheckpointError, match=r"missing .* and 1186 more$"):
         convert({"a": torch.zeros(1)})
 
 

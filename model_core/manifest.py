@@ -1,0 +1,108 @@
+"""What a bundle says of itself: the content of `bundle.json`, and how JSON becomes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from model_core.affect import Reference, Task
+from model_core.calibration import Calibration, ExpressionCalibration, UnitCalibration
+from model_core.models import BACKBONES, NetworkSpec
+from model_core.preprocessing import InputSpec
+
+FORMAT = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TemporalSpec:
+    """How a temporal model was evaluated: frames a second, window and stride in frames, carried state, longest gap."""
+
+    frame_rate: float
+    window: int
+    stride: int
+    state: str
+    max_gap_s: float
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """All of `bundle.json`. `references` names for each task where its training targets came from.
+
+    training: data set, its terms, configuration; quality: measures on the test split; both as plain JSON values for
+    people and `/models`, never read by code. weights_sha256: hexadecimal digest of the weights file.
+    """
+
+    name: str
+    version: str
+    network: NetworkSpec
+    input: InputSpec
+    detector: str
+    references: Mapping[Task, Reference]
+    calibration: Calibration
+    licence: str
+    training: Mapping[str, Any]
+    quality: Mapping[str, Any]
+    weights_sha256: str = ""
+    code_version: str = ""
+    temporal: TemporalSpec | None = None
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if set(self.references) != set(self.network.tasks):
+            raise ValueError("references must name exactly the network's tasks")
+        if not set(self.references.values()) <= {"annotated", "derived"}:
+            raise ValueError("a reference is either annotated or derived")
+        if (size := BACKBONES[self.network.backbone].input_size) not in (None, self.input.size):
+            raise ValueError(f"{self.network.backbone} takes crops of {size} pixels, not {self.input.size}")
+        bias = self.calibration.expression.bias if self.calibration.expression else None
+        if bias is not None and len(bias) != len(self.network.labels):
+            raise ValueError(f"{len(bias)} expression biases for {len(self.network.labels)} labels")
+
+
+def parse_manifest(values: Any) -> BundleManifest:
+    """JSON values -> manifest. Raises ValueError, TypeError or KeyError on anything that is not understood."""
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}, the one this version reads")
+    if values.get("temporal") is not None:
+        raise ValueError("it has a temporal model, which this version cannot run")
+    known = _known(BundleManifest, values)
+    known |= {
+        "network": parse_network(values["network"]),
+        "input": parse_input(values["input"]),
+        "calibration": parse_calibration(values["calibration"]),
+    }
+    return BundleManifest(**known)
+
+
+def parse_network(values: Any) -> NetworkSpec:
+    """JSON values -> NetworkSpec; raises as `parse_manifest` does."""
+    return NetworkSpec(**_known(NetworkSpec, values, tuples=("tasks", "labels")))
+
+
+def parse_input(values: Any) -> InputSpec:
+    """JSON values -> InputSpec; raises as `parse_manifest` does."""
+    return InputSpec(**_known(InputSpec, values, tuples=("mean", "std")))
+
+
+def parse_calibration(values: Any) -> Calibration:
+    """JSON values -> Calibration; raises as `parse_manifest` does."""
+    parts = _known(Calibration, values)
+    expression, units = parts["expression"], parts["action_units"]
+    if units is not None and not isinstance(units, dict):
+        raise ValueError("the calibration of action units must be an object, or null")
+    return Calibration(
+        None if expression is None else ExpressionCalibration(**_known(ExpressionCalibration, expression, ("bias",))),
+        None
+        if units is None
+        else {name: UnitCalibration(**_known(UnitCalibration, unit)) for name, unit in units.items()},
+    )
+
+
+def _known(kind: type[T], values: Any, tuples: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a dataclass by field, refusing keys it does not have."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, dict) or not set(values) <= names:
+        unknown = sorted(set(values) - names) if isinstance(values, dict) else values
+        raise ValueError(f"{kind.__name__} does not know {unknown}")
+    return {name: tuple(value) if name in tuples else value for name, value in values.items()}

@@ -1,0 +1,32 @@
+"""How large and how long untrusted media may be."""
+
+from dataclasses import dataclass
+
+from service.errors import Limit, TooManyPixels, VideoTooLong
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """Pixels of a frame, seconds of a video's requested part, and frames to analyse in it."""
+
+    max_pixels: int
+    max_video_s: float
+    max_frames: int
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raise TooManyPixels for a frame beyond the limit."""
+        if width * height > self.max_pixels:
+            limit = Limit(name="AFFECT_MAX_PIXELS", value=self.max_pixels)
+            raise TooManyPixels(f"the frame has {width} x {height} pixels, more than {self.max_pixels}", limit=limit)
+
+    def check_length(self, length_s: float) -> None:
+        """Raise VideoTooLong for more seconds of video than the limit."""
+        if length_s > self.max_video_s:
+            limit = Limit(name="AFFECT_MAX_VIDEO_S", value=self.max_video_s)
+            raise VideoTooLong(f"the requested part is longer than {self.max_video_s:g} s", limit=limit)
+
+    def check_frames(self, frames: float) -> None:
+        """Raise VideoTooLong for more frames to analyse than the limit."""
+        if frames > self.max_frames:
+            limit = Limit(name="AFFECT_MAX_FRAMES", value=self.max_frames)
+            raise VideoTooLong(f"the requested part has more than {self.max_frames} frames to analyse", limit=limit)

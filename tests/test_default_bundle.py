@@ -1,0 +1,81 @@
+"""The bundle that ships, on real faces, through the whole service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from model_core.bundle import WEIGHTS, load_bundle, locate_bundle
+from model_core.detection import build_detector
+from model_core.predictor import Predictor
+from service.app import create_app
+from service.settings import Settings
+from tests.service.media import encoded
+
+CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    predictor = Predictor(load_bundle(locate_bundle("default")), torch.device("cpu"))
+    with TestClient(create_app(Settings(), build_detector("yuface"), predictor)) as client:
+        yield client
+
+
+def frame(client: TestClient, content: bytes) -> list[dict]:
+    response = client.post("/analyze/frame", files={"file": content})
+    assert response.status_code == 200, response.text
+    return response.json()["faces"]
+
+
+def video(client: TestClient, path: Path) -> list[dict]:
+    response = client.post("/analyze/video", files={"file": path.read_bytes()}, params={"fps": 5})
+    assert response.status_code == 200, response.text
+    return response.json()["tracks"]
+
+
+def test_it_is_small_and_says_what_is_derived() -> None:
+    folder = locate_bundle("default")
+    manifest = load_bundle(folder).manifest
+    assert (folder / WEIGHTS).stat().st_size <= 14_000_000
+    assert manifest.network.backbone == "ddamfn"
+    assert dict(manifest.references) == {
+        "valence_arousal": "derived",
+        "expression": "annotated",
+        "action_units": "derived",
+    }
+    assert manifest.calibration.expression is not None
+    assert manifest.calibration.action_units is not None
+
+
+def test_the_card_names_these_weights() -> None:
+    manifest = load_bundle(locate_bundle("default")).manifest
+    assert manifest.weights_sha256 in CARD
+    assert f"{manifest.quality['expression']['accuracy']:.3f}" in CARD
+
+
+def test_a_smile(client: TestClient, astronaut: np.ndarray) -> None:
+    [face] = frame(client, encoded(astronaut, ".png"))
+    assert face["expression"]["label"] == "happiness"
+    assert face["action_units"]["AU12"]["active"]
+    assert face["valence"] > 0.3
+    assert face["quality"]["reliable"]
+
+
+def test_five_faces(client: TestClient, shared_data: Path) -> None:
+    faces = frame(client, (shared_data / "media" / "multi_face.jpg").read_bytes())
+    assert len(faces) == 5
+    areas = [face["box"]["width"] * face["box"]["height"] for face in faces]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_one_person_is_one_track(client: TestClient, shared_data: Path) -> None:
+    [track] = video(client, shared_data / "media" / "single_face.mp4")
+    assert len(track["samples"]) == 12  # 2.4 s at 5 frames a second
+
+
+def test_nobody_is_no_track(client: TestClient, shared_data: Path) -> None:
+    assert video(client, shared_data / "media" / "no_face.mp4") == []

@@ -63,10 +63,10 @@ def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor 
     app = FastAPI(
         title="Facial affect service", version=code_version(), lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    routers = (analyze.router, operations.router)
-    for router in routers:
+    routes = list(app.router.routes)  # the framework's own
+    for router in (analyze.router, operations.router):
         app.include_router(router)
-    routes = [route for router in routers for route in router.routes]
+        routes += router.routes
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
     return app

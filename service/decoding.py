@@ -164,7 +164,7 @@ class Video:
         for index in count():
             if self._stopped or (index > 0 and not self._capture.grab()):
                 return
-            yield index, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield index, round(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
 
     def _retrieve(self) -> Frame:
         try:

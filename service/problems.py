@@ -107,9 +107,14 @@ def _as_service_error(error: Exception) -> ServiceError:
         case RequestValidationError():
             found = error.errors()
             # What was sent is not repeated: it may be a file.
-            detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {item['msg']}" for item in found)
+            detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {_message(item)}" for item in found)
             in_body = any(item["loc"][0] == "body" for item in found)
             return MalformedRequest(detail) if in_body else InvalidParameter(detail)
         case ClientDisconnect():
             return MalformedRequest("the client left before its body was complete")
     return InternalError()
+
+
+def _message(item: Mapping[str, str]) -> str:
+    """A validation error in words for a client."""
+    return "no such parameter here" if item["type"] == "extra_forbidden" else item["msg"]

@@ -96,11 +96,13 @@ def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
 
 
 def _located(analysis: FaceAnalysis) -> dict[str, object]:
-    return {"box": analysis.face.box, "detection_confidence": analysis.face.confidence, **vars(analysis.affect)}
+    face = analysis.face
+    place = {"box": face.box, "detection_confidence": face.confidence, "quality": analysis.quality}
+    return {**place, **vars(analysis.affect)}
 
 
 def _face(analysis: FaceAnalysis) -> FaceOut:
-    values = {**_located(analysis), "landmarks": analysis.face.landmarks, "quality": analysis.quality}
+    values = {**_located(analysis), "landmarks": analysis.face.landmarks}
     return FaceOut.model_validate(values, from_attributes=True)
 
 

@@ -89,13 +89,13 @@ class LocatedOut(AffectOut):
 
     box: BoxOut
     detection_confidence: Probability
+    quality: QualityOut
 
 
 class FaceOut(LocatedOut):
     """A face in a picture."""
 
     landmarks: LandmarksOut
-    quality: QualityOut
 
 
 class UnitInfo(BaseModel):
@@ -152,7 +152,7 @@ class VideoOut(BaseModel):
 
     width: int
     height: int
-    fps: float | None = None
+    fps: float | None = Field(None, description="the source's frames a second")
     duration_s: float | None = None
     frames_analyzed: int
     truncated: bool = Field(description="the file ended early because it is damaged")

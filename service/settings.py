@@ -17,8 +17,11 @@ class SettingsError(Exception):
     """The environment is wrong; one line for each mistake."""
 
 
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+def _single(value: object) -> object:
+    """A comma will separate several bundles; today only one can be served."""
+    if isinstance(value, str) and "," in value:
+        raise ValueError("only one bundle can be served at a time")
+    return (value.strip(),) if isinstance(value, str) else value
 
 
 def _lower(value: object) -> object:
@@ -37,7 +40,7 @@ class Settings(BaseSettings):
 
     host: Name = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
-    bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_split)] = Field(
+    bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_single)] = Field(
         ("default",),
         min_length=1,
         max_length=1,

@@ -24,6 +24,9 @@ from training.trained import load_evaluable, require_match, write_calibration
 MIN_POSITIVES = 20
 """Fewer positives than this cannot support a fit: the unit keeps its plain sigmoid and a threshold of 0.5."""
 
+MIN_THRESHOLD_POSITIVES = 100
+"""Fewer cannot support the search for a threshold either, which would settle at a few per cent: it stays 0.5."""
+
 BIAS_PENALTY = 0.01
 """Ridge on the expression biases, so that a class with a dozen samples does not set its own bias freely."""
 
@@ -55,7 +58,7 @@ def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCa
     intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
     _minimise(lambda: F.binary_cross_entropy_with_logits(slope * z + intercept, y), [slope, intercept])
     fitted = UnitCalibration(float(slope.detach()), float(intercept.detach()), 0.5)
-    threshold = best_threshold(fitted.probability(logits), positive, MIN_POSITIVES)
+    threshold = best_threshold(fitted.probability(logits), positive, MIN_THRESHOLD_POSITIVES)
     return UnitCalibration(fitted.slope, fitted.intercept, threshold)
 
 

@@ -9,14 +9,14 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import Limit, MalformedRequest, StorageFull, UnsupportedMediaType, UploadTooLarge
+from service.errors import Limit, MalformedRequest, StorageFull, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
 
 
 async def receive(request: Request, into: IO[bytes], *, raw_types: tuple[str, ...], max_bytes: int) -> None:
     """Write the uploaded file to `into` as it arrives, and rewind it.
 
     `raw_types` are prefixes of the content types that are taken as a raw body. Raises UploadTooLarge,
-    MalformedRequest, UnsupportedMediaType and StorageFull.
+    MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file) and StorageFull.
     """
     try:
         await _write(request, into, raw_types, max_bytes)
@@ -24,6 +24,8 @@ async def receive(request: Request, into: IO[bytes], *, raw_types: tuple[str, ..
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("there is no room for the upload") from None
         raise
+    if not into.tell():
+        raise UndecodableMedia("the uploaded file is empty")
     into.seek(0)
 
 

@@ -50,8 +50,11 @@ def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
     """Cut a face out of a frame: uint8 [size, size, 3] RGB, outside pixels replicated from the frame's edge.
 
     `template` is a key of TEMPLATES, else KeyError. Large faces are smoothed before they shrink, so that fine texture
-    does not alias.
+    does not alias; crops smaller than the template are cut at its size and then averaged, which is what training, with
+    crops stored at that size, does.
     """
+    if size < TEMPLATE_SIZE:
+        return shrink(align(frame, landmarks, template, TEMPLATE_SIZE), size)
     target = (TEMPLATES[template] + 0.5) * (size / TEMPLATE_SIZE) - 0.5  # whole numbers are pixel centres
     matrix = similarity_transform(landmarks.as_array(), target)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -59,6 +62,13 @@ def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
         frame, matrix = _shrink_around(frame, matrix, scale, size)
     warped = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.uint8)
+
+
+def shrink(crop: Crop, size: int) -> Crop:
+    """Average a crop down to uint8 [size, size, 3]; unchanged where the size already fits."""
+    if crop.shape[0] == size:
+        return crop
+    return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _shrink_around(

@@ -66,10 +66,3 @@ def _erase(image: Crop, rng: np.random.Generator) -> Crop:
     image = image.copy()
     image[y : y + height, x : x + width] = rng.integers(0, 256)
     return image
-
-
-def resize(crop: Crop, size: int) -> Crop:
-    """What evaluation sees: uint8 [S, S, 3] -> uint8 [size, size, 3], unchanged where the size already fits."""
-    if crop.shape[0] == size:
-        return crop
-    return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)

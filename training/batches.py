@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.affect import AffectTarget
+from model_core.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
-from training.augmentation import Augmentation, resize
+from training.augmentation import Augmentation
 from training.prepared import PreparedFaces, distributions
 
 
@@ -66,5 +67,5 @@ def evaluation_batches(
     """All records in order, without augmentation."""
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
-        crops = [resize(faces.crops[row], spec.size) for row in chosen]
+        crops = [shrink(faces.crops[row], spec.size) for row in chosen]
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)

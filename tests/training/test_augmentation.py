@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_core.alignment import shrink
 from model_core.faces import Frame
-from training.augmentation import Augmentation, resize
+from training.augmentation import Augmentation
 
 NOTHING: dict[str, Any] = {"flip": False} | dict.fromkeys(
     ("rotation_deg", "scale", "shift", "contrast", "brightness", "blur", "noise", "erase"), 0.0
@@ -42,12 +43,12 @@ def test_nothing_at_all_is_the_crop_itself(crop: Frame) -> None:
 def test_nothing_at_all_only_resizes(crop: Frame) -> None:
     # Rows and columns halve; a level or two of rounding may differ.
     small = Augmentation(**NOTHING).apply(crop, 56, np.random.default_rng(0)).astype(int)
-    assert np.abs(small - resize(crop, 56)).max() <= 2
+    assert np.abs(small - shrink(crop, 56)).max() <= 2
 
 
 @pytest.mark.parametrize("size", [112, 56])
 def test_a_flip_is_the_mirror_image(crop: Frame, size: int) -> None:
-    mirrored = resize(crop, size)[:, ::-1].astype(int)
+    mirrored = shrink(crop, size)[:, ::-1].astype(int)
     pictures = [
         Augmentation(**{**NOTHING, "flip": True}).apply(crop, size, np.random.default_rng(seed)).astype(int)
         for seed in range(8)
@@ -69,8 +70,8 @@ def test_each_effect_changes_the_picture(crop: Frame) -> None:
 def test_resize_averages() -> None:
     picture = np.zeros((2, 4, 3), dtype=np.uint8)[:, :2]
     picture[0, 0] = 200
-    assert resize(picture, 1).tolist() == [[[50, 50, 50]]]
-    assert resize(picture, 2) is picture
+    assert shrink(picture, 1).tolist() == [[[50, 50, 50]]]
+    assert shrink(picture, 2) is picture
 
 
 @pytest.mark.parametrize("values", [{"rotation_deg": -1}, {"blur": 1.1}, {"scale": 1.0}, {"hue": 0.1}])

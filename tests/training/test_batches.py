@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from model_core.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from tests.fakes import write_prepared
-from training.augmentation import Augmentation, resize
+from training.augmentation import Augmentation
 from training.batches import Batch, evaluation_batches, targets, training_batches
 from training.prepared import PreparedFaces, load_prepared
 
@@ -49,7 +50,7 @@ def test_images_are_what_the_service_would_make(faces: PreparedFaces) -> None:
     rows = np.array([0, 5, 30])
     small = InputSpec(16, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
     (batch,) = evaluation_batches(faces, rows, small)
-    assert torch.equal(batch.images, to_batch([resize(faces.crops[row], 16) for row in rows], small))
+    assert torch.equal(batch.images, to_batch([shrink(faces.crops[row], 16) for row in rows], small))
 
 
 def test_evaluation_sees_all_in_order(faces: PreparedFaces) -> None:

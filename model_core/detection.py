@@ -3,9 +3,11 @@
 The detector decides where landmarks land, hence how crops look: a bundle records the one its crops were prepared with.
 """
 
+import ctypes
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -38,8 +40,7 @@ class YuFaceDetector:
     """
 
     def __init__(self, max_side_px: int = 640) -> None:
-        # Imported here, because the wheel exists for x86-64 and Python up to 3.11 only.
-        self._detect = import_module("yuface").detect
+        self._library = _load_libfacedetection()
         self._openmp = ThreadpoolController().select(user_api="openmp")
         self._max_side_px = max_side_px
         self._name = f"yuface-{version('yuface')}"
@@ -59,13 +60,45 @@ class YuFaceDetector:
         factor = np.array([frame.shape[1] / image.shape[1], frame.shape[0] / image.shape[0]])
         # One thread is its fastest setting; several of them spin against the network's threads, a hundred times slower.
         with self._openmp.limit(limits=1):
-            confidences, boxes, landmarks = self._detect(np.ascontiguousarray(image), 0.0)
+            rows = _run_libfacedetection(self._library, np.ascontiguousarray(image))
         faces = [
-            _face(int(confidence), box.reshape(2, 2) * factor, (points.reshape(5, 2) + 0.5) * factor - 0.5)
-            for confidence, box, points in zip(confidences, boxes, landmarks, strict=True)
-            if int(confidence) / 100 >= min_confidence and (box[2:] > 0).all()
+            _face(int(row[0]), row[1:5].reshape(2, 2) * factor, (row[5:15].reshape(5, 2) + 0.5) * factor - 0.5)
+            for row in rows
+            if int(row[0]) / 100 >= min_confidence and (row[3:5] > 0).all()
         ]
         return largest(faces, max_faces)
+
+
+def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
+    """The wheel's C++ entry point, called without the wheel's Python module.
+
+    That module loses a result buffer of 36 kB at every call, and holds the interpreter's lock while it computes.
+    Raises ModuleNotFoundError where the wheel, made for x86-64 Linux and Python up to 3.11, is not installed.
+    """
+    spec = find_spec("yuface")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("the face detector yuface is not installed", name="yuface")
+    library = ctypes.CDLL(str(Path(spec.submodule_search_locations[0]) / "libfacedetection.so"))
+    function = library[
+        "_Z14facedetect_cnnPhS_iii"
+    ]  # int *facedetect_cnn(unsigned char *, unsigned char *, int, int, int)
+    function.restype = ctypes.c_void_p
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    _run_libfacedetection(function, np.zeros((32, 32, 3), np.uint8))  # its first call sets up shared state
+    return function
+
+
+_RESULT_BYTES, _RESULT_SHORTS = 0x9000, 16
+"""The library's buffer: a count, then for each face 16 shorts: per cent, x, y, width, height, five points, unused."""
+
+
+def _run_libfacedetection(function: "ctypes._NamedFuncPointer", image: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """BGR uint8 [H, W, 3], contiguous -> int16 [N, 16]. Every call has a buffer of its own, so threads do not meet."""
+    buffer = np.zeros(_RESULT_BYTES, np.uint8)
+    height, width = image.shape[:2]
+    function(buffer.ctypes.data, image.ctypes.data, width, height, image.strides[0])
+    count = int(buffer[:4].view(np.int32)[0])
+    return buffer[4 : 4 + 2 * _RESULT_SHORTS * count].view(np.int16).reshape(count, _RESULT_SHORTS)
 
 
 def largest(faces: list[Face], max_faces: int | None) -> list[Face]:

@@ -40,7 +40,7 @@ class InputConfig(Section):
 
 
 class NetworkConfig(Section):
-    """backbone: a key of BACKBONES. start_from: `best.pt` of an earlier run, also of the pooled net."""
+    """backbone: a key of BACKBONES. start_from: a run's `best.pt`, or the folder of a bundle."""
 
     backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
     tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from model_core.bundle import BundleError, load_bundle
 from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
@@ -36,19 +37,27 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device) -> Traini
 
 
 def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
-    """Initialise a network from an earlier run; a DDAMFN may also continue from a pooled one."""
-    earlier = load_trained(path)
-    if (earlier.spec.tasks, earlier.spec.labels, earlier.spec.hidden) != (spec.tasks, spec.labels, spec.hidden):
+    """Initialise a network from a run's `best.pt` or a bundle's folder; a DDAMFN may continue from a pooled one."""
+    source, earlier = _earlier_network(path)
+    if (earlier.tasks, earlier.labels, earlier.hidden) != (spec.tasks, spec.labels, spec.hidden):
         raise CheckpointError(f"{path} has other tasks, labels or heads than the new network")
-    source = build_network(earlier.spec)
-    source.load_state_dict(earlier.weights)
     network.heads.load_state_dict(source.heads.state_dict())
     if isinstance(source.backbone, PooledMFN) and isinstance(network.backbone, DDAMFN):
         network.backbone.start_from(source.backbone)
-    elif earlier.spec.backbone != spec.backbone:
-        raise CheckpointError(f"{path}: {spec.backbone} cannot continue from a {earlier.spec.backbone}")
+    elif earlier.backbone != spec.backbone:
+        raise CheckpointError(f"{path}: {spec.backbone} cannot continue from a {earlier.backbone}")
     else:
         network.backbone.load_state_dict(source.backbone.state_dict())
+
+
+def _earlier_network(path: Path) -> tuple[AffectNetwork, NetworkSpec]:
+    if path.is_dir():
+        bundle = load_bundle(path)
+        return bundle.network, bundle.manifest.network
+    trained = load_trained(path)
+    network = build_network(trained.spec)
+    network.load_state_dict(trained.weights)
+    return network, trained.spec
 
 
 def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
@@ -67,7 +76,7 @@ def main() -> None:
     try:
         run = build_run(load_config(args.config, args.set), args.run, torch.device(args.device))
         resumed = run.resume()
-    except (ConfigError, DatasetError, CheckpointError, ValueError) as error:
+    except (BundleError, ConfigError, DatasetError, CheckpointError, ValueError) as error:
         sys.exit(f"error: {error}")
     if resumed:
         print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")

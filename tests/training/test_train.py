@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model_core.affect import TASKS
+from model_core.bundle import load_bundle
 from model_core.models import build_network
 from model_core.models.ddamfn import DDAMFN
 from tests.fakes import write_prepared
@@ -85,3 +86,11 @@ def test_mistakes_end_the_command_with_one_line(
     with pytest.raises(SystemExit, match=message) as caught:
         train.main()
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_can_go_on_from_a_bundle(tiny_bundle_dir: Path) -> None:
+    bundle = load_bundle(tiny_bundle_dir)
+    network = build_network(bundle.manifest.network)
+    start_from(network, bundle.manifest.network, tiny_bundle_dir)
+    expected = bundle.network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())

@@ -1,19 +1,21 @@
 """The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
 
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+import structlog
 from fastapi import FastAPI
 
 from model_core.bundle import code_version
 from model_core.detection import FaceDetector
 from model_core.faces import Crop
 from model_core.predictor import Predictor
+from service.batch_contract import BatchLimits
 from service.batching import Batcher
 from service.decode_limits import DecodeLimits
 from service.errors import Limit
@@ -28,37 +30,49 @@ from service.routes.dependencies import Context, Model
 from service.schemas import ModelInfo
 from service.settings import Settings, variable
 from service.telemetry import Telemetry
+from service.workers import WorkerPool
+
+logger = structlog.get_logger("service")
+
+EXIT_HUNG = 70
+"""Exit status of a process whose network hangs: only a supervisor's restart helps."""
 
 
-def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor | None) -> FastAPI:
-    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready."""
+def end_process() -> None:
+    """End at once, without waiting for the thread that hangs."""
+    logger.critical("the network hangs; the process ends", exit_status=EXIT_HUNG)
+    os._exit(EXIT_HUNG)
+
+
+def create_app(
+    settings: Settings,
+    detector: FaceDetector,
+    predictor: Predictor | None,
+    on_hang: Callable[[], None] = end_process,
+) -> FastAPI:
+    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready.
+
+    `on_hang` is called for a forward pass that outlasts twice `stall_s`."""
     telemetry = Telemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         cv2.setNumThreads(1)  # parallelism comes from the pool
-        with (
-            TemporaryDirectory(prefix="affect-") as directory,
-            ThreadPoolExecutor(settings.decode_workers, "locate") as pool,
-        ):
+        with TemporaryDirectory(prefix="affect-") as directory:
             if predictor is None:
                 app.state.context = Context(settings, telemetry, Readiness(None), Path(directory), None)
                 yield
                 return
-            readiness = Readiness(lambda: batcher.submit(_blank(predictor)))
-            batcher = Batcher[Crop, Estimate](
-                estimator(predictor, readiness.succeeded),
-                max_batch=settings.max_batch,
-                max_wait_s=settings.max_wait_s,
-                observer=telemetry,
-            )
-            telemetry.queue_depth.set_function(lambda: batcher.queue_depth)
+            readiness = Readiness(lambda: batcher.submit(_blank(predictor)), lambda: batcher.stalled)
+            batcher = _batcher(settings, predictor, readiness, telemetry, on_hang)
+            pool = WorkerPool(settings.decode_workers)
             model = _model(settings, detector, predictor, batcher, pool, telemetry)
             app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
             try:
                 yield
             finally:
                 await batcher.close()
+                pool.shutdown()
 
     app = FastAPI(
         title="Facial affect service", version=code_version(), lifespan=lifespan, docs_url=None, redoc_url=None
@@ -72,12 +86,29 @@ def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor 
     return app
 
 
+def _batcher(
+    settings: Settings,
+    predictor: Predictor,
+    readiness: Readiness,
+    telemetry: Telemetry,
+    on_hang: Callable[[], None],
+) -> Batcher[Crop, Estimate]:
+    batcher = Batcher[Crop, Estimate](
+        estimator(predictor, readiness.succeeded),
+        BatchLimits(settings.max_batch, settings.max_video_batch, settings.max_wait_s, settings.stall_s),
+        observer=telemetry,
+        on_hang=on_hang,
+    )
+    telemetry.queue_depth.set_function(lambda: batcher.queue_depth)
+    return batcher
+
+
 def _model(
     settings: Settings,
     detector: FaceDetector,
     predictor: Predictor,
     batcher: Batcher[Crop, Estimate],
-    pool: ThreadPoolExecutor,
+    pool: WorkerPool,
     telemetry: Telemetry,
 ) -> Model:
     manifest, device = predictor.manifest, str(predictor.device)

@@ -3,10 +3,13 @@
 `Batcher` knows nothing of what it batches. Its promises:
 
 * results come back in the order of the items, to the caller that submitted them;
-* an idle batcher runs at once; while a batch runs, what arrives collects for the next one, in order of arrival;
-* a batch that fails is retried item by item, so that only the items to blame fail, and the worker lives on;
+* an idle batcher runs at once; while a batch runs, what arrives collects for the next one;
+* interactive items go before bulk ones, of which a batch takes few, so that they add little to another's wait;
+* a batch that fails is halved and retried, so that only the items to blame fail, and the worker lives on;
+* a batch that was too large for memory lowers the largest size for good;
 * an item whose caller has gone before its batch was formed never runs;
 * the queue is bounded by the time an item would wait in it, not by a length;
+* a batch that does not end in time fails, with all that waits behind it; what does not end at all is reported;
 * closing runs what is queued and takes nothing new.
 """
 
@@ -14,42 +17,31 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, ParamSpec, TypeVar
+
+from service.batch_contract import (
+    BatcherClosed,
+    BatchLimits,
+    BatchObserver,
+    BatchTooLarge,
+    NoObserver,
+    QueueFull,
+    WorkerStalled,
+    WrongResultCount,
+)
+from service.lanes import Lane, LaneQueue
+from service.watched import WatchedThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+P = ParamSpec("P")
 
 logger = logging.getLogger(__name__)
 
 _MEMORY = 0.9
 """Share of the seconds-per-item average that survives one further item."""
-
-
-class BatcherClosed(Exception):
-    """The batcher takes no new items."""
-
-
-class QueueFull(Exception):
-    """The expected wait exceeds the bound; in `retry_after_s` seconds the queue will have shrunk to it."""
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"the queue is full; retry in {retry_after_s:.1f} s")
-        self.retry_after_s = retry_after_s
-
-
-class WrongResultCount(Exception):
-    """`run` broke its contract: not one result for each item. The whole batch fails, for none can be told apart."""
-
-
-class BatchObserver(Protocol):
-    """Told about each batch, on the event loop, after its callers have their results."""
-
-    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
-        """`wait_s`: seconds each of the `size` items queued; `run_s`: seconds the batch ran, retries included."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -59,29 +51,27 @@ class _Entry(Generic[Item]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Batches calls to `run`, which takes 1 to `max_batch` items and returns as many results in their order.
+    """Batches calls to `run`, which takes items and returns as many results in their order.
 
     `run` is called in one thread, never twice at once. Everything else belongs to one event loop, the one of the
-    callers; the object may be made before the loop runs. `max_wait_s` is the longest expected wait in the queue.
+    callers; the object may be made before the loop runs. `on_hang` is called when a batch that stalled has not ended
+    after as long again: a thread cannot be ended from outside, so only the process can be.
     """
 
     def __init__(
         self,
         run: Callable[[list[Item]], list[Result]],
+        limits: BatchLimits,
         *,
-        max_batch: int,
-        max_wait_s: float,
         observer: BatchObserver | None = None,
+        on_hang: Callable[[], None] = lambda: None,
     ) -> None:
-        if max_batch < 1 or not max_wait_s > 0:
-            raise ValueError("max_batch and max_wait_s must be positive")
         self._run = run
-        self._max_batch = max_batch
-        self._max_wait_s = max_wait_s
-        self._observer = observer
-        # A dict keeps the order of arrival and lets a cancelled item leave in O(1).
-        self._queue: dict[asyncio.Future[Result], _Entry[Item]] = {}
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="batcher")
+        self._limits = limits
+        self._max_items = limits.max_items
+        self._observer = observer or NoObserver()
+        self._thread = WatchedThread(limits.stall_s, on_hang)
+        self._queue: LaneQueue[asyncio.Future[Result], _Entry[Item]] = LaneQueue()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._item_s = 0.0
@@ -94,35 +84,44 @@ class Batcher(Generic[Item, Result]):
         return len(self._queue)
 
     @property
-    def expected_wait_s(self) -> float:
-        """Seconds until a new item's batch would start: seconds per item, a moving average, times the queue's depth.
+    def stalled(self) -> bool:
+        """Whether the running batch has not ended in time."""
+        return self._thread.stalled
+
+    def expected_wait_s(self, lane: Lane) -> float:
+        """Seconds until a new item's batch would start: seconds an item, a moving average, times the items before it.
 
         A running batch that is slower than the average counts at its own pace, so a stalled one fills the queue.
         """
         item_s = self._item_s
         if self._running_size:
             item_s = max(item_s, (time.perf_counter() - self._running_since) / self._running_size)
-        return item_s * self.queue_depth
+        return item_s * (self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth)
 
     async def submit(self, item: Item) -> Result:
-        """Run one item; see `submit_many`."""
+        """Run one interactive item; see `submit_many`."""
         return (await self.submit_many([item]))[0]
 
-    async def submit_many(self, items: Sequence[Item], *, admitted: bool = False) -> list[Result]:
+    async def submit_many(
+        self, items: Sequence[Item], *, lane: Lane = Lane.INTERACTIVE, admitted: bool = False
+    ) -> list[Result]:
         """Run all items of one caller and return their results in order; they may be split over batches.
 
         `admitted` items are let in however long the queue is: a caller's later ones, whose first had to pass the bound.
-        Raises QueueFull, BatcherClosed, or what `run` raised for the first item that failed. A caller that is
-        cancelled, or has lost an item, takes its other queued items with it.
+        Raises QueueFull, WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
+        that is cancelled, or has lost an item, takes its other queued items with it.
         """
         if self._closed:
             raise BatcherClosed("the batcher is closed")
+        if self.stalled:
+            raise WorkerStalled("an earlier batch has not ended")
         # Its own items do not count: a request larger than the bound must pass when nothing else waits.
-        if not admitted and (wait_s := self.expected_wait_s) > self._max_wait_s:
-            raise QueueFull(wait_s - self._max_wait_s)
+        if not admitted and (wait_s := self.expected_wait_s(lane)) > self._limits.max_wait_s:
+            raise QueueFull(wait_s - self._limits.max_wait_s)
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
-        self._queue.update(zip(futures, (_Entry(item, now) for item in items), strict=True))
+        for future, item in zip(futures, items, strict=True):
+            self._queue.push(lane, future, _Entry(item, now))
         if self._queue and (self._worker is None or self._worker.done()):
             # In an empty context, for a batch belongs to no single request.
             self._worker = loop.create_task(self._work(), context=Context())
@@ -130,7 +129,7 @@ class Batcher(Generic[Item, Result]):
             return await asyncio.gather(*futures)
         finally:
             for future in futures:
-                self._queue.pop(future, None)
+                self._queue.discard(future)
                 future.cancel()
 
     async def close(self) -> None:
@@ -139,7 +138,7 @@ class Batcher(Generic[Item, Result]):
         if self._worker is not None:
             # `wait` does not cancel the worker when the caller of close is cancelled.
             await asyncio.wait([self._worker])
-        self._executor.shutdown()
+        self._thread.shutdown()
 
     async def _work(self) -> None:
         """Run batches until the queue is empty; the next submit starts it anew."""
@@ -156,26 +155,37 @@ class Batcher(Generic[Item, Result]):
             run_s = time.perf_counter() - started
             memory = _MEMORY ** len(batch) if self._item_s else 0.0
             self._item_s = memory * self._item_s + (1 - memory) * run_s / len(batch)
-            self._report([started - entry.queued_at for entry in batch.values()], run_s)
+            waits_s = [started - entry.queued_at for entry in batch.values()]
+            self._tell(self._observer.batch, len(batch), waits_s, run_s)
 
     def _take(self) -> dict[asyncio.Future[Result], _Entry[Item]]:
         """Remove and return the next batch; a future that is done by now has been cancelled by its caller."""
         batch: dict[asyncio.Future[Result], _Entry[Item]] = {}
-        while self._queue and len(batch) < self._max_batch:
-            future = next(iter(self._queue))
-            entry = self._queue.pop(future)
-            if not future.done():
-                batch[future] = entry
+        # Where interactive items alone fill batches, one bulk item still goes along: it must get on, too.
+        reserved = 1 if self._queue.depth(Lane.BULK) and self._max_items > 1 else 0
+        self._fill(batch, Lane.INTERACTIVE, self._max_items - reserved)
+        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._limits.max_bulk, self._max_items)))
         return batch
 
+    def _fill(self, batch: dict[asyncio.Future[Result], _Entry[Item]], lane: Lane, size: int) -> None:
+        while self._queue.depth(lane) and len(batch) < size:
+            future, entry = self._queue.pop(lane)
+            if not future.done():
+                batch[future] = entry
+
     async def _run_batch(self, batch: dict[asyncio.Future[Result], _Entry[Item]]) -> None:
-        """Run a batch and settle its futures; after a failure, run those still awaited one by one."""
+        """Run a batch and settle its futures; after a failure, run what is still awaited in two halves."""
         items = [entry.item for entry in batch.values()]
-        outcome = await asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, items)
+        outcome = await self._thread.call(lambda: self._guarded(items), lambda: self._give_up(batch))
         if isinstance(outcome, Exception) and len(batch) > 1 and not isinstance(outcome, WrongResultCount):
-            for future, entry in batch.items():
-                if not future.done():
-                    await self._run_batch({future: entry})
+            if isinstance(outcome, BatchTooLarge):
+                self._max_items = min(self._max_items, len(batch) // 2)
+            self._tell(self._observer.halved, len(batch))
+            awaited = [pair for pair in batch.items() if not pair[0].done()]
+            middle = (len(awaited) + 1) // 2
+            for half in (awaited[:middle], awaited[middle:]):
+                if half:
+                    await self._run_batch(dict(half))
             return
         for position, future in enumerate(batch):
             if future.done():
@@ -197,10 +207,17 @@ class Batcher(Generic[Item, Result]):
             return WrongResultCount(f"run returned {len(results)} results for {len(items)} items")
         return results
 
-    def _report(self, wait_s: list[float], run_s: float) -> None:
-        if self._observer is None:
-            return
+    def _give_up(self, batch: dict[asyncio.Future[Result], _Entry[Item]]) -> None:
+        """The running batch has stalled: fail it and all that waits behind it."""
+        lost = dict(batch)
+        for lane in Lane:
+            self._fill(lost, lane, len(lost) + self.queue_depth)
+        for future in lost:
+            if not future.done():
+                future.set_exception(WorkerStalled("the batch has not ended in time"))
+
+    def _tell(self, notice: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            self._observer.batch(len(wait_s), wait_s, run_s)
+            notice(*args, **kwargs)
         except Exception:
             logger.exception("the batch observer failed")

@@ -4,26 +4,28 @@ Decoding, detection and alignment run in a small thread pool, forward passes in 
 only awaits. A video is read in chunks, each located while the chunk before it is in the network, and let go after it.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, ParamSpec, TypeVar
+from typing import IO, TypeVar
+
+import torch
 
 from model_core.affect import Affect
 from model_core.faces import Crop
 from model_core.predictor import Predictor
 from model_core.tracking import FaceTracker, IouTracker
 from service.analysis import FaceAnalysis, FaceOptions, FrameAnalysis, Sample, VideoAnalysis, VideoOptions
-from service.batching import Batcher, BatcherClosed, QueueFull
-from service.errors import Draining, Limit, Overloaded
+from service.batch_contract import BatcherClosed, BatchTooLarge, QueueFull, WorkerStalled
+from service.batching import Batcher
+from service.errors import Draining, Limit, NotReady, Overloaded
+from service.lanes import Lane
 from service.locating import LocatedFaces, LocatedFrame, Locator
 from service.telemetry import StageClock, Telemetry
+from service.workers import WorkerPool
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 FRAME_ROUTE, VIDEO_ROUTE = "/analyze/frame", "/analyze/video"
@@ -42,7 +44,11 @@ def estimator(predictor: Predictor, succeeded: Callable[[], None]) -> Callable[[
 
     def run(crops: Sequence[Crop]) -> list[Estimate]:
         started = time.perf_counter()
-        affects = predictor.predict(crops)
+        try:
+            affects = predictor.predict(crops)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise BatchTooLarge(f"no memory for {len(crops)} faces at once") from error
         elapsed = time.perf_counter() - started
         succeeded()
         return [Estimate(affect, elapsed) for affect in affects]
@@ -57,7 +63,7 @@ class Pipeline:
         self,
         locator: Locator,
         batcher: Batcher[Crop, Estimate],
-        pool: Executor,
+        pool: WorkerPool,
         telemetry: Telemetry,
         queue_limit: Limit,
     ) -> None:
@@ -70,8 +76,9 @@ class Pipeline:
     async def analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
         """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
         clock = StageClock(self._telemetry)
-        picture = await self._in_pool(self._locator.picture, file, options, clock)
-        affects = await self._estimate(picture.located.crops, clock)
+        self._admit(Lane.INTERACTIVE)
+        picture = await self._pool.run(lambda: self._locator.picture(file, options, clock), Lane.INTERACTIVE)
+        affects = await self._estimate(picture.located.crops, clock, Lane.INTERACTIVE)
         self._telemetry.frame(FRAME_ROUTE, affects)
         return FrameAnalysis(picture.width, picture.height, _join(picture.located, affects), clock.timings())
 
@@ -81,13 +88,13 @@ class Pipeline:
         tracker: FaceTracker = IouTracker()
         tracks: dict[int, list[Sample]] = {}
         count = 0
-        reader = await self._in_pool(self._locator.open, path, options, clock)
-        pending = self._in_pool(reader.next_chunk)
+        self._admit(Lane.BULK)
+        reader = await self._pool.run(lambda: self._locator.open(path, options, clock), Lane.BULK)
+        pending = self._pool.run(reader.next_chunk, Lane.BULK)
         try:
             while chunk := await pending:
-                pending = self._in_pool(reader.next_chunk)
-                # Once let in, a video is not turned away half-way.
-                estimates = await self._estimate_chunk(chunk, clock, admitted=count > 0)
+                pending = self._pool.run(reader.next_chunk, Lane.BULK)
+                estimates = await self._estimate_chunk(chunk, clock)
                 for frame, affects in zip(chunk, estimates, strict=True):
                     self._telemetry.frame(VIDEO_ROUTE, affects)
                     _extend(tracks, tracker, frame, affects, clock)
@@ -95,7 +102,7 @@ class Pipeline:
         finally:
             reader.stop()
             pending.cancel()
-            await self._in_pool(reader.close)
+            await self._pool.run(reader.close, Lane.INTERACTIVE)
         samples = {track_id: tuple(track) for track_id, track in tracks.items()}
         return VideoAnalysis(reader.video.info, count, reader.video.truncated, samples, clock.timings())
 
@@ -103,26 +110,29 @@ class Pipeline:
         """Run a rendering in the pool: a long video's takes too much time for the event loop."""
         clock = StageClock(self._telemetry)
         with clock.stage("render"):
-            return await self._in_pool(function)
+            return await self._pool.run(function, Lane.BULK)
 
-    async def _estimate_chunk(
-        self, chunk: Sequence[LocatedFrame], clock: StageClock, *, admitted: bool
-    ) -> list[list[Affect]]:
+    def _admit(self, lane: Lane) -> None:
+        """Turn a request away where it would wait too long for its turn in the pool and then for the network."""
+        wait_s = self._pool.expected_wait_s(lane) + self._batcher.expected_wait_s(lane)
+        if (excess_s := wait_s - self._queue_limit["value"]) > 0:
+            raise self._overloaded(excess_s)
+
+    def _overloaded(self, excess_s: float) -> Overloaded:
+        detail = f"the answer would wait longer than {self._queue_limit['value']:g} s for its turn"
+        return Overloaded(detail, retry_after_s=excess_s, limit=self._queue_limit)
+
+    async def _estimate_chunk(self, chunk: Sequence[LocatedFrame], clock: StageClock) -> list[list[Affect]]:
         crops = list(chain.from_iterable(frame.located.crops for frame in chunk))
-        affects = iter(await self._estimate(crops, clock, admitted=admitted))
+        affects = iter(await self._estimate(crops, clock, Lane.BULK))
         return [list(islice(affects, len(frame.located.crops))) for frame in chunk]
 
-    async def _estimate(self, crops: Sequence[Crop], clock: StageClock, *, admitted: bool = False) -> list[Affect]:
+    async def _estimate(self, crops: Sequence[Crop], clock: StageClock, lane: Lane) -> list[Affect]:
         if not crops:
             return []
         started = time.perf_counter()
-        try:
-            estimates = await self._batcher.submit_many(crops, admitted=admitted)
-        except QueueFull as error:
-            detail = f"faces would wait longer than {self._queue_limit['value']:g} s"
-            raise Overloaded(detail, retry_after_s=error.retry_after_s, limit=self._queue_limit) from None
-        except BatcherClosed:
-            raise Draining("the service is shutting down") from None
+        # Once let in, a video is not turned away half-way.
+        estimates = await self._batched(crops, lane, admitted=lane is Lane.BULK)
         predict_s = max(estimate.predict_s for estimate in estimates)
         clock.add("predict", predict_s)
         queue_s = max(0.0, time.perf_counter() - started - predict_s)
@@ -130,11 +140,18 @@ class Pipeline:
         self._telemetry.stage_seconds.labels("queue").observe(queue_s)
         return [estimate.affect for estimate in estimates]
 
-    def _in_pool(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[R]":
-        future = asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
-        # A request that fails elsewhere never awaits its next chunk: its error is then nobody's.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return future
+    async def _batched(self, crops: Sequence[Crop], lane: Lane, *, admitted: bool) -> list[Estimate]:
+        """The batcher's results, and its refusals in the service's terms."""
+        try:
+            return await self._batcher.submit_many(crops, lane=lane, admitted=admitted)
+        except QueueFull as error:
+            raise self._overloaded(error.retry_after_s) from None
+        except BatcherClosed:
+            raise Draining("the service is shutting down") from None
+        except WorkerStalled:
+            raise NotReady("the network does not answer") from None
+        except BatchTooLarge:
+            raise NotReady("the device has no memory for a forward pass") from None
 
 
 def _join(located: LocatedFaces, affects: Sequence[Affect]) -> tuple[FaceAnalysis, ...]:

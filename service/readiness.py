@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from service.batching import QueueFull
+from service.batch_contract import QueueFull, WorkerStalled
 from service.errors import NotReady
 
 MAX_AGE_S = 10.0
@@ -12,10 +12,16 @@ PROBE_TIMEOUT_S = 5.0
 
 
 class Readiness:
-    """Knows when a forward pass last succeeded, and makes one when that is too long ago."""
+    """Knows when a forward pass last succeeded, and makes one when that is too long ago.
 
-    def __init__(self, probe: Callable[[], Awaitable[object]] | None) -> None:
+    probe: makes a forward pass; None where no model is loaded. stalled: whether one is known to hang.
+    """
+
+    def __init__(
+        self, probe: Callable[[], Awaitable[object]] | None, stalled: Callable[[], bool] = lambda: False
+    ) -> None:
         self._probe = probe
+        self._stalled = stalled
         self._last_success_s = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -28,7 +34,7 @@ class Readiness:
         if self._probe is None:
             raise NotReady("no model is loaded")
         async with self._lock:
-            if time.monotonic() - self._last_success_s > MAX_AGE_S:
+            if self._stalled() or time.monotonic() - self._last_success_s > MAX_AGE_S:
                 await self._try(self._probe)
 
     async def _try(self, probe: Callable[[], Awaitable[object]]) -> None:
@@ -37,6 +43,8 @@ class Readiness:
                 await probe()
         except TimeoutError:
             raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, nor within {PROBE_TIMEOUT_S:g} s") from None
+        except WorkerStalled:
+            raise NotReady("a forward pass has not ended in time") from None
         except QueueFull:
             raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, and the queue is full") from None
         except Exception as error:

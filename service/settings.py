@@ -58,11 +58,19 @@ class Settings(BaseSettings):
     max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")
     max_frames: Count = Field(6000, description="Most analysed frames of one video.")
     max_wait_s: Seconds = Field(
-        10, description="Longest expected wait for the network, in seconds; beyond it requests are refused with 429."
+        10, description="Longest expected wait in the queues, in seconds; beyond it requests are refused with 429."
+    )
+    stall_s: Seconds = Field(
+        30,
+        description="Longest time of a forward pass, in seconds; then its requests get 503, and after as long again "
+        "the process ends with status 70.",
     )
     deadline_s: Seconds = Field(60, description="Longest time for a frame's answer, in seconds; beyond it: 504.")
     video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
     max_batch: Count = Field(32, description="Most faces in one forward pass.")
+    max_video_batch: Count = Field(
+        8, description="Up to how many faces of videos fill a forward pass: few, so that a picture's wait is short."
+    )
     drain_s: Count = Field(30, description="Longest time that requests get to end after SIGTERM, in whole seconds.")
     threads: Count | None = Field(None, description="CPU threads of a forward pass; unset: one for each core.")
     decode_workers: Count = Field(2, description="Threads that decode, detect and align.")

@@ -40,6 +40,9 @@ class Telemetry:
             "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
         )
         self.batch_size = Histogram("affect_batch_size", "Faces in a forward pass.", buckets=_SIZES, registry=registry)
+        self.batch_retries = Counter(
+            "affect_batch_retries", "Forward passes that failed and were tried again in halves.", registry=registry
+        )
         self.queue_depth = Gauge("affect_queue_depth", "Faces waiting for a forward pass.", registry=registry)
         self.queue_wait = Histogram(
             "affect_queue_wait_seconds", "Time a face waited for its batch.", buckets=_SECONDS, registry=registry
@@ -70,6 +73,10 @@ class Telemetry:
         self.stage_seconds.labels("predict").observe(run_s)
         for seconds in wait_s:
             self.queue_wait.observe(seconds)
+
+    def halved(self, size: int) -> None:
+        """A forward pass of `size` faces failed and is tried again; called by the batcher."""
+        self.batch_retries.inc()
 
     def frame(self, route: str, affects: Sequence[Affect]) -> None:
         """A frame was analysed."""

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import Batcher, BatcherClosed, QueueFull, WrongResultCount
+from service.batch_contract import (
+    BatcherClosed,
+    BatchLimits,
+    BatchTooLarge,
+    NoObserver,
+    QueueFull,
+    WorkerStalled,
+    WrongResultCount,
+)
+from service.batching import Batcher
+from service.lanes import Lane
 
 
 class Gate:
@@ -33,15 +43,25 @@ class Gate:
 class Notes:
     def __init__(self) -> None:
         self.seen: list[tuple[int, Sequence[float], float]] = []
+        self.halvings: list[int] = []
 
     def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
         self.seen.append((size, wait_s, run_s))
 
+    def halved(self, size: int) -> None:
+        self.halvings.append(size)
+
 
 def batcher(
-    run: Callable[[list[int]], list[int]], *, max_batch: int = 4, max_wait_s: float = 60.0, notes: Notes | None = None
+    run: Callable[[list[int]], list[int]],
+    *,
+    max_batch: int = 4,
+    max_bulk: int = 4,
+    max_wait_s: float = 60.0,
+    stall_s: float = 60.0,
+    notes: Notes | None = None,
 ) -> Batcher[int, int]:
-    return Batcher(run, max_batch=max_batch, max_wait_s=max_wait_s, observer=notes)
+    return Batcher(run, BatchLimits(max_batch, max_bulk, max_wait_s, stall_s), observer=notes)
 
 
 async def occupied(gate: Gate, queue: Batcher[int, int]) -> "asyncio.Task[int]":
@@ -93,7 +113,7 @@ def test_a_poisoned_item_fails_alone_and_the_worker_lives_on() -> None:
         assert [results[0], results[1], results[3]] == [0, 2, 4]
         assert isinstance(results[2], ValueError)
         assert str(results[2]) == "13 is poisoned"
-        assert gate.batches == [[0], [1, 13, 2], [1], [13], [2]]
+        assert gate.batches == [[0], [1, 13, 2], [1, 13], [1], [13], [2]]
         assert await queue.submit(5) == 10
         await queue.close()
 
@@ -185,10 +205,10 @@ def test_the_queue_is_bounded_by_the_time_an_item_would_wait() -> None:
         gate = Gate(closed=True)
         queue = batcher(gate, max_wait_s=0.05)
         first = await occupied(gate, queue)
-        assert queue.expected_wait_s == 0  # nobody waits yet
+        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0  # nobody waits yet
         second = asyncio.create_task(queue.submit_many([1, 2]))
         await asyncio.sleep(0.06)  # the running item takes at least 60 ms, so two ahead mean at least 120
-        assert queue.expected_wait_s > 0.12
+        assert queue.expected_wait_s(Lane.INTERACTIVE) > 0.12
         with pytest.raises(QueueFull) as caught:
             await queue.submit(3)
         assert caught.value.retry_after_s > 0.07
@@ -238,11 +258,11 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
         assert run_s >= 0.02
         assert min(next_wait_s) >= 0.02 > wait_s[0]
 
-        class Broken:
+        class Broken(NoObserver):
             def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
                 raise RuntimeError("no disk")
 
-        careless: Batcher[int, int] = Batcher(Gate(), max_batch=1, max_wait_s=1, observer=Broken())
+        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1, 1, 1), observer=Broken())
         assert await careless.submit_many([1, 2]) == [2, 4]
         await careless.close()
 
@@ -250,10 +270,108 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
     assert "the batch observer failed" in caplog.text
 
 
-@pytest.mark.parametrize(("max_batch", "max_wait_s"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
-def test_bounds_must_be_positive(max_batch: int, max_wait_s: float) -> None:
+@pytest.mark.parametrize("limits", [(0, 1, 1.0, 1.0), (1, 0, 1.0, 1.0), (1, 1, 0.0, 1.0), (1, 1, 1.0, float("nan"))])
+def test_bounds_must_be_positive(limits: tuple[int, int, float, float]) -> None:
     with pytest.raises(ValueError, match="positive"):
-        batcher(Gate(), max_batch=max_batch, max_wait_s=max_wait_s)
+        BatchLimits(*limits)
+
+
+def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limit() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, max_batch=4, max_bulk=2)
+        first = await occupied(gate, queue)
+        bulk = asyncio.create_task(queue.submit_many([10, 11, 12, 14, 15], lane=Lane.BULK))
+        await asyncio.sleep(0)
+        interactive = asyncio.create_task(queue.submit_many([1, 2, 3, 4, 5]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await interactive == [2, 4, 6, 8, 10]
+        assert await bulk == [20, 22, 24, 28, 30]
+        await first
+        await queue.close()
+        # Three of four places for those who wait, one for the long row; then its limit of two.
+        assert gate.batches == [[0], [1, 2, 3, 10], [4, 5, 11], [12, 14], [15]]
+
+    asyncio.run(story())
+
+
+def test_bulk_items_ahead_do_not_count_for_interactive_ones() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, max_wait_s=0.05)
+        first = await occupied(gate, queue)
+        bulk = asyncio.create_task(queue.submit_many([1] * 20, lane=Lane.BULK))
+        await asyncio.sleep(0.02)  # a running item of 20 ms makes 20 of them 400 ms
+        assert queue.expected_wait_s(Lane.BULK) > 0.4
+        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0
+        interactive = asyncio.create_task(queue.submit(2))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await interactive == 4
+        await asyncio.gather(first, bulk)
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_batch_too_large_for_memory_is_halved_and_stays_smaller() -> None:
+    async def story() -> None:
+        sizes, notes = [], Notes()
+
+        def run(items: list[int]) -> list[int]:
+            sizes.append(len(items))
+            if len(items) > 3:
+                raise BatchTooLarge("no memory")
+            return items
+
+        queue = batcher(run, max_batch=8, max_bulk=8, notes=notes)
+        assert await queue.submit_many(range(16)) == list(range(16))
+        await queue.close()
+        # 8 fails, as its first half of 4 does; the second half fails as well; from then on batches are of 2.
+        assert sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2, 2, 2]
+        assert notes.halvings == [8, 4, 4]
+
+    asyncio.run(story())
+
+
+def test_a_batch_that_does_not_end_in_time_fails_with_all_behind_it_and_the_batcher_recovers() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, stall_s=0.05)
+        first = await occupied(gate, queue)
+        behind = [asyncio.create_task(queue.submit_many([1, 2])), asyncio.create_task(queue.submit(3))]
+        for request in (first, *behind):
+            with pytest.raises(WorkerStalled):
+                await request
+        with pytest.raises(WorkerStalled):
+            await queue.submit(4)
+        gate.open.set()
+        while True:
+            try:
+                assert await queue.submit(5) == 10
+                break
+            except WorkerStalled:
+                await asyncio.sleep(0.005)
+        await queue.close()
+        assert gate.batches == [[0], [5]]
+
+    asyncio.run(story())
+
+
+def test_a_batch_that_does_not_end_at_all_is_reported_once() -> None:
+    async def story() -> None:
+        gate, hung = Gate(closed=True), []
+        queue: Batcher[int, int] = Batcher(gate, BatchLimits(1, 1, 60, 0.02), on_hang=lambda: hung.append(True))
+        with pytest.raises(WorkerStalled):
+            await queue.submit(1)
+        assert hung == []
+        await asyncio.sleep(0.1)
+        assert hung == [True]
+        gate.open.set()
+        await queue.close()
+
+    asyncio.run(story())
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,0 +1,68 @@
+"""What a batcher is told, whom it tells, and what it raises."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class BatcherClosed(Exception):
+    """The batcher takes no new items."""
+
+
+class WorkerStalled(Exception):
+    """A batch has not ended within its time; nothing runs until it does."""
+
+
+class QueueFull(Exception):
+    """The expected wait exceeds the bound; in `retry_after_s` seconds the queue will have shrunk to it."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"the queue is full; retry in {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+
+
+class BatchTooLarge(Exception):
+    """Raised by `run`: there was no memory for so many items at once."""
+
+
+class WrongResultCount(Exception):
+    """`run` broke its contract: not one result for each item. The whole batch fails, for none can be told apart."""
+
+
+class BatchObserver(Protocol):
+    """Told about batches, on the event loop."""
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        """After a batch: `wait_s`, seconds each of its `size` items queued; `run_s`, seconds it ran with retries."""
+        ...
+
+    def halved(self, size: int) -> None:
+        """A run of `size` items failed and is tried again in two halves."""
+        ...
+
+
+class NoObserver:
+    """Is told, and does nothing."""
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        """See BatchObserver."""
+
+    def halved(self, size: int) -> None:
+        """See BatchObserver."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """max_items: most items of a batch. max_bulk: up to how many bulk items may fill a batch; one always may.
+
+    max_wait_s: longest expected wait in the queue. stall_s: seconds in which a batch must end.
+    """
+
+    max_items: int
+    max_bulk: int
+    max_wait_s: float
+    stall_s: float
+
+    def __post_init__(self) -> None:
+        if not (self.max_items > 0 and self.max_bulk > 0 and self.max_wait_s > 0 and self.stall_s > 0):
+            raise ValueError("the limits of a batch must be positive")

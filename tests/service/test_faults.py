@@ -1,0 +1,121 @@
+"""Injected faults: what the service says while it is ill, and that it recovers."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from model_core.affect import Affect
+from model_core.faces import Crop, Face, Frame
+from service.app import EXIT_HUNG, create_app
+from service.settings import Settings
+from tests.service.fakes import FakeDetector, FakePredictor, face_at
+from tests.service.media import png
+
+FACE = face_at(8, 8, 32)
+
+
+@contextmanager
+def serving(
+    settings: Settings, detector: FakeDetector, predictor: FakePredictor, hung: list[bool]
+) -> Iterator[TestClient]:
+    app = create_app(settings, detector, predictor, on_hang=lambda: hung.append(True))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def post(client: TestClient, level: int = 204) -> Response:
+    return client.post("/analyze/frame", files={"file": png(level)})
+
+
+def metric(client: TestClient, name: str) -> float:
+    [value] = re.findall(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.M)
+    return float(value)
+
+
+def test_a_network_that_hangs_is_told_and_one_that_comes_back_is_used_again() -> None:
+    predictor, hung = FakePredictor(), []
+    with serving(Settings(stall_s=0.3), FakeDetector(FACE), predictor, hung) as client:
+        assert post(client).status_code == 200
+        predictor.gate.clear()
+        answer = post(client)
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert answer.json()["detail"] == "the network does not answer"
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["detail"]) == (503, "a forward pass has not ended in time")
+        assert client.get("/healthz").status_code == 200
+        wait_for(lambda: bool(hung))
+        predictor.gate.set()
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert post(client).status_code == 200
+    assert hung == [True]
+
+
+def test_a_process_whose_network_hangs_ends_with_a_status_of_its_own() -> None:
+    code = "from service.app import end_process; end_process()"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == EXIT_HUNG == 70
+
+
+class SmallDevice(FakePredictor):
+    """Has memory for two faces at a time."""
+
+    def predict(self, crops: list[Crop]) -> list[Affect]:
+        if len(crops) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().predict(crops)
+
+
+def test_a_device_without_memory_for_the_batch_gets_halves() -> None:
+    detector, predictor = FakeDetector(*(face_at(8 + i, 8, 32 - i) for i in range(8))), SmallDevice()
+    with serving(Settings(), detector, predictor, []) as client:
+        assert len(post(client).json()["faces"]) == 8
+        assert metric(client, "affect_batch_retries_total") == 3  # one of 8, two of 4
+        assert len(post(client).json()["faces"]) == 8
+        assert metric(client, "affect_batch_retries_total") == 3  # batches stay small
+        assert set(predictor.batches) == {2}
+
+
+def test_a_device_without_any_memory_is_not_ready() -> None:
+    predictor = FakePredictor()
+    predictor.failing = torch.OutOfMemoryError("CUDA out of memory")
+    with serving(Settings(), FakeDetector(FACE), predictor, []) as client:
+        answer = post(client)
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        predictor.failing = None
+        assert post(client).status_code == 200
+
+
+class SlowDetector(FakeDetector):
+    """Takes its time, one frame after another."""
+
+    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+        time.sleep(0.1)
+        return super().detect(frame, min_confidence=min_confidence, max_faces=max_faces)
+
+
+def test_the_wait_for_detection_is_bounded_too() -> None:
+    settings = Settings(max_wait_s=0.25, decode_workers=1)
+    with serving(settings, SlowDetector(FACE), FakePredictor(), []) as client, ThreadPoolExecutor(12) as clients:
+        assert post(client).status_code == 200  # from now on a call is known to take 0.1 s
+        answers = list(clients.map(lambda _: post(client), range(12)))
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert {answer.status_code for answer in answers} == {200, 429}
+        # One runs and three wait, 0.3 s together; whoever comes then would wait longer than 0.25 s.
+        assert 6 <= len(refused) <= 8
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert refused[0].json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.25}
+        assert post(client).status_code == 200
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,65 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from service.lanes import Lane
+from service.workers import WorkerPool
+
+
+def blocked(pool: WorkerPool) -> tuple[threading.Event, "asyncio.Future[bool]"]:
+    """Occupy one worker until the event is set."""
+    event = threading.Event()
+    return event, pool.run(lambda: event.wait(5), Lane.INTERACTIVE)
+
+
+def test_calls_return_and_raise_what_they_do_and_interactive_ones_go_first() -> None:
+    async def story() -> None:
+        pool, order = WorkerPool(1), []
+
+        def note(name: str) -> Callable[[], str]:
+            return lambda: order.append(name) or name
+
+        event, first = blocked(pool)
+        calls = [pool.run(note(name), lane) for name, lane in (("a", Lane.BULK), ("b", Lane.BULK))]
+        calls += [pool.run(note("c"), Lane.INTERACTIVE)]
+        failing = pool.run(lambda: 1 // 0, Lane.INTERACTIVE)
+        event.set()
+        assert await asyncio.gather(*calls) == ["a", "b", "c"]
+        assert order == ["c", "a", "b"]
+        with pytest.raises(ZeroDivisionError):
+            await failing
+        assert await first
+        pool.shutdown()
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_call_is_never_run_and_counts_no_more() -> None:
+    async def story() -> None:
+        pool, ran = WorkerPool(1), []
+        await pool.run(lambda: time.sleep(0.02), Lane.BULK)
+        event, first = blocked(pool)
+        call = pool.run(lambda: ran.append(1), Lane.BULK)
+        assert pool.expected_wait_s(Lane.BULK) >= 0.02
+        assert pool.expected_wait_s(Lane.INTERACTIVE) == 0
+        call.cancel()
+        await asyncio.sleep(0)
+        assert pool.expected_wait_s(Lane.BULK) == 0
+        event.set()
+        await first
+        pool.shutdown()
+        assert not ran
+
+    asyncio.run(story())
+
+
+def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
+    async def story() -> None:
+        pool, both = WorkerPool(2), threading.Barrier(2)
+        await asyncio.wait_for(asyncio.gather(*(pool.run(lambda: both.wait(5), Lane.BULK) for _ in range(4))), 10)
+        pool.shutdown()
+
+    asyncio.run(story())

@@ -6,44 +6,13 @@ Starts the service as a process, asks for each picture alone, then for all of th
 import argparse
 import asyncio
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import cv2
 import httpx2
 import numpy as np
 from skimage import data
 
-URL = "http://127.0.0.1:8099"
-
-
-@contextmanager
-def running_service() -> Iterator[None]:
-    """`python -m service` on a port of its own, until ready."""
-    environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": URL.rsplit(":", 1)[1], "AFFECT_LOG_LEVEL": "warning"}
-    with subprocess.Popen([sys.executable, "-m", "service"], env=environment) as process:
-        try:
-            with httpx2.Client() as client:
-                _wait_until_ready(client, process)
-            yield
-        finally:
-            process.terminate()
-
-
-def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(240):
-        if process.poll() is not None:
-            raise SystemExit(f"the service ended with {process.returncode}")
-        try:
-            if client.get(f"{URL}/readyz").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.25)
-    raise SystemExit("the service did not become ready within 60 s")
+from benchmarks.process import URL, running_service
 
 
 def pictures(count: int) -> list[bytes]:

@@ -1,31 +1,19 @@
-"""`python -m benchmarks.memory`: resident memory over 2,000 frames and a five-minute clip, in one process."""
+"""`python -m benchmarks.memory`: the service's resident memory over many frames and a long clip sent repeatedly."""
 
 import argparse
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import httpx2
 import numpy as np
-import torch
-from fastapi.testclient import TestClient
 from skimage import data
 
-from model_core.bundle import load_bundle, locate_bundle
-from model_core.detection import build_detector
+from benchmarks.process import URL, ServiceProcess, running_service
 from model_core.faces import Frame
-from model_core.predictor import Predictor
-from service.app import create_app
-from service.settings import Settings
 
 CLIP_FPS = 10
-
-
-def resident_mb() -> float:
-    """Resident set size of this process in MB (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def moving_face(count: int) -> Iterator[Frame]:
@@ -44,30 +32,29 @@ def write_clip(path: Path, seconds: int) -> None:
     writer.release()
 
 
-def measure_frames(client: TestClient, count: int) -> None:
+def measure_frames(client: httpx2.Client, service: ServiceProcess, count: int) -> None:
     """Print memory while pictures are analysed one after another."""
     for i, frame in enumerate(moving_face(count), start=1):
         content = cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
-        response = client.post("/analyze/frame", files={"file": content})
-        response.raise_for_status()
+        faces = client.post(f"{URL}/analyze/frame", files={"file": content}).raise_for_status().json()["faces"]
         if i in (1, 100) or i % 400 == 0:
-            print(f"frame {i:5d}: {resident_mb():7.1f} MB, {len(response.json()['faces'])} face", flush=True)
+            print(f"frame {i:5d}: {service.resident_mb():7.1f} MB, {len(faces)} face", flush=True)
 
 
-def measure_clip(client: TestClient, seconds: int) -> None:
-    """Print memory before and after a clip."""
+def measure_clip(client: httpx2.Client, service: ServiceProcess, seconds: int, runs: int) -> None:
+    """Print memory before and after a clip, sent again and again."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_clip(path, seconds)
-        for run in range(1, 3):
-            before = resident_mb()
+        for run in range(1, runs + 1):
+            before = service.resident_mb()
             with path.open("rb") as file:
-                response = client.post("/analyze/video", files={"file": file})
-            response.raise_for_status()
-            document = response.json()
+                document = client.post(f"{URL}/analyze/video", files={"file": file}).raise_for_status().json()
             analyzed, tracks = document["video"]["frames_analyzed"], len(document["tracks"])
+            after = service.resident_mb()
             print(
-                f"clip run {run}: {analyzed} frames, {tracks} track(s), {before:.1f} -> {resident_mb():.1f} MB",
+                f"clip run {run}: {analyzed} frames, {tracks} track(s), {before:.1f} -> {after:.1f} MB, "
+                f"{document['timings_ms']['total'] / analyzed:.1f} ms a frame",
                 flush=True,
             )
 
@@ -76,13 +63,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--seconds", type=int, default=300)
-    parser.add_argument("--bundle", default="default")
+    parser.add_argument("--seconds", type=int, default=300, help="length of the clip")
+    parser.add_argument("--runs", type=int, default=6, help="how often the clip is sent")
     args = parser.parse_args()
-    predictor = Predictor(load_bundle(locate_bundle(args.bundle)), torch.device("cpu"))
-    with TestClient(create_app(Settings(), build_detector("yuface"), predictor)) as client:
-        measure_frames(client, args.frames)
-        measure_clip(client, args.seconds)
+    with running_service() as service, httpx2.Client(timeout=900) as client:
+        measure_frames(client, service, args.frames)
+        measure_clip(client, service, args.seconds, args.runs)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Crops in, calibrated affect out: the only door to the networks that the service uses."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from model_core.calibration import Calibration
 from model_core.faces import Crop
 from model_core.manifest import BundleManifest
 from model_core.preprocessing import to_batch
+
+Outputs: TypeAlias = NDArray[np.float64]
+"""One face's uncalibrated outputs, [D]: those of its network's tasks one after another, in the order of TASKS."""
 
 
 class Predictor:
@@ -28,12 +32,26 @@ class Predictor:
 
         Raises ValueError on a crop of another shape; nothing is computed then.
         """
+        return self.affects(self.outputs(crops))
+
+    def outputs(self, crops: Sequence[Crop]) -> list[Outputs]:
+        """The first half of `predict`: what the network says of each crop."""
         if not crops:
             return []
         batch = to_batch(crops, self.manifest.input)
         with torch.inference_mode():
             logits = self._network(batch.to(self.device))
-        return calibrated(logits, self.manifest.network.labels, self.manifest.calibration)
+        parts = [getattr(logits, task) for task in self.manifest.network.widths]
+        return list(torch.cat(parts, dim=1).double().cpu().numpy())
+
+    def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
+        """The second half: outputs, perhaps smoothed over time, become calibrated estimates. Needs no network."""
+        if not outputs:
+            return []
+        network = self.manifest.network
+        parts = torch.from_numpy(np.stack(outputs)).split(list(network.widths.values()), dim=1)
+        logits = AffectLogits(**dict(zip(network.widths, parts, strict=True)))
+        return calibrated(logits, network.labels, self.manifest.calibration)
 
 
 def calibrated(logits: AffectLogits, labels: Sequence[str], calibration: Calibration) -> list[Affect]:

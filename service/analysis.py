@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from model_core.affect import Affect
 from model_core.faces import Face
@@ -17,14 +18,21 @@ class FaceOptions:
     min_confidence: float = 0.6
 
 
+Smoothing: TypeAlias = Literal["none", "causal", "offline"]
+
+
 @dataclass(frozen=True)
 class VideoOptions:
-    """fps: analysed frames a second. The window runs from start_s to end_s (None: the end), both in seconds."""
+    """fps: analysed frames a second. The window runs from start_s to end_s (None: the end), both in seconds.
+
+    smoothing: of a track's outputs over time; `causal` uses the past only, `offline` the future as well.
+    """
 
     faces: FaceOptions = FaceOptions()
     fps: float = 10.0
     start_s: float = 0.0
     end_s: float | None = None
+    smoothing: Smoothing = "none"
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from service.batch_contract import BatchLimits
 from service.batching import Batcher
 from service.decode_limits import DecodeLimits
 from service.errors import Limit
+from service.estimating import Estimate, estimator
 from service.locating import Locator
 from service.middleware import RequestContext
-from service.pipeline import Estimate, Pipeline, estimator
+from service.pipeline import Pipeline
 from service.problems import install_handlers
 from service.readiness import Readiness
 from service.rendering import describe_tasks
@@ -115,7 +116,8 @@ def _model(
     telemetry.model_loaded(manifest, device, settings.precision)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
     queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
-    pipeline = Pipeline(Locator(detector, manifest.input, limits), batcher, pool, telemetry, queue_limit)
+    locator = Locator(detector, manifest.input, limits)
+    pipeline = Pipeline(locator, batcher, pool, predictor.affects, telemetry, queue_limit)
     info = ModelInfo(
         device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
     )

@@ -1,37 +1,12 @@
-"""The contract's documents as pydantic models: what requests may ask, and what answers look like."""
+"""The contract's documents as pydantic models: what answers look like."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Affective = Annotated[float, Field(ge=-1, le=1)]
 PointXY = Annotated[tuple[float, float], Field(description="x and y in pixels of the upright image")]
-
-
-class Query(BaseModel):
-    """Query parameters; one that is not listed is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FrameQuery(Query):
-    """Parameters of POST /analyze/frame."""
-
-    max_faces: int = Field(16, ge=1, le=64, description="at most this many faces, the largest")
-    min_confidence: float = Field(0.6, ge=0, le=1, description="lowest detection confidence")
-
-
-class VideoQuery(FrameQuery):
-    """Parameters of POST /analyze/video."""
-
-    fps: float = Field(10.0, gt=0, le=1000, description="analysed frames a second; at most the source's")
-    start_s: float = Field(0.0, ge=0, description="start of the analysed window, in seconds")
-    end_s: float | None = Field(None, gt=0, description="end of the window, in seconds; the video's end if absent")
-    temporal: Literal["auto", "off"] = Field(
-        "auto", description="the bundle's temporal model where it has one, or none"
-    )
-    smoothing: Literal["none"] = Field("none", description="only `none` is available")
 
 
 class BoxOut(BaseModel):

@@ -1,6 +1,8 @@
 """From a prepared set to batches: augmented crops through the service's own `to_batch`, and masked targets."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +61,15 @@ def training_batches(
         rng = np.random.default_rng((*seed, number))
         crops = [augmentation.apply(faces.crops[row], spec.size, rng) for row in chosen]
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
+
+
+def ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+    """The same batches, made in a thread while the network works on those before; at most `depth` wait."""
+    with ThreadPoolExecutor(1, "batches") as thread:
+        pending = deque(thread.submit(next, batches, None) for _ in range(depth))
+        while (batch := pending.popleft().result()) is not None:
+            pending.append(thread.submit(next, batches, None))
+            yield batch
 
 
 def evaluation_batches(

@@ -18,7 +18,7 @@ from model_core.models import NetworkSpec
 from model_core.models.ddamfn import DDAMFN
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.batches import Batch, training_batches
+from training.batches import Batch, ahead, training_batches
 from training.checkpoint import CheckpointError, Progress, TrainedNetwork, load_plain, save_atomically, save_trained
 from training.config import TrainConfig
 from training.optim import build_optimizer, build_schedule
@@ -105,7 +105,8 @@ class TrainingRun:
             seed=(self.config.run.seed, progress.epoch),
             first=progress.step,
         )
-        mean, bar = 0.0, tqdm(batches, total=self._steps, initial=progress.step, desc=f"epoch {progress.epoch + 1}")
+        mean, title = 0.0, f"epoch {progress.epoch + 1}"
+        bar = tqdm(ahead(batches), total=self._steps, initial=progress.step, desc=title)
         for batch in bar:
             loss = self._step(batch)
             progress.step += 1

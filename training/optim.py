@@ -24,7 +24,8 @@ def build_optimizer(network: AffectNetwork, config: OptimizerConfig) -> AdamW:
                 "weight_decay": config.weight_decay if decayed else 0.0,
             }
             for (trunk, decayed), parameters in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -33,12 +33,21 @@ class NetworkSpec:
         if self.hidden is not None and self.hidden < 1:
             raise ValueError("hidden must be positive, or None")
 
+    @property
+    def widths(self) -> Mapping[Task, int]:
+        """Number of outputs of each task that the network has, in the order of TASKS."""
+        widths: Mapping[Task, int] = {
+            "valence_arousal": 2,
+            "expression": len(self.labels),
+            "action_units": len(ACTION_UNITS),
+        }
+        return {task: width for task, width in widths.items() if task in self.tasks}
+
 
 def build_network(spec: NetworkSpec) -> AffectNetwork:
     """An untrained network: random weights, in training mode."""
     backbone = BACKBONES[spec.backbone]()
-    sizes = {"valence_arousal": 2, "expression": len(spec.labels), "action_units": len(ACTION_UNITS)}
     heads: dict[str, nn.Module] = {
-        task: task_head(backbone.vector_size, sizes[task], spec.hidden) for task in spec.tasks
+        task: task_head(backbone.vector_size, spec.widths[task], spec.hidden) for task in spec.tasks
     }
     return AffectNetwork(backbone, heads)

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.analysis import FaceOptions, VideoOptions
 from service.pipeline import FRAME_ROUTE, VIDEO_ROUTE
+from service.queries import FrameQuery, VideoQuery
 from service.rendering import render_frame, video_json
 from service.routes.dependencies import ContextDep, ModelDep, RequestId, problems, upload_body
 from service.routes.negotiation import negotiated, while_client_waits
 from service.routes.uploads import receive
-from service.schemas import FrameQuery, FrameResponse, VideoQuery, VideoResponse
+from service.schemas import FrameResponse, VideoResponse
 
 router = APIRouter()
 
@@ -51,7 +52,8 @@ async def analyze_video(
 ) -> Response:
     """Tracks of the faces in a video (mp4, mov, webm, avi, gif), sampled at `fps` frames a second."""
     settings = context.settings
-    options = VideoOptions(FaceOptions(query.max_faces, query.min_confidence), query.fps, query.start_s, query.end_s)
+    faces = FaceOptions(query.max_faces, query.min_confidence)
+    options = VideoOptions(faces, query.fps, query.start_s, query.end_s, query.smoothing)
     with NamedTemporaryFile(dir=context.directory) as file:
         async with negotiated(request, "video_deadline_s", settings):
             await receive(request, file, raw_types=("video/", "image/gif"), max_bytes=settings.max_upload_bytes)

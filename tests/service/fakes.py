@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, ActionUnit, Affect, Expression
@@ -11,6 +12,7 @@ from model_core.calibration import Calibration
 from model_core.faces import Box, Crop, Face, Frame, Landmarks, Point
 from model_core.manifest import BundleManifest
 from model_core.models import NetworkSpec
+from model_core.predictor import Outputs
 from model_core.preprocessing import InputSpec
 
 LABELS = LABEL_SETS["ferplus"]
@@ -66,12 +68,18 @@ class FakePredictor:
         self.gate.set()
 
     def predict(self, crops: Sequence[Crop]) -> list[Affect]:
+        return self.affects(self.outputs(crops))
+
+    def outputs(self, crops: Sequence[Crop]) -> list[Outputs]:
         self.gate.wait(10)
         time.sleep(self.seconds)
         if self.failing:
             raise self.failing
         self.batches.append(len(crops))
-        return [self.affect(float(crop.mean()) / 255) for crop in crops]
+        return [np.array([crop.mean() / 255]) for crop in crops]
+
+    def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
+        return [self.affect(float(level)) for [level] in outputs]
 
     @staticmethod
     def affect(level: float) -> Affect:

@@ -183,7 +183,7 @@ class TestParameters:
             ("video", {"fps": 0}),
             ("video", {"fps": "inf"}),
             ("video", {"start_s": -1}),
-            ("video", {"smoothing": "causal"}),
+            ("video", {"smoothing": "kalman"}),
             ("video", {"temporal": "always"}),
             ("video", {"annotated": "true"}),
             ("video", {"url": "http://example.org"}),

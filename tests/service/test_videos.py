@@ -1,5 +1,6 @@
 """POST /analyze/video to the contract: frame i of the test video has grey level 20 i."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,39 @@ def test_uploads_are_gone_after_the_answer(client: TestClient, video: bytes) -> 
 @pytest.mark.parametrize("temporal", ["auto", "off"])
 def test_both_temporal_modes_without_a_temporal_model(client: TestClient, video: bytes, temporal: str) -> None:
     assert len(post(client, video, temporal=temporal)["tracks"]) == 1
+
+
+def valences(document: dict) -> list[float]:
+    [track] = document["tracks"]
+    return [sample["valence"] for sample in track["samples"]]
+
+
+def test_causal_smoothing_follows_the_past(client: TestClient, video: bytes) -> None:
+    plain, smooth = valences(post(client, video)), valences(post(client, video, smoothing="causal"))
+    weight = 1 - math.exp(-0.1 / 0.15)  # of each new frame, 0.1 s after the last
+    expected = plain[:1]
+    for value in plain[1:]:
+        expected.append(expected[-1] + weight * (value - expected[-1]))
+    assert smooth == pytest.approx(expected)
+    # The level rises by 20 a frame, so the smooth one stays below.
+    assert all(low < high for low, high in zip(smooth[1:], plain[1:], strict=True))
+
+
+def test_offline_smoothing_knows_the_future_and_decisions_follow_it(client: TestClient, video: bytes) -> None:
+    plain, document = valences(post(client, video)), post(client, video, smoothing="offline")
+    smooth = valences(document)
+    assert smooth[5] == pytest.approx(plain[5], abs=0.01)  # the middle of a ramp
+    assert smooth[0] > plain[0]
+    assert smooth[-1] < plain[-1]
+    for sample in document["tracks"][0]["samples"]:
+        assert sample["action_units"]["AU12"]["active"] == (sample["valence"] >= 0.5)
+
+
+def test_each_track_is_smoothed_on_its_own(client: TestClient, video: bytes, detector: FakeDetector) -> None:
+    alone = {mode: valences(post(client, video, smoothing=mode)) for mode in ("causal", "offline")}
+    detector.faces = [face_at(4, 4, 30), face_at(60, 30, 30)]
+    for mode, expected in alone.items():
+        tracks = post(client, video, smoothing=mode)["tracks"]
+        assert len(tracks) == 2
+        for track in tracks:
+            assert [sample["valence"] for sample in track["samples"]] == pytest.approx(expected, abs=0.02)

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from model_core.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from tests.fakes import write_prepared
 from training.augmentation import Augmentation
-from training.batches import Batch, evaluation_batches, targets, training_batches
+from training.batches import Batch, ahead, evaluation_batches, targets, training_batches
 from training.prepared import PreparedFaces, load_prepared
 
 SPEC = InputSpec(32, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
@@ -39,6 +41,21 @@ def test_a_resumed_epoch_goes_on_exactly(faces: PreparedFaces, first: int) -> No
         assert torch.equal(batch.images, expected.images)
         for name, value in vars(expected.target).items():
             assert torch.equal(getattr(batch.target, name), value)
+
+
+def test_batches_made_ahead_are_the_same_and_their_errors_arrive(faces: PreparedFaces) -> None:
+    batches = epoch(faces)
+    assert len(batches) > 3
+    assert list(ahead(iter(batches))) == batches
+
+    def broken() -> Iterator[Batch]:
+        yield batches[0]
+        raise OSError("the disk left")
+
+    received = ahead(broken())
+    assert next(received) is batches[0]
+    with pytest.raises(OSError, match="the disk left"):
+        next(received)
 
 
 def test_epochs_and_runs_differ(faces: PreparedFaces) -> None:

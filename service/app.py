@@ -116,7 +116,7 @@ def _model(
     telemetry.model_loaded(manifest, device, settings.precision)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
     queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
-    locator = Locator(detector, manifest.input, limits)
+    locator = Locator(detector, manifest.input, limits, settings.scan_every_s)
     pipeline = Pipeline(locator, batcher, pool, predictor.affects, telemetry, queue_limit)
     info = ModelInfo(
         device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)

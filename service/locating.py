@@ -1,6 +1,6 @@
 """The blocking half of the pipeline: decode, detect, align. Runs in the thread pool and knows no event loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -9,6 +9,7 @@ from typing import IO
 from model_core.alignment import align
 from model_core.detection import FaceDetector
 from model_core.faces import Crop, Face, Frame
+from model_core.following import FollowingDetector
 from model_core.preprocessing import InputSpec
 from model_core.quality import Quality, assess
 from service.analysis import FaceOptions, VideoOptions
@@ -50,26 +51,36 @@ class LocatedFrame:
 class Locator:
     """Finds and aligns faces for one model's input."""
 
-    def __init__(self, detector: FaceDetector, spec: InputSpec, limits: DecodeLimits) -> None:
+    def __init__(self, detector: FaceDetector, spec: InputSpec, limits: DecodeLimits, scan_every_s: float) -> None:
         self._detector = detector
         self._spec = spec
         self._limits = limits
+        self._scan_every_s = scan_every_s
 
     def picture(self, file: IO[bytes], options: FaceOptions, clock: StageClock) -> LocatedPicture:
         """Decode a picture and locate its faces. Raises the ServiceErrors of decoding."""
         with clock.stage("decode"):
             frame = decode_image(file.read(), self._limits)
+        with clock.stage("detect"):
+            found = self._detector.detect(frame, min_confidence=options.min_confidence, max_faces=options.max_faces)
         height, width = frame.shape[:2]
-        return LocatedPicture(width, height, self._locate(frame, options, clock))
+        return LocatedPicture(width, height, self._align(frame, found, clock))
 
     def open(self, path: Path, options: VideoOptions, clock: StageClock) -> "VideoReader":
         """Open a video file. Raises the ServiceErrors of decoding."""
         video = open_video(path, self._limits, fps=options.fps, start_s=options.start_s, end_s=options.end_s)
-        return VideoReader(video, lambda frame: self._locate(frame, options.faces, clock), clock)
+        following, faces = FollowingDetector(self._detector, self._scan_every_s), options.faces
 
-    def _locate(self, frame: Frame, options: FaceOptions, clock: StageClock) -> LocatedFaces:
-        with clock.stage("detect"):
-            found = self._detector.detect(frame, min_confidence=options.min_confidence, max_faces=options.max_faces)
+        def locate(timed: TimedFrame) -> LocatedFaces:
+            with clock.stage("detect"):
+                found = following.detect(
+                    timed.frame, timed.time_s, min_confidence=faces.min_confidence, max_faces=faces.max_faces
+                )
+            return self._align(timed.frame, found, clock)
+
+        return VideoReader(video, locate, clock)
+
+    def _align(self, frame: Frame, found: Sequence[Face], clock: StageClock) -> LocatedFaces:
         aligned = []
         with clock.stage("align"):
             for face in found:
@@ -85,7 +96,7 @@ class Locator:
 class VideoReader:
     """A video's located frames, a chunk at a time, in whichever thread asks; pixels are let go at once."""
 
-    def __init__(self, video: Video, locate: Callable[[Frame], LocatedFaces], clock: StageClock) -> None:
+    def __init__(self, video: Video, locate: Callable[[TimedFrame], LocatedFaces], clock: StageClock) -> None:
         self.video = video
         self._frames = iter(video)
         self._locate = locate
@@ -102,7 +113,7 @@ class VideoReader:
                 timed = self._next_frame()
                 if timed is None:
                     break
-                chunk.append(LocatedFrame(timed.time_s, timed.index, self._locate(timed.frame)))
+                chunk.append(LocatedFrame(timed.time_s, timed.index, self._locate(timed)))
         return chunk
 
     def _next_frame(self) -> TimedFrame | None:

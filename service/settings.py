@@ -53,6 +53,13 @@ class Settings(BaseSettings):
     )
     precision: Literal["float32"] = Field("float32", description="Number format of the networks; only `float32`.")
     detector: Name = Field("yuface", description="Face detector.")
+    scan_every_s: float = Field(
+        0.5,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds between scans of whole frames of a video; in between, faces are followed. "
+        "0: scan every frame.",
+    )
     max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes.")
     max_pixels: Count = Field(50_000_000, description="Most pixels of one frame, width times height.")
     max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ TINY_CALIBRATION = Calibration(
     ExpressionCalibration(2.0, (0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5)),
     dict.fromkeys(ACTION_UNITS, UNCALIBRATED_UNIT) | {"AU12": UnitCalibration(2.0, -1.0, 0.25)},
 )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `system` where a command it names is absent."""
+    for command in (name for marker in item.iter_markers("system") for name in marker.args):
+        if shutil.which(command) is None:
+            pytest.skip(f"the command {command} is absent: it comes with a system package")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ State = tuple[Tensor, Tensor]
 
 
 class LSTMEncoder(nn.Module):
-    """Backbone vectors of consecutive frames -> vectors that know the past; task heads read them as they read frames."""
+    """Backbone vectors of consecutive frames -> vectors that know the past; task heads read them like frames'."""
 
     def __init__(self, size_in: int = VECTOR_SIZE, hidden: int = 128) -> None:
         super().__init__()

@@ -18,7 +18,8 @@ from service.batching import Batcher
 from service.decode_limits import DecodeLimits
 from service.errors import Limit
 from service.locating import Locator
-from service.middleware import RequestContext
+from service.middleware import RequestContext, RequireKey
+from service.openapi import complete
 from service.pipeline import Estimate, Pipeline, estimator
 from service.problems import install_handlers
 from service.readiness import Readiness
@@ -26,6 +27,7 @@ from service.rendering import describe_tasks
 from service.routes import analyze, operations
 from service.routes.dependencies import Context, Model
 from service.schemas import ModelInfo
+from service.security import ApiKeys
 from service.settings import Settings, variable
 from service.telemetry import Telemetry
 
@@ -63,13 +65,23 @@ def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor 
     app = FastAPI(
         title="Facial affect service", version=code_version(), lifespan=lifespan, docs_url=None, redoc_url=None
     )
+    _mount(app, settings, telemetry)
+    return app
+
+
+def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
+    """The routes and what stands around them; with API keys all routes but the open ones are closed."""
     routes = list(app.router.routes)  # the framework's own
     for router in (analyze.router, operations.router):
         app.include_router(router)
         routes += router.routes
+    open_routes = None
+    if settings.api_keys:
+        open_routes = () if settings.protect_operations else operations.OPEN_ROUTES
+        app.add_middleware(RequireKey, keys=ApiKeys(settings.api_keys), open_routes=open_routes)
+    complete(app.openapi(), open_routes)  # in place: the framework keeps the document that it has made
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
-    return app
 
 
 def _model(

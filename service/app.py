@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from model_core.bundle import code_version
 from model_core.detection import FaceDetector
@@ -63,10 +64,27 @@ def create_app(settings: Settings, detector: FaceDetector, predictor: Predictor 
                 await batcher.close()
 
     app = FastAPI(
-        title="Facial affect service", version=code_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Facial affect service",
+        version=code_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_traces(settings),
     )
     _mount(app, settings, telemetry)
     return app
+
+
+def _traces(settings: Settings) -> TelemetryConfig:
+    """One span a request, probes apart; the framework exports it to where the OTEL_ variables say."""
+    return {
+        "tracing": settings.otel,
+        "auto_configure": settings.otel,
+        "operation_spans": False,  # the stages are in the request's span
+        "metrics": False,  # they are at /metrics
+        "logs": False,
+        "exclude": lambda scope: scope["path"] in operations.OPEN_ROUTES,
+    }
 
 
 def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:

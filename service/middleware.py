@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import Unauthorized
 from service.problems import answer
 from service.security import ApiKeys
-from service.telemetry import Telemetry
+from service.telemetry import Telemetry, trace_id
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UNMATCHED = "unmatched"
@@ -47,7 +47,8 @@ class RequestContext:
             await send(message)
 
         telemetry = self._telemetry
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        ids = {"request_id": request_id} | ({"trace_id": traced} if (traced := trace_id()) else {})
+        with structlog.contextvars.bound_contextvars(**ids):
             try:
                 with telemetry.in_flight.labels(route).track_inprogress():
                     await self._app(scope, receive, send_with_id)

@@ -7,6 +7,7 @@ API keys are a mistake.
 import os
 import re
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -98,6 +99,26 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
     )
+
+    otel: bool = Field(
+        False,
+        description="Whether traces go to the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`.",
+    )
+
+    @field_validator("otel")
+    @classmethod
+    def _can_export(cls, value: bool) -> bool:
+        # The framework would only warn, and serve without traces.
+        if value:
+            try:
+                import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+            except ImportError:
+                raise ValueError("the extra `otel` of this package is not installed") from None
+            if not (
+                os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            ):
+                raise ValueError("set OTEL_EXPORTER_OTLP_ENDPOINT to the collector's address")
+        return value
 
     @field_validator("protect_operations")
     @classmethod

@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -36,6 +37,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "decode_workers": 2,
         "log_format": "json",
         "log_level": "info",
+        "otel": False,
     }
 
 
@@ -123,6 +125,18 @@ def test_operations_cannot_be_protected_without_a_key(monkeypatch: pytest.Monkey
         load_settings()
     monkeypatch.setenv("AFFECT_API_KEYS", "short")
     with pytest.raises(SettingsError, match=r"^AFFECT_API_KEYS: [^\n]*$"):
+        load_settings()
+
+
+def test_traces_need_a_collector_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_OTEL", "true")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    with pytest.raises(SettingsError, match=r"^AFFECT_OTEL: .*set OTEL_EXPORTER_OTLP_ENDPOINT"):
+        load_settings()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert load_settings().otel
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(SettingsError, match=r"^AFFECT_OTEL: .*the extra `otel`"):
         load_settings()
 
 

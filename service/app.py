@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import structlog
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from model_core.bundle import code_version
 from model_core.detection import FaceDetector
@@ -21,7 +22,8 @@ from service.decode_limits import DecodeLimits
 from service.errors import Limit
 from service.estimating import Estimate, estimator
 from service.locating import Locator
-from service.middleware import RequestContext
+from service.middleware import RequestContext, RequireKey
+from service.openapi import complete
 from service.pipeline import Pipeline
 from service.problems import install_handlers
 from service.readiness import Readiness
@@ -29,6 +31,7 @@ from service.rendering import describe_tasks
 from service.routes import analyze, operations
 from service.routes.dependencies import Context, Model
 from service.schemas import ModelInfo
+from service.security import ApiKeys
 from service.settings import Settings, variable
 from service.telemetry import Telemetry
 from service.workers import WorkerPool
@@ -76,15 +79,42 @@ def create_app(
                 pool.shutdown()
 
     app = FastAPI(
-        title="Facial affect service", version=code_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Facial affect service",
+        version=code_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_traces(settings),
     )
+    _mount(app, settings, telemetry)
+    return app
+
+
+def _traces(settings: Settings) -> TelemetryConfig:
+    """One span a request, probes apart; the framework exports it to where the OTEL_ variables say."""
+    return {
+        "tracing": settings.otel,
+        "auto_configure": settings.otel,
+        "operation_spans": False,  # the stages are in the request's span
+        "metrics": False,  # they are at /metrics
+        "logs": False,
+        "exclude": lambda scope: scope["path"] in operations.OPEN_ROUTES,
+    }
+
+
+def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
+    """The routes and what stands around them; with API keys all routes but the open ones are closed."""
     routes = list(app.router.routes)  # the framework's own
     for router in (analyze.router, operations.router):
         app.include_router(router)
         routes += router.routes
+    open_routes = None
+    if settings.api_keys:
+        open_routes = () if settings.protect_operations else operations.OPEN_ROUTES
+        app.add_middleware(RequireKey, keys=ApiKeys(settings.api_keys), open_routes=open_routes)
+    complete(app.openapi(), open_routes)  # in place: the framework keeps the document that it has made
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
-    return app
 
 
 def _batcher(

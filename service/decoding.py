@@ -213,7 +213,8 @@ def _check_window(window: _Window, info: VideoInfo, limits: DecodeLimits) -> Non
     with variable rates the announced length may be far too short."""
     if info.fps is None or info.duration_s is None:
         return
-    length_s = min(info.duration_s, math.inf if window.end_s is None else window.end_s) - window.start_s
+    # Not below zero: the largest start_s would make an infinite number of frames.
+    length_s = max(0.0, min(info.duration_s, math.inf if window.end_s is None else window.end_s) - window.start_s)
     limits.check_length(length_s)
     limits.check_frames(math.floor(length_s * min(window.fps, info.fps)))
 

@@ -2,6 +2,7 @@
 
     ServiceError
     ├── MalformedRequest       400
+    ├── Unauthorized           401  with WWW-Authenticate
     ├── NotFound               404
     ├── MethodNotAllowed       405
     ├── NotAcceptable          406
@@ -52,6 +53,17 @@ class MalformedRequest(ServiceError):
     """The body is not what the route reads: broken multipart, no `file` field, more than one file."""
 
     status, code, title = 400, "malformed_request", "Malformed request"
+
+
+class Unauthorized(ServiceError):
+    """No key, or one that the service does not know."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+    def __init__(
+        self, detail: str = "send one of the service's keys as Authorization: Bearer, or as X-API-Key"
+    ) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 class NotFound(ServiceError):

@@ -56,7 +56,7 @@ def install_handlers(app: FastAPI) -> None:
     """Answer whatever is raised with a problem document; its request id is `request.state.request_id`, or empty."""
     # Under `Exception` comes what middleware itself breaks; Starlette raises it again, and the server logs it.
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer)
     # Innermost, whenever this is called: the middleware around it sees a crash as an ordinary answer of status 500.
     app.user_middleware.append(Middleware(_CrashGuard))
 
@@ -83,17 +83,18 @@ class _CrashGuard:
                 raise
             request = Request(scope)
             logger.error("request %s failed", _request_id(request), exc_info=error)
-            await (await _answer(request, error))(scope, receive, send)
+            await (await answer(request, error))(scope, receive, send)
 
 
 def _request_id(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
-    answer = _as_service_error(error)
-    request.state.error_code = answer.code  # for the metrics
-    return problem_response(answer, _request_id(request))
+async def answer(request: Request, error: Exception) -> JSONResponse:
+    """The response to whatever was raised; leaves the error's code for the metrics in `request.state.error_code`."""
+    found = _as_service_error(error)
+    request.state.error_code = found.code
+    return problem_response(found, _request_id(request))
 
 
 def _as_service_error(error: Exception) -> ServiceError:

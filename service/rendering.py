@@ -53,6 +53,11 @@ def video_json(analysis: VideoAnalysis, model: ModelInfo, request_id: str) -> by
     return render_video(analysis, model, request_id).model_dump_json(exclude_none=True).encode()
 
 
+def server_timing(timings_s: Mapping[str, float]) -> str:
+    """The header Server-Timing: `timings_ms`, which an answer's body holds, where browsers and proxies look for it."""
+    return ", ".join(f"{stage};dur={spent_ms}" for stage, spent_ms in _milliseconds(timings_s).items())
+
+
 def describe_tasks(manifest: BundleManifest) -> dict[str, TaskInfo]:
     """What a bundle answers, by task."""
     return {task: _task(manifest, task) for task in manifest.network.tasks}

@@ -1,16 +1,21 @@
 """What an operator may set, read once from the environment; the service does not start with a wrong variable.
 
-This is the only module of the service that reads the environment. An empty variable counts as unset.
+This is the only module of the service that reads the environment. An empty variable counts as unset; only empty
+API keys are a mistake.
 """
 
 import os
+import re
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "AFFECT_"
+MIN_KEY_LENGTH = 16
+"""Characters of an API key; below that, guessing becomes thinkable."""
 
 
 class SettingsError(Exception):
@@ -28,6 +33,21 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _keys(value: object) -> object:
+    """Several keys are separated by commas. No message repeats a key: they end in logs."""
+    if not isinstance(value, str):
+        return value
+    keys = [key.strip() for key in value.split(",")]
+    for position, key in enumerate(keys, 1):
+        if not key:
+            raise ValueError(f"key {position} of {len(keys)} is empty; leave the variable unset to ask for no key")
+        if len(key) < MIN_KEY_LENGTH:
+            raise ValueError(f"key {position} of {len(keys)} is shorter than {MIN_KEY_LENGTH} characters")
+        if not re.fullmatch("[!-~]+", key):
+            raise ValueError(f"key {position} of {len(keys)} has spaces or characters beyond ASCII, unfit for a header")
+    return tuple(keys)
+
+
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -36,10 +56,19 @@ Count: TypeAlias = Annotated[int, Field(ge=1)]
 class Settings(BaseSettings):
     """The knobs of the service: field `max_pixels` is the variable `AFFECT_MAX_PIXELS`."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        frozen=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", hide_input_in_errors=True
+    )
 
     host: Name = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)] = Field(
+        (),
+        description="Keys that clients may use, separated by commas, of at least 16 characters; unset: none is needed.",
+    )
+    protect_operations: bool = Field(
+        False, description="Whether `/healthz`, `/readyz` and `/metrics` ask for a key too."
+    )
     bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_single)] = Field(
         ("default",),
         min_length=1,
@@ -86,6 +115,34 @@ class Settings(BaseSettings):
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
     )
 
+    otel: bool = Field(
+        False,
+        description="Whether traces go to the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`.",
+    )
+
+    @field_validator("otel")
+    @classmethod
+    def _can_export(cls, value: bool) -> bool:
+        # The framework would only warn, and serve without traces.
+        if value:
+            try:
+                import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+            except ImportError:
+                raise ValueError("the extra `otel` of this package is not installed") from None
+            if not (
+                os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            ):
+                raise ValueError("set OTEL_EXPORTER_OTLP_ENDPOINT to the collector's address")
+        return value
+
+    @field_validator("protect_operations")
+    @classmethod
+    def _needs_keys(cls, value: bool, info: ValidationInfo) -> bool:
+        # Keys that were refused are not in the data; their own line is enough then.
+        if value and not info.data.get("api_keys", True):
+            raise ValueError(f"there is no key to ask for; set {variable('api_keys')}")
+        return value
+
     def limits(self) -> dict[str, int | float]:
         """The limits in force, by variable, as `/models` publishes them."""
         names = ("max_upload_bytes", "max_pixels", "max_video_s", "max_frames", "max_wait_s", "deadline_s")
@@ -97,6 +154,9 @@ def load_settings() -> Settings:
     known = [variable(name) for name in Settings.model_fields]
     mistakes = [_unknown(name, known) for name in os.environ if name.upper().startswith(PREFIX)]
     mistakes = [mistake for mistake in mistakes if mistake]
+    if any(name.upper() == variable("api_keys") and not value for name, value in os.environ.items()):
+        # Elsewhere empty means unset. Here that would open the service because a secret was not found.
+        mistakes.append(f"{variable('api_keys')}: is empty; leave it unset to ask for no key")
     try:
         settings = Settings()
     except ValidationError as error:

@@ -1,9 +1,10 @@
-"""Prometheus instruments and stage clocks. Names and labels follow the contract; labels are bounded."""
+"""Prometheus instruments, their names and bounded labels after the contract; stage clocks, which tell traces too."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from opentelemetry import trace
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -112,5 +113,13 @@ class StageClock:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def timings(self) -> dict[str, float]:
-        """Seconds by stage, and `total` since the clock was made."""
-        return {**self.seconds, "total": time.perf_counter() - self._started}
+        """Seconds by stage, and `total` since the clock was made; they become attributes of the request's span."""
+        seconds = {**self.seconds, "total": time.perf_counter() - self._started}
+        trace.get_current_span().set_attributes({f"affect.{stage}_s": spent for stage, spent in seconds.items()})
+        return seconds
+
+
+def trace_id() -> str | None:
+    """The trace that the current request belongs to, 32 hexadecimal digits; None while nothing is traced."""
+    span = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(span.trace_id) if span.is_valid else None

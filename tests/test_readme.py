@@ -49,14 +49,18 @@ def test_the_answer_is_what_the_service_says(astronaut: np.ndarray) -> None:
     assert_close(shown, response.json())
 
 
+def in_the_table(default: object) -> str:
+    """A setting's default as one would write the variable; it is unset where there is none."""
+    if default in (None, ()):
+        return "unset"
+    text = ",".join(default) if isinstance(default, tuple) else str(default)
+    return f"`{text.lower() if isinstance(default, bool) else text}`"
+
+
 def test_the_settings_table_is_complete_and_true() -> None:
     rows = re.findall(r"^\| `(AFFECT_\w+)` \| (.*?) \| (.*?) \|$", README, re.M)
-    expected = [
-        (variable(name), f"`{','.join(field.default) if isinstance(field.default, tuple) else field.default}`")
-        for name, field in Settings.model_fields.items()
-    ]
-    shown = [(name, default) for name, default, _ in rows]
-    assert shown == [(name, "unset" if default == "`None`" else default) for name, default in expected]
+    expected = [(variable(name), in_the_table(field.default)) for name, field in Settings.model_fields.items()]
+    assert [(name, default) for name, default, _ in rows] == expected
     assert [text for _, _, text in rows] == [field.description for field in Settings.model_fields.values()]
 
 

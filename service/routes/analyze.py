@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.analysis import FaceOptions, VideoOptions
+from service.openapi import TIMED, problems, upload
 from service.pipeline import FRAME_ROUTE, VIDEO_ROUTE
 from service.queries import FrameQuery, VideoQuery
-from service.rendering import render_frame, video_json
-from service.routes.dependencies import ContextDep, ModelDep, RequestId, problems, upload_body
+from service.rendering import render_frame, server_timing, video_json
+from service.routes.dependencies import ContextDep, ModelDep, RequestId
 from service.routes.negotiation import negotiated, while_client_waits
 from service.routes.uploads import receive
 from service.schemas import FrameResponse, VideoResponse
@@ -24,11 +25,16 @@ IN_MEMORY_BYTES = 2 * 1024 * 1024
 @router.post(
     FRAME_ROUTE,
     response_model_exclude_none=True,
-    responses=problems(400, 406, 413, 415, 422, 429, 500, 503, 504, 507),
-    openapi_extra=upload_body("image/*"),
+    responses=TIMED | problems(400, 406, 413, 415, 422, 429, 500, 503, 504, 507),
+    openapi_extra=upload("image/jpeg", "image/png", "image/webp", "image/bmp"),
 )
 async def analyze_frame(
-    request: Request, query: Annotated[FrameQuery, Query()], context: ContextDep, model: ModelDep, request_id: RequestId
+    request: Request,
+    response: Response,
+    query: Annotated[FrameQuery, Query()],
+    context: ContextDep,
+    model: ModelDep,
+    request_id: RequestId,
 ) -> FrameResponse:
     """Faces of a picture (JPEG, PNG, WebP, BMP) with valence-arousal, expression and action units."""
     settings = context.settings
@@ -38,14 +44,15 @@ async def analyze_frame(
             await receive(request, file, raw_types=("image/",), max_bytes=settings.max_upload_bytes)
             async with while_client_waits(request):
                 analysis = await model.pipeline.analyze_frame(file, options)
+    response.headers["Server-Timing"] = server_timing(analysis.timings_s)
     return render_frame(analysis, model.info, request_id)
 
 
 @router.post(
     VIDEO_ROUTE,
     response_model=VideoResponse,
-    responses=problems(400, 406, 413, 415, 422, 429, 500, 503, 504, 507),
-    openapi_extra=upload_body("video/*"),
+    responses=TIMED | problems(400, 406, 413, 415, 422, 429, 500, 503, 504, 507),
+    openapi_extra=upload("video/mp4", "video/quicktime", "video/webm", "video/x-msvideo", "image/gif"),
 )
 async def analyze_video(
     request: Request, query: Annotated[VideoQuery, Query()], context: ContextDep, model: ModelDep, request_id: RequestId
@@ -60,4 +67,4 @@ async def analyze_video(
             async with while_client_waits(request):
                 analysis = await model.pipeline.analyze_video(Path(file.name), options)
                 body = await model.pipeline.render(lambda: video_json(analysis, model.info, request_id))
-    return Response(body, media_type="application/json")
+    return Response(body, headers={"Server-Timing": server_timing(analysis.timings_s)}, media_type="application/json")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -10,7 +10,7 @@ from model_core.manifest import BundleManifest
 from service.errors import NotReady
 from service.pipeline import Pipeline
 from service.readiness import Readiness
-from service.schemas import ModelInfo, Problem
+from service.schemas import ModelInfo
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -58,17 +58,3 @@ def _request_id(request: Request) -> str:
 
 
 RequestId = Annotated[str, Depends(_request_id)]
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's description of the errors a route may answer with."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"model": Problem, "content": content} for status in statuses}
-
-
-def upload_body(raw_type: str) -> dict[str, Any]:
-    """OpenAPI's description of a body that is a form with one `file`, or the raw media."""
-    binary = {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": ["file"], "properties": {"file": binary}, "additionalProperties": False}
-    content = {"multipart/form-data": {"schema": form}, raw_type: {"schema": binary}}
-    return {"requestBody": {"required": True, "content": content}}

@@ -3,11 +3,15 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.openapi import problems
 from service.rendering import describe_bundle
-from service.routes.dependencies import ContextDep, ModelDep, problems
+from service.routes.dependencies import ContextDep, ModelDep
 from service.schemas import Health, ModelsResponse
 
 router = APIRouter()
+
+OPEN_ROUTES = ("/healthz", "/readyz", "/metrics")
+"""What probes and Prometheus ask for without a key, unless told otherwise."""
 
 
 @router.get("/healthz")

@@ -14,6 +14,7 @@ from service.problems import install_handlers, problem
 
 CONTRACT = {
     "malformed_request": 400,
+    "unauthorized": 401,
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,

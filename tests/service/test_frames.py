@@ -108,6 +108,12 @@ def test_request_id_is_echoed_if_sane(client: TestClient) -> None:
     assert len(response.headers["X-Request-ID"]) == 32
 
 
+def test_server_timing_tells_the_stages(client: TestClient) -> None:
+    response = client.post("/analyze/frame", files={"file": png(204)})
+    stages = response.json()["timings_ms"]
+    assert response.headers["Server-Timing"] == ", ".join(f"{name};dur={spent}" for name, spent in stages.items())
+
+
 def test_no_prediction_without_faces(client: TestClient, predictor: FakePredictor) -> None:
     post(client, png(0))
     assert predictor.batches == []

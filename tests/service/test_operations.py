@@ -136,8 +136,13 @@ def test_a_client_may_ask_for_less_time(client: TestClient, predictor: FakePredi
 def test_openapi_describes_the_routes(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert {"/analyze/frame", "/analyze/video", "/healthz", "/readyz", "/models", "/metrics"} <= set(document["paths"])
-    body = document["paths"]["/analyze/frame"]["post"]["requestBody"]["content"]
-    assert set(body) == {"multipart/form-data", "image/*"}
+    frame = document["paths"]["/analyze/frame"]["post"]
+    pictures = {"image/jpeg", "image/png", "image/webp", "image/bmp"}
+    assert set(frame["requestBody"]["content"]) == {"multipart/form-data", *pictures}
+    assert {item.get("name") for item in frame["parameters"]} >= {"max_faces", "X-Request-Timeout-Ms"}
+    assert set(frame["responses"]["200"]["headers"]) == {"Server-Timing", "X-Request-ID"}
+    assert set(frame["responses"]["422"]["content"]) == {"application/problem+json"}
+    assert "Retry-After" in frame["responses"]["429"]["headers"]
 
 
 def test_a_busy_service_is_ready(settings: Settings) -> None:

@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -17,6 +18,8 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert load_settings().model_dump() == {
         "host": "127.0.0.1",
         "port": 8000,
+        "api_keys": (),
+        "protect_operations": False,
         "bundles": ("default",),
         "device": "auto",
         "precision": "float32",
@@ -37,6 +40,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "decode_workers": 2,
         "log_format": "json",
         "log_level": "info",
+        "otel": False,
     }
 
 
@@ -92,6 +96,51 @@ def test_a_wrong_value_is_refused_in_one_line_that_does_not_repeat_it(
         load_settings()
     assert str(caught.value).startswith(f"{name}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_API_KEYS", " first-key-0123456, second-key-012345\n")
+    keys = [key.get_secret_value() for key in load_settings().api_keys]
+    assert keys == ["first-key-0123456", "second-key-012345"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; leave it unset to ask for no key"),
+        (" ", "key 1 of 1 is empty; leave the variable unset to ask for no key"),
+        ("first-key-0123456,,", "key 2 of 3 is empty; leave the variable unset to ask for no key"),
+        ("first-key-0123456,fifteen-letters", "key 2 of 2 is shorter than 16 characters"),
+        ("first key 0123456", "key 1 of 1 has spaces or characters beyond ASCII, unfit for a header"),
+        ("clé-clé-clé-clé-clé", "key 1 of 1 has spaces or characters beyond ASCII, unfit for a header"),
+    ],
+)
+def test_unfit_keys_are_refused_by_position(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    monkeypatch.setenv("AFFECT_API_KEYS", text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).removeprefix("AFFECT_API_KEYS: ").removeprefix("Value error, ") == message
+
+
+def test_operations_cannot_be_protected_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_PROTECT_OPERATIONS", "true")
+    with pytest.raises(SettingsError, match=r"^AFFECT_PROTECT_OPERATIONS: .*set AFFECT_API_KEYS$"):
+        load_settings()
+    monkeypatch.setenv("AFFECT_API_KEYS", "short")
+    with pytest.raises(SettingsError, match=r"^AFFECT_API_KEYS: [^\n]*$"):
+        load_settings()
+
+
+def test_traces_need_a_collector_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_OTEL", "true")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    with pytest.raises(SettingsError, match=r"^AFFECT_OTEL: .*set OTEL_EXPORTER_OTLP_ENDPOINT"):
+        load_settings()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert load_settings().otel
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(SettingsError, match=r"^AFFECT_OTEL: .*the extra `otel`"):
+        load_settings()
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,13 @@ def test_no_face_no_tracks(client: TestClient, tmp_path: Path) -> None:
     assert document["video"]["frames_analyzed"] == 5
 
 
+def test_server_timing_tells_the_stages(client: TestClient, video: bytes) -> None:
+    response = client.post("/analyze/video", files={"file": ("a.mp4", video)})
+    stages = response.json()["timings_ms"]
+    assert {"decode", "detect", "align", "queue", "predict", "track", "total"} == set(stages)
+    assert response.headers["Server-Timing"] == ", ".join(f"{name};dur={spent}" for name, spent in stages.items())
+
+
 def test_uploads_are_gone_after_the_answer(client: TestClient, video: bytes) -> None:
     post(client, video)
     assert list(client.app.state.context.directory.iterdir()) == []

@@ -145,3 +145,24 @@ def test_rows_without_a_face_are_not_trained_on(finished: FinishedRun, tmp_path:
     run = again(finished, tmp_path)
     assert run.faces.found[run._rows].all()
     assert np.array_equal(np.sort(run._rows), np.arange(32))
+
+
+def test_the_averaged_network_has_norms_measured_on_it(finished: FinishedRun) -> None:
+    run = again(finished, finished.folder)
+    run.resume()
+    network = run._averaged_network()
+    first = network.backbone.features[0]
+    batches = list(run._epoch_batches(run.progress.epoch, 0))
+    with torch.no_grad():
+        means = [first.conv(batch.images).mean(dim=(0, 2, 3)) for batch in batches]
+    torch.testing.assert_close(first.bn.running_mean, torch.stack(means).mean(dim=0), atol=1e-5, rtol=0)
+
+
+def test_the_best_weights_are_the_averaged_ones(finished: FinishedRun) -> None:
+    state = load_plain(finished.folder / "last.pt")
+    name = "heads.expression.weight"
+    last, average = state["network"][name], state["average"][f"module.{name}"]
+    assert not torch.equal(last, average)
+    best = [record["score"] for record in finished.run.progress.history]
+    if best[-1] == max(best):
+        assert torch.equal(load_trained(finished.folder / "best.pt").weights[name], average)

@@ -73,6 +73,20 @@ def ece(confidence: Floats, correct: Floats, bins: int = 15) -> float:
     return float(np.abs(gap).sum() / len(confidence))
 
 
+def top_label_ece(probabilities: Floats, actual: Ints) -> float:
+    """`ece` of the most probable of C labels: probabilities [N, C] against labels [N]."""
+    return ece(probabilities.max(axis=1), (probabilities.argmax(axis=1) == actual).astype(np.float64))
+
+
+def reliability(confidence: Floats, correct: Floats, bins: int = 15) -> tuple[Floats, Floats, Ints]:
+    """(mean confidence, mean outcome, count), each [bins], in the bins of `ece`; NaN means in an empty bin."""
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    count = np.bincount(index, minlength=bins)
+    sums = (np.bincount(index, values, minlength=bins) for values in (confidence, correct))
+    mean_confidence, mean_outcome = (np.where(count > 0, total / np.maximum(count, 1), np.nan) for total in sums)
+    return mean_confidence, mean_outcome, count
+
+
 def best_threshold(probability: Floats, actual: NDArray[np.bool_], min_positives: int = 10) -> float:
     """The threshold t for which `probability >= t` has the highest F1, half-way to the next lower score.
 

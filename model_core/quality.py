@@ -28,7 +28,15 @@ class Quality:
 
 
 def assess(box: Box, crop: Crop) -> Quality:
-    """Sharpness is v / (v + 100) for the variance v of the Laplacian of the crop's luminance."""
+    """The quality of a face whose `box` is in source pixels and whose `crop` is the network's input."""
+    return Quality(int(min(box.width, box.height)), sharpness(crop))
+
+
+def sharpness(crop: Crop) -> float:
+    """v / (v + 100), in [0, 1), for the variance v of the Laplacian of the crop's luminance.
+
+    It depends on the crop's size: compare crops of one network's input size only.
+    """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     variance = float(np.var(cv2.Laplacian(grey, cv2.CV_32F)))
-    return Quality(int(min(box.width, box.height)), variance / (variance + _HALF_SHARP_VARIANCE))
+    return variance / (variance + _HALF_SHARP_VARIANCE)

@@ -3,68 +3,140 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from model_core.bundle import BundleError, locate_bundle
+from training.answers import answers_of
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
+from training.groups import measure_groups, read_groups
 from training.prepared import load_prepared
-from training.report import Report, measure
+from training.report import MIN_CLASS_SIZE, Report, measure
 from training.scoring import collect
 from training.trained import load_evaluable, require_match
 
 
 def render(report: Report) -> str:
-    """The report as text."""
-    faces, expression, affect = report.faces, report.expression, report.valence_arousal
+    """The report as text; a number's 95 % interval stands behind it in brackets."""
+    faces, expression, within = report.faces, report.expression, report.intervals
+    with_targets = f"{faces['with_derived_targets']} faces"
     lines = [f"{faces['dataset']} {faces['split']}: {faces['found']} of {faces['count']} faces found"]
     if expression:
         lines += ["", f"expression, {expression['count']} faces with a majority (a face not found counts as wrong)"]
-        lines += [f"  {name:<26}{expression[name]:.4f}" for name in expression if isinstance(expression[name], float)]
-        lines += ["  F1  " + "  ".join(f"{label} {value:.3f}" for label, value in expression["f1"].items())]
-    if affect:
-        lines += ["", f"valence-arousal against derived targets, {faces['with_derived_targets']} faces"]
-        lines += [f"  {name:<26}{value:.4f}" for name, value in affect.items()]
+        lines += _lines(expression, within.get("expression", {}))
+        lines += ["  F1 by class"]
+        lines += _lines(expression["f1"], within.get("expression", {}).get("f1", {}))
+    if report.valence_arousal:
+        lines += ["", f"valence-arousal against derived targets, {with_targets}"]
+        lines += _lines(report.valence_arousal, within.get("valence_arousal", {}))
     if report.action_units:
-        lines += ["", f"action units against the teacher, {faces['with_derived_targets']} faces"]
-        columns = list(dict.fromkeys(name for values in report.action_units.values() for name in values))
-        lines += ["  unit  " + "".join(f"{name:>12}" for name in columns)]
-        for unit, values in report.action_units.items():
-            lines += [f"  {unit:<6}" + "".join(_cell(values.get(name)) for name in columns)]
+        lines += ["", f"action units against the teacher, {with_targets}", *_table(report.action_units)]
+        if "action_units" in within:
+            lines += ["  95 % intervals", *_table(within["action_units"])]
+        lines += ["", *_mean_lines(report)]
+    if report.groups:
+        lines += ["", *_group_lines(report.groups)]
     return "\n".join(lines)
 
 
-def _cell(value: float | None) -> str:
+def _lines(values: Mapping[str, Any], within: Mapping[str, Any]) -> list[str]:
+    numbers = {name: value for name, value in values.items() if isinstance(value, float)}
+    return [f"  {name:<26}{value:.4f}{_bracket(within.get(name))}" for name, value in numbers.items()]
+
+
+def _bracket(interval: Sequence[float] | None) -> str:
+    return f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+
+
+def _table(units: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A row a unit, a column a measure."""
+    columns = list(dict.fromkeys(name for values in units.values() for name in values))
+    cells = {unit: [_cell(values.get(name)) for name in columns] for unit, values in units.items()}
+    width = 2 + max((len(cell) for row in cells.values() for cell in row), default=0)
+    width = max(width, 12)
+    head = "  unit  " + "".join(f"{name:>{width}}" for name in columns)
+    return [head, *(f"  {unit:<6}" + "".join(f"{cell:>{width}}" for cell in row) for unit, row in cells.items())]
+
+
+def _cell(value: Any) -> str:
     if value is None:
-        return f"{'-':>12}"
-    return f"{value:>12}" if isinstance(value, int) else f"{value:>12.3f}"
+        return "-"
+    if isinstance(value, list):
+        return f"[{value[0]:.3f}, {value[1]:.3f}]"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _mean_lines(report: Report) -> list[str]:
+    """The means over units, and which units they leave out."""
+    means, within = report.action_units_mean, report.intervals.get("action_units_mean", {})
+    few = {name: unit["positives"] for name, unit in report.action_units.items() if name not in means["units"]}
+    lines = [f"means over units with at least {MIN_CLASS_SIZE} positives"]
+    lines += (
+        [f"  not counted: {', '.join(f'{name} ({count} positives)' for name, count in few.items())}"] if few else []
+    )
+    names = {"pearson": "Pearson r", "auroc": "AUROC", "ece": "ECE", "f1": "F1 at threshold"}
+    for key, name in names.items():
+        if key in means:
+            over = means["f1_units"] if key == "f1" else means["units"]
+            lines += [f"  {name:<26}{means[key]:.4f}{_bracket(within.get(key))}  ({len(over)}: {', '.join(over)})"]
+    return lines
+
+
+def _group_lines(groups: Mapping[str, Any]) -> list[str]:
+    lines = [f"by {groups['column']}; a number that rests on fewer than {groups['minimum']} faces is not given"]
+    lines += [f"  macro F1 over {', '.join(groups['classes'])}; AUROC over {', '.join(groups['units'])}"]
+    for name, values in groups["values"].items():
+        lines += [f"  {name or '(empty)'}: {values['count']} faces"]
+        lines += [f"  {line}" for line in _lines(values, values.get("intervals", {}))]
+    return lines
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
-    parser.add_argument("--prepared", required=True, type=Path)
-    parser.add_argument("--split", default="test", choices=SPLITS)
-    parser.add_argument("--out", type=Path, help="also write the report as JSON")
-    args = parser.parse_args()
+    args = _arguments()
     try:
         run = Path(args.model)
         evaluable = load_evaluable(run if (run / "best.pt").is_file() else locate_bundle(args.model))
         faces = load_prepared(args.prepared)
         require_match(evaluable, faces)
+        rows = faces.indices(args.split)
+        groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
     except (BundleError, CheckpointError, DatasetError) as error:
         sys.exit(f"error: {error}")
-    rows = faces.indices(args.split)
     outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
-    report = measure(faces, rows, outputs, evaluable.calibration)
+    report = measure(faces, rows, outputs, evaluable.calibration, args.resamples)
+    answers = answers_of(faces, rows, outputs, evaluable.calibration)
+    if groups is not None:
+        report = replace(report, groups=measure_groups(answers, args.group_by, groups, args.resamples))
     print(render(report))
     if args.out:
         args.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    if args.plots:
+        from training.plots import plot_reliability
+
+        plot_reliability(answers, args.plots)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
+    parser.add_argument("--prepared", required=True, type=Path)
+    parser.add_argument("--split", default="test", choices=SPLITS)
+    parser.add_argument("--resamples", default=1000, type=int, help="bootstrap resamples for the intervals; 0: none")
+    parser.add_argument("--groups", type=Path, help="CSV file: `name` of a prepared record, and columns to group by")
+    parser.add_argument("--group-by", metavar="COLUMN", help="also measure each value of this column of --groups")
+    parser.add_argument("--out", type=Path, help="also write the report as JSON")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw reliability diagrams into this folder")
+    args = parser.parse_args()
+    if (args.groups is None) != (args.group_by is None):
+        parser.error("--groups and --group-by go together")
+    return args
 
 
 if __name__ == "__main__":

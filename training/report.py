@@ -1,5 +1,6 @@
 """The measures of a network on a split, as a value that prints, and that a bundle can carry."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,110 +8,169 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.calibration import UNCALIBRATED_UNIT, Calibration
-from model_core.metrics import accuracy, auroc, binary_f1, brier, ccc, ece, macro_f1, pearson
-from training.derived import circumplex_table
+from model_core.calibration import Calibration
+from model_core.metrics import accuracy, auroc, binary_f1, brier, ccc, ece, macro_f1, pearson, top_label_ece
+from training.answers import Answers, answers_of
+from training.bootstrap import intervals
 from training.prepared import PreparedFaces
-from training.scoring import POSITIVE_SCORE, Outputs, predicted_majority
+from training.scoring import POSITIVE_SCORE, Outputs
 
 MIN_CLASS_SIZE = 50
+"""A class, or a unit, with fewer faces is reported, and left out of the means that say so."""
+
+F1_UNITS = ("AU1", "AU2", "AU4", "AU7", "AU10", "AU12", "AU15", "AU24", "AU25", "AU26")
+"""The units of the mean F1."""
+
+_COMPARISONS = {"f1_at_half", "ece_before", "brier"}  # shown beside the measures that count, without intervals
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the means are over, fixed on the whole sample: a resample must not choose anew.
+
+    classes: name of a macro F1 -> positions of its labels. units: the counted units.
+    """
+
+    classes: Mapping[str, Sequence[int]]
+    units: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Plain JSON values by task; what could not be measured is absent."""
+    """Plain JSON values by task; what could not be measured is absent.
+
+    intervals: [low, high] with 95 % coverage at the same keys as the measures. groups: what `measure_groups` returns.
+    """
 
     faces: dict[str, Any]
     expression: dict[str, Any] = field(default_factory=dict)
     valence_arousal: dict[str, Any] = field(default_factory=dict)
     action_units: dict[str, Any] = field(default_factory=dict)
+    action_units_mean: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration) -> Report:
-    """All measures of `outputs` on the split `rows`, before and after `calibration`."""
-    derived = faces.derived[outputs.rows]
-    counts = {"count": len(rows), "found": len(outputs.rows), "with_derived_targets": int(derived.sum())}
+def measure(
+    faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration, resamples: int = 0
+) -> Report:
+    """All measures of `outputs` on the split `rows`; with `resamples`, their bootstrap intervals over the faces."""
+    answers = answers_of(faces, rows, outputs, calibration)
+    derived = int(answers.derived.sum())
+    counts = {"count": len(rows), "found": len(outputs.rows), "with_derived_targets": derived}
+    scope = whole_scope(answers)
+
+    def resampled(index: NDArray[np.int64]) -> dict[str, Any]:
+        values = measures(answers.take(index), scope)
+        units = {name: _without_comparisons(unit) for name, unit in values["action_units"].items()}
+        return {**values, "expression": _without_comparisons(values["expression"]), "action_units": units}
+
     return Report(
         faces={"dataset": faces.info.dataset, "split": str(faces.splits[rows[0]]), **counts},
-        expression=_expression(faces, rows, outputs, calibration) if outputs.expression is not None else {},
-        valence_arousal=_valence_arousal(faces, outputs, derived, calibration) if derived.any() else {},
-        action_units=_action_units(faces, outputs, derived, calibration) if derived.any() else {},
+        **measures(answers, scope),
+        intervals=intervals(resampled, len(answers), resamples),
     )
 
 
-def _expression(
-    faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration
-) -> dict[str, Any]:
-    """On the majority set; a face not found is a wrong answer, and takes no part in calibration error."""
-    assert outputs.expression is not None
-    probabilities = calibration.expression_probabilities(outputs.expression)
-    predicted, actual = predicted_majority(faces, rows, outputs, probabilities)
-    if not len(actual):
-        return {}
-    sizes = np.bincount(actual, minlength=len(faces.info.labels))
-    classes = range(len(faces.info.labels))
+def whole_scope(answers: Answers) -> Scope:
+    """All labels, all but contempt, and those with enough faces; the units with enough positives."""
+    positives = (answers.unit_targets[answers.derived] >= POSITIVE_SCORE).sum(axis=0)
+    sizes = np.bincount(answers.majority[answers.majority >= 0], minlength=len(answers.labels))
+    classes = range(len(sizes))
     groups = {
         f"macro_f1_{len(classes)}": list(classes),
-        "macro_f1_without_contempt": [c for c in classes if faces.info.labels[c] != "contempt"],
+        "macro_f1_without_contempt": [c for c in classes if answers.labels[c] != "contempt"],
         f"macro_f1_at_least_{MIN_CLASS_SIZE}": [c for c in classes if sizes[c] >= MIN_CLASS_SIZE],
     }
-    kept = faces.majority[outputs.rows] >= 0
-    truth = faces.majority[outputs.rows][kept]
-    plain = Calibration().expression_probabilities(outputs.expression)
-    errors = {}
-    if kept.any():
-        errors = {"ece_before": _top_label_ece(plain[kept], truth), "ece": _top_label_ece(probabilities[kept], truth)}
+    units = tuple(name for name, count in zip(ACTION_UNITS, positives, strict=True) if count >= MIN_CLASS_SIZE)
+    return Scope({name: group for name, group in groups.items() if group}, units)
+
+
+def measures(answers: Answers, scope: Scope) -> dict[str, dict[str, Any]]:
+    """The measures by task, empty where there is nothing to measure, with the names of Report's fields."""
+    units = _action_units(answers)
+    return {
+        "expression": _expression(answers, scope.classes),
+        "valence_arousal": _valence_arousal(answers),
+        "action_units": units,
+        "action_units_mean": _means(units, scope.units),
+    }
+
+
+def _expression(answers: Answers, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """On the majority set; a face not found is a wrong answer, and takes no part in calibration error."""
+    kept = answers.majority >= 0
+    if answers.expression is None or answers.expression_plain is None or not kept.any():
+        return {}
+    actual = answers.majority[kept]
+    predicted = np.where(answers.found, answers.expression.argmax(axis=1), -1)[kept]
+    seen, errors = kept & answers.found, {}
+    if seen.any():
+        errors = {
+            "ece_before": top_label_ece(answers.expression_plain[seen], answers.majority[seen]),
+            "ece": top_label_ece(answers.expression[seen], answers.majority[seen]),
+        }
+    sizes = np.bincount(actual, minlength=len(answers.labels))
     return {
         "count": len(actual),
         "accuracy": accuracy(predicted, actual),
-        **{name: macro_f1(predicted, actual, group) for name, group in groups.items() if group},
+        **{name: macro_f1(predicted, actual, group) for name, group in groups.items()},
         **errors,
-        "f1": {label: binary_f1(predicted == c, actual == c) for c, label in enumerate(faces.info.labels)},
-        "support": dict(zip(faces.info.labels, sizes.tolist(), strict=True)),
+        "f1": {label: binary_f1(predicted == c, actual == c) for c, label in enumerate(answers.labels)},
+        "support": dict(zip(answers.labels, sizes.tolist(), strict=True)),
     }
 
 
-def _top_label_ece(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    return ece(probabilities.max(axis=1), (probabilities.argmax(axis=1) == truth).astype(np.float64))
-
-
-def _valence_arousal(
-    faces: PreparedFaces, outputs: Outputs, derived: NDArray[np.bool_], calibration: Calibration
-) -> dict[str, Any]:
+def _valence_arousal(answers: Answers) -> dict[str, Any]:
     """Concordance with the derived targets, beside that of looking the expression probabilities up in the table."""
-    if outputs.valence_arousal is None:
+    if answers.valence_arousal is None or not answers.derived.any():
         return {}
-    target = faces.valence_arousal[outputs.rows][derived].astype(np.float64)
-    names = ("valence", "arousal")
-    values = {f"ccc_{name}": ccc(outputs.valence_arousal[derived, i], target[:, i]) for i, name in enumerate(names)}
-    if outputs.expression is not None:
-        looked_up = calibration.expression_probabilities(outputs.expression) @ circumplex_table(faces.info.labels)
-        values |= {f"ccc_{name}_table": ccc(looked_up[derived, i], target[:, i]) for i, name in enumerate(names)}
+    target = answers.va_targets[answers.derived]
+    values = {}
+    for estimates, suffix in ((answers.valence_arousal, ""), (answers.va_table, "_table")):
+        if estimates is not None:
+            for i, name in enumerate(("valence", "arousal")):
+                values[f"ccc_{name}{suffix}"] = ccc(estimates[answers.derived, i], target[:, i])
     return values
 
 
-def _action_units(
-    faces: PreparedFaces, outputs: Outputs, derived: NDArray[np.bool_], calibration: Calibration
-) -> dict[str, Any]:
+def _action_units(answers: Answers) -> dict[str, Any]:
     """Against the teacher; `pearson` compares plain sigmoids with its scores, the rest its decision at 0.3."""
-    if outputs.action_units is None:
+    if answers.unit_logits is None or answers.units is None or answers.units_plain is None or not answers.derived.any():
         return {}
-    logits, scores = outputs.action_units[derived], faces.action_units[outputs.rows][derived]
+    # Columns in one piece: every measure runs along them, a thousand times for the intervals.
+    arrays = (answers.unit_targets, answers.unit_logits, answers.units, answers.units_plain)
+    scores, logits, calibrated, uncalibrated = (np.ascontiguousarray(values[answers.derived].T) for values in arrays)
     units = {}
     for i, name in enumerate(ACTION_UNITS):
-        positive = scores[:, i] >= POSITIVE_SCORE
-        probability = calibration.unit(name).probability(logits[:, i])
-        plain = UNCALIBRATED_UNIT.probability(logits[:, i])
+        positive, probability, plain = scores[i] >= POSITIVE_SCORE, calibrated[i], uncalibrated[i]
         outcome = positive.astype(np.float64)
-        measures = {
+        values = {
             "positives": int(positive.sum()),
-            "pearson": pearson(plain, scores[:, i].astype(np.float64)),
-            "auroc": auroc(logits[:, i], positive),
+            "pearson": pearson(plain, scores[i]),
+            "auroc": auroc(logits[i], positive),
             "f1_at_half": binary_f1(probability >= 0.5, positive),
-            "f1": binary_f1(probability >= calibration.unit(name).threshold, positive),
+            "f1": binary_f1(probability >= answers.thresholds[i], positive),
             "ece_before": ece(plain, outcome),
             "ece": ece(probability, outcome),
             "brier": brier(probability, outcome),
         }
-        units[name] = {key: value for key, value in measures.items() if not np.isnan(value)}
+        units[name] = {key: value for key, value in values.items() if not np.isnan(value)}
     return units
+
+
+def _means(units: Mapping[str, Mapping[str, float]], counted: Sequence[str]) -> dict[str, Any]:
+    """Means over the `counted` units, F1 over those of them in F1_UNITS; absent where one of them is undefined."""
+    if not units:
+        return {}
+    for_f1 = [name for name in counted if name in F1_UNITS]
+    means: dict[str, Any] = {"units": list(counted), "f1_units": for_f1}
+    for key, names in (("pearson", counted), ("auroc", counted), ("f1", for_f1), ("ece", counted)):
+        values = [units[name][key] for name in names if key in units[name]]
+        if values and len(values) == len(names):
+            means[key] = float(np.mean(values))
+    return means
+
+
+def _without_comparisons(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in _COMPARISONS}

@@ -6,7 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model_core.metrics import accuracy, auroc, best_threshold, binary_f1, brier, ccc, ece, macro_f1, pearson
+from model_core.metrics import (
+    accuracy,
+    auroc,
+    best_threshold,
+    binary_f1,
+    brier,
+    ccc,
+    ece,
+    macro_f1,
+    pearson,
+    reliability,
+    top_label_ece,
+)
 
 # Quarters and eighths: sums are exact, and ties are frequent.
 shares = st.integers(0, 8).map(lambda eighths: eighths / 8)
@@ -109,6 +121,33 @@ def test_ece_against_its_definition(data: tuple[np.ndarray, np.ndarray]) -> None
         if inside.any():
             total += inside.mean() * abs(confidence[inside].mean() - correct[inside].mean())
     assert ece(confidence, correct) == pytest.approx(total)
+
+
+def test_top_label_ece_by_hand() -> None:
+    # Both answers are certain to 3/4, one is right.
+    probabilities = np.array([[0.75, 0.25], [0.25, 0.75]])
+    assert top_label_ece(probabilities, np.array([0, 0])) == pytest.approx(0.75 - 0.5)
+
+
+def test_reliability_by_hand() -> None:
+    confidence, correct = np.array([0.2, 0.4, 1.0]), np.array([0.0, 1.0, 1.0])
+    mean, share, count = reliability(confidence, correct, bins=3)
+    np.testing.assert_allclose(mean, [0.2, 0.4, 1])
+    np.testing.assert_allclose(share, [0, 1, 1])
+    assert count.tolist() == [1, 1, 1]
+    mean, share, count = reliability(confidence, correct, bins=2)
+    np.testing.assert_allclose(mean, [0.3, 1])
+    np.testing.assert_allclose(share, [0.5, 1])
+    mean, share, count = reliability(np.array([0.1]), np.array([1.0]), bins=2)
+    assert np.isnan([mean[1], share[1]]).all()
+    assert count.tolist() == [1, 0]
+
+
+@given(scored())
+def test_reliability_holds_the_ece(data: tuple[np.ndarray, np.ndarray]) -> None:
+    confidence, correct = data[0], data[1].astype(float)
+    mean, share, count = reliability(confidence, correct)
+    assert np.nansum(np.abs(mean - share) * count) / len(correct) == pytest.approx(ece(confidence, correct))
 
 
 def test_best_threshold_by_hand() -> None:

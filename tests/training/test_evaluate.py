@@ -28,20 +28,49 @@ def test_a_run_is_measured_on_the_whole_split(
     finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report.json"
-    command(monkeypatch, "--model", finished.folder, "--prepared", finished.prepared, "--out", out)
+    arguments = ["--model", finished.folder, "--prepared", finished.prepared, "--resamples", 10]
+    command(monkeypatch, *arguments, "--out", out)
     report = strictly(out.read_text())
     assert report["faces"]["split"] == "test"
     assert (report["faces"]["count"], report["faces"]["found"]) == (8, 7)
     assert report["expression"]["count"] == 8
     assert report["expression"]["accuracy"] <= 7 / 8
-    assert "ferplus test: 7 of 8 faces found" in capsys.readouterr().out
+    low, high = report["intervals"]["expression"]["accuracy"]
+    assert 0 <= low <= report["expression"]["accuracy"] <= high <= 1
+    assert set(report["intervals"]["expression"]) <= set(report["expression"])
+    text = capsys.readouterr().out
+    assert "ferplus test: 7 of 8 faces found" in text
+    accuracy = report["expression"]["accuracy"]
+    assert f"  accuracy                  {accuracy:.4f}  [{low:.4f}, {high:.4f}]" in text
+
+
+def test_groups_and_pictures(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("name,age\n" + "".join(f"face{i}.png,{'young' if i % 2 else 'old'}\n" for i in range(40, 48)))
+    arguments = ["--model", finished.folder, "--prepared", finished.prepared, "--resamples", 0, "--groups", table]
+    command(monkeypatch, *arguments, "--group-by", "age", "--out", tmp_path / "r.json", "--plots", tmp_path / "plots")
+    groups = strictly((tmp_path / "r.json").read_text())["groups"]
+    assert groups["column"] == "age"
+    assert [group["count"] for group in groups["values"].values()] == [4, 4]
+    assert "  young: 4 faces" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "reliability_expression.png",
+        "reliability_action_units.png",
+    }
+    with pytest.raises(SystemExit, match=r"error: .*no column 'sex'; it has: name, age"):
+        command(monkeypatch, *arguments, "--group-by", "sex")
+    with pytest.raises(SystemExit):
+        command(monkeypatch, *arguments)
+    assert "--groups and --group-by go together" in capsys.readouterr().err
 
 
 def test_a_bundle_is_measured_too(
     tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = write_prepared(tmp_path / "prepared", train=0, validation=1, test=2, side=112)
-    command(monkeypatch, "--model", tiny_bundle_dir, "--prepared", prepared)
+    command(monkeypatch, "--model", tiny_bundle_dir, "--prepared", prepared, "--resamples", 0)
     assert "ferplus test: 2 of 2 faces found" in capsys.readouterr().out
 
 

@@ -122,6 +122,49 @@ def test_what_cannot_be_measured_is_absent() -> None:
     json.dumps(asdict(report), allow_nan=False)
 
 
+def repeated(times: int) -> tuple[PreparedFaces, Outputs]:
+    """FACES and their outputs, `times` over."""
+    many = np.tile(np.arange(5), times)
+    faces = PreparedFaces(FACES.info, **{name: value[many] for name, value in vars(FACES).items() if name != "info"})
+    parts = {name: np.concatenate([value] * times) for name, value in vars(outputs()).items()}
+    return faces, Outputs(**{**parts, "rows": np.flatnonzero(faces.found)})
+
+
+def test_means_over_units_count_those_with_fifty_positives() -> None:
+    faces, given = repeated(24)
+    assert measure(faces, np.arange(120), given, Calibration()).action_units_mean == {"units": [], "f1_units": []}
+    faces, given = repeated(25)
+    faces.action_units[faces.found, 3] = np.tile([0.9, 0, 0.9, 0], 25)  # AU6, which is not one of the F1 units
+    report = measure(faces, np.arange(125), given, Calibration())
+    assert {name: unit["positives"] for name, unit in report.action_units.items() if unit["positives"]} == {
+        "AU1": 50,
+        "AU6": 50,
+    }
+    means = report.action_units_mean
+    # AU6's estimates are constant: no correlation, so the mean over both is undefined, and an AUROC of one half.
+    assert set(means) == {"units", "f1_units", "auroc", "f1", "ece"}
+    assert (means["units"], means["f1_units"]) == (["AU1", "AU6"], ["AU1"])
+    assert means["auroc"] == pytest.approx((0.75 + 0.5) / 2)
+    assert means["f1"] == pytest.approx(4 / 5)
+    assert "  not counted: AU2 (0 positives), AU4 (0 positives)" in render(report)
+
+
+def test_intervals_stand_at_the_keys_of_the_measures() -> None:
+    faces, given = repeated(40)
+    report = measure(faces, np.arange(200), given, Calibration(), resamples=100)
+    low, high = report.intervals["expression"]["accuracy"]
+    assert low < report.expression["accuracy"] == 0.5 < high
+    # 160 faces with a majority: 0.5 +- 1.96 sqrt(0.25 / 160)
+    assert high - low == pytest.approx(2 * 0.0775, rel=0.25)
+    assert report.intervals["expression"]["f1"]["disgust"] == [0, 0]
+    assert set(report.intervals["action_units"]["AU1"]) == {"pearson", "auroc", "f1", "ece"}
+    assert set(report.intervals["action_units"]["AU2"]) == {"f1", "ece"}
+    assert set(report.intervals["action_units_mean"]) == {"pearson", "auroc", "f1", "ece"}
+    assert report == measure(faces, np.arange(200), given, Calibration(), resamples=100)
+    assert "  AU1     [" in render(report)
+    json.dumps(asdict(report), allow_nan=False)
+
+
 def test_without_derived_targets_only_expressions_are_measured() -> None:
     faces = replace(FACES, derived=np.zeros(5, bool))
     report = measure(faces, ROWS, outputs(), Calibration())

@@ -1,13 +1,11 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from model_core import detection
-from model_core.detection import DETECTORS, FaceDetector, YuFaceDetector, build_detector, largest
+from model_core.detection import DETECTORS, FaceDetector, build_detector, largest
 from model_core.faces import Face, Frame
 from tests.fakes import face_at
 
@@ -81,16 +79,6 @@ def test_min_confidence_and_max_faces(detector: FaceDetector, astronaut: Frame, 
     assert detector.detect(pair, max_faces=1) == [first]
 
 
-@pytest.mark.parametrize("percent", range(0, 101, 5))
-def test_a_face_of_just_the_least_confidence_counts(monkeypatch: pytest.MonkeyPatch, percent: int) -> None:
-    detector = YuFaceDetector()
-    answer = np.array([[percent, 1, 2, 3, 4, *range(10), 0]], dtype=np.int16)
-    monkeypatch.setattr(detection, "_run_libfacedetection", lambda function, image: answer)
-    frame = np.zeros((8, 8, 3), dtype=np.uint8)
-    assert len(detector.detect(frame, min_confidence=percent / 100)) == 1
-    assert detector.detect(frame, min_confidence=percent / 100 + 0.005) == []
-
-
 def test_the_largest_come_first() -> None:
     small, middle, large = face_at(0, 0, 5), face_at(0, 0, 10), face_at(0, 0, 20)
     assert largest([middle, small, large], None) == [large, middle, small]
@@ -108,18 +96,3 @@ def test_every_detector_states_name_and_version(make: Callable[[], FaceDetector]
 def test_an_unknown_detector_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="unknown face detector 'haar'; known: yuface"):
         build_detector("haar")
-
-
-def test_memory_does_not_grow_with_calls() -> None:
-    detector = build_detector("yuface")
-    frame = np.zeros((48, 48, 3), np.uint8)
-
-    def resident_kb() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4.096
-
-    for _ in range(100):
-        detector.detect(frame)
-    before = resident_kb()
-    for _ in range(500):
-        detector.detect(frame)
-    assert resident_kb() - before < 5_000  # the wheel's own module would have lost 18,000

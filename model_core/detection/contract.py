@@ -1,13 +1,16 @@
 """What every face detector promises, and the parts of the promise that they share."""
 
+import threading
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.faces import Box, Face, Frame, Landmarks, Point
+
+T = TypeVar("T")
 
 
 class FaceDetector(Protocol):
@@ -33,6 +36,14 @@ class Candidates(NamedTuple):
     boxes: NDArray[np.float64]
     landmarks: NDArray[np.float64]
     confidences: NDArray[np.float64]
+
+
+class PerThread(threading.local, Generic[T]):
+    """`value`, made by `make` once in each thread that asks: for networks that keep state during a call."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        # The class of thread-locals runs this again, with the same arguments, in each further thread.
+        self.value = make()
 
 
 def detect_shrunk(

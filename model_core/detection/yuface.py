@@ -55,7 +55,7 @@ def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
     spec = find_spec("yuface")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the face detector yuface is not installed; its package is for x86-64 and Python 3.11",
+            "the face detector yuface is not installed; its package is for x86-64 and Python 3.11, elsewhere use mtcnn",
             name="yuface",
         )
     library = ctypes.CDLL(str(Path(spec.submodule_search_locations[0]) / "libfacedetection.so"))

@@ -52,7 +52,10 @@ class Settings(BaseSettings):
         description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
     )
     precision: Literal["float32"] = Field("float32", description="Number format of the networks; only `float32`.")
-    detector: Name = Field("yuface", description="Face detector.")
+    detector: Name = Field(
+        "yuface",
+        description="Face detector: `yuface`, `mtcnn` (extra `mtcnn`), or `yunet:PATH` with YuNet's ONNX file.",
+    )
     max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes.")
     max_pixels: Count = Field(50_000_000, description="Most pixels of one frame, width times height.")
     max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")

@@ -8,7 +8,7 @@ import torch
 import uvicorn
 
 from model_core.bundle import BundleError, load_bundle, locate_bundle
-from model_core.detection import build_detector
+from model_core.detection import FaceDetector, build_detector, family
 from model_core.predictor import Predictor
 from service.app import create_app
 from service.logs import configure_logs
@@ -27,15 +27,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def load_predictor(settings: Settings) -> Predictor:
-    """The configured bundle on its device. Raises SettingsError, BundleError."""
+def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
+    """The configured bundle on its device; warns if its crops came from another detector.
+
+    Raises SettingsError, BundleError.
+    """
     device = choose_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device)
     prepared_with = predictor.manifest.detector
-    if prepared_with.partition("-")[0] != settings.detector:
-        logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=settings.detector)
+    if family(prepared_with) != family(detector.name):
+        logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=detector.name)
     logger.info("bundle loaded", bundle=predictor.manifest.name, device=str(device), asked_for=settings.device)
     return predictor
 
@@ -45,11 +48,10 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
-        app = create_app(settings, build_detector(settings.detector), load_predictor(settings))
-    except (SettingsError, BundleError, ValueError) as error:
+        detector = build_detector(settings.detector)
+        app = create_app(settings, detector, load_predictor(settings, detector))
+    except (SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {error.name} is not installed, which this detector needs")
     # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -81,7 +81,10 @@ class Settings(BaseSettings):
         description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
     )
     precision: Literal["float32"] = Field("float32", description="Number format of the networks; only `float32`.")
-    detector: Name = Field("yuface", description="Face detector.")
+    detector: Name = Field(
+        "yuface",
+        description="Face detector: `yuface`, `mtcnn` (extra `mtcnn`), or `yunet:PATH` with YuNet's ONNX file.",
+    )
     scan_every_s: float = Field(
         0.5,
         ge=0,

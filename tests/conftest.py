@@ -73,3 +73,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("../shared/data is absent: development data beside the repository")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def yunet_file(shared_data: Path) -> Path:
+    """YuNet's ONNX file, or a skip that names it."""
+    path = shared_data / "models" / "face_detection_yunet_2026may.onnx"
+    if not path.is_file():
+        pytest.skip("../shared/data/models/face_detection_yunet_2026may.onnx is absent")
+    return path

@@ -69,26 +69,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.import_checkpoint", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="for instance affecnet8_epoch25_acc0.6469.pth")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle")
-    parser.add_argument("--detector", default="yuface", help="the detector it will be served with")
+    parser.add_argument("--detector", default="yuface", help="what it will be served with: yuface, mtcnn or yunet:PATH")
     args = parser.parse_args()
-    manifest = BundleManifest(
-        name="affectnet8-ddamfn",
-        version="1",
-        network=SPEC,
-        input=INPUT,
-        detector=build_detector(args.detector).name,
-        references={"expression": "annotated"},
-        calibration=Calibration(),
-        licence="as the checkpoint's authors state; not ours to grant",
-        training={"dataset": "affectnet", "source": args.checkpoint.name},
-        quality={},
-    )
     try:
+        manifest = BundleManifest(
+            name="affectnet8-ddamfn",
+            version="1",
+            network=SPEC,
+            input=INPUT,
+            detector=build_detector(args.detector).name,
+            references={"expression": "annotated"},
+            calibration=Calibration(),
+            licence="as the checkpoint's authors state; not ours to grant",
+            training={"dataset": "affectnet", "source": args.checkpoint.name},
+            quality={},
+        )
         content = load_plain(args.checkpoint)
         if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
             raise CheckpointError(f"{args.checkpoint} has no model_state_dict")
         save_bundle(args.out, manifest, convert(content["model_state_dict"]))
-    except (BundleError, CheckpointError, OSError, ValueError) as error:
+    except (BundleError, CheckpointError, ModuleNotFoundError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(f"{args.out}: expressions over {', '.join(SPEC.labels)}; uncalibrated until fitted on your data")
 

@@ -76,9 +76,13 @@ class _Worker:
 
 
 def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> None:
-    """Prepare the data set under `root` into the new folder `out`. Raises DatasetError, FileExistsError."""
+    """Prepare the data set under `root` into the new folder `out`.
+
+    Raises DatasetError, FileExistsError, and what build_detector raises.
+    """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another folder or remove it")
+    detector_name = build_detector(options.detector).name  # before the work: a mistyped one costs no time
     reader = build_reader(options.dataset)
     records = list(reader.faces(root))
     partial = out.with_name(out.name + ".partial")
@@ -94,7 +98,7 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         label_set=reader.label_set,
         alignment=options.alignment,
         size=options.size,
-        detector=build_detector(options.detector).name,
+        detector=detector_name,
         min_confidence=options.min_confidence,
         derived=options.teacher is not None,
     )
@@ -163,7 +167,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="new folder for the prepared set")
     parser.add_argument("--alignment", default="arcface-1", choices=sorted(TEMPLATES))
     parser.add_argument("--size", default=112, type=int, help="side of a crop in pixels")
-    parser.add_argument("--detector", default="yuface")
+    parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
     parser.add_argument("--min-confidence", default=0.6, type=float)
     parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it only expressions are targets")
     parser.add_argument("--workers", default=2, type=int)
@@ -171,7 +175,7 @@ def main() -> None:
     options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)
     try:
         prepare(options, args.root, args.out, args.workers)
-    except (DatasetError, FileExistsError) as error:
+    except (DatasetError, FileExistsError, ModuleNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

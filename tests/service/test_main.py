@@ -13,9 +13,14 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
+from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
-from service.__main__ import choose_device
-from service.settings import SettingsError
+from model_core.detection import build_detector
+from service.__main__ import choose_device, load_predictor
+from service.app import create_app
+from service.settings import Settings, SettingsError
+from tests.service.fakes import FakeDetector, FakePredictor
 
 
 @contextmanager
@@ -67,16 +72,41 @@ def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: byte
         ({"AFFECT_PROT": "80"}, "did you mean AFFECT_PORT"),
         ({"AFFECT_PORT": "many"}, "AFFECT_PORT"),
         ({"AFFECT_DETECTOR": "eagle"}, "unknown face detector 'eagle'"),
+        ({"AFFECT_DETECTOR": "yunet:/no/such.onnx"}, "file /no/such.onnx cannot be read: No such file or directory"),
+        ({"AFFECT_DETECTOR": f"yunet:{__file__}"}, "is not a YuNet network"),
         ({"AFFECT_DEVICE": "cuda:7"}, "AFFECT_DEVICE"),
     ],
-    ids=["bundle", "mistyped", "value", "detector", "gpu"],
+    ids=["bundle", "mistyped", "value", "detector", "no file", "no network", "gpu"],
 )
 def test_refuses_to_start_with_a_line_that_says_why(variables: dict[str, str], message: str) -> None:
     with service(**variables) as process:
         assert process.wait(30) == 1
         errors = process.stderr.read()
+    assert errors.startswith("error: ")
     assert message in errors
-    assert "Traceback" not in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "warned"), [("yuface-1", False), ("yuface", False), ("yunet-0123abcd", True)])
+def test_a_bundle_that_knows_other_crops_is_told(tiny_bundle_dir: Path, name: str, warned: bool) -> None:
+    detector = FakeDetector()
+    detector.name = name
+    with capture_logs() as logs:
+        load_predictor(Settings(bundles=(str(tiny_bundle_dir),)), detector)
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [entry["serving_with"] for entry in warnings] == [name] * warned
+
+
+def test_a_detectors_file_is_not_told_to_clients(yunet_file: Path, tmp_path: Path, astronaut_png: bytes) -> None:
+    path = tmp_path / "secret.onnx"
+    path.symlink_to(yunet_file)
+    settings = Settings(detector=f"yunet:{path}")
+    with TestClient(create_app(settings, build_detector(settings.detector), FakePredictor())) as client:
+        answers = [client.post("/analyze/frame", files={"file": astronaut_png})]
+        answers += [client.get(route) for route in ("/models", "/healthz", "/readyz", "/metrics")]
+    assert answers[0].json()["model"]["detector"].startswith("yunet-")
+    assert len(answers[0].json()["faces"]) == 1
+    assert not any("secret" in answer.text or str(tmp_path) in answer.text for answer in answers)
 
 
 def test_auto_takes_what_there_is() -> None:

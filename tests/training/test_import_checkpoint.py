@@ -130,3 +130,8 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.M
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(SystemExit, match=r"error: .*other\.pth has no model_state_dict"):
         command(monkeypatch, tmp_path / "other.pth", "--out", tmp_path / "bundle")
+
+
+def test_a_wrong_detector_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="error: unknown face detector 'eagle'"):
+        command(monkeypatch, tmp_path / "any.pth", "--out", tmp_path / "bundle", "--detector", "eagle")

@@ -85,6 +85,18 @@ def test_a_wrong_tree_is_refused_before_any_work(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("detector", "message"),
+    [("eagle", "unknown face detector 'eagle'"), ("yunet:/no/such.onnx", "cannot be read: No such file")],
+)
+def test_a_wrong_detector_is_refused_before_any_work(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detector: str, message: str
+) -> None:
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--detector", detector)
+    assert list(tmp_path.iterdir()) == []
+
+
 def in_this_process(options: prepare.PrepareOptions, records: list, workers: int) -> object:
     prepare._Worker.start(options)
     return map(prepare._Worker.run, records)

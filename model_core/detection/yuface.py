@@ -1,35 +1,17 @@
-"""Face detection behind one protocol, so that a detector can be exchanged in one line.
-
-The detector decides where landmarks land, hence how crops look: a bundle records the one its crops were prepared with.
-"""
+"""The detector that ships: libfacedetection, called in the shared library that the `yuface` wheel carries."""
 
 import ctypes
-from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from model_core.faces import Box, Face, Frame, Landmarks, Point
-
-
-class FaceDetector(Protocol):
-    """Finds faces in one frame. Implementations are safe to call from several threads at once."""
-
-    @property
-    def name(self) -> str:
-        """Name and version, as recorded in bundles: `yuface-2023.5.1`."""
-        ...
-
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """Faces of at least `min_confidence`, by decreasing box area, at most the `max_faces` largest."""
-        ...
+from model_core.detection.contract import Candidates, detect_shrunk
+from model_core.faces import Face, Frame
 
 
 class YuFaceDetector:
@@ -52,21 +34,16 @@ class YuFaceDetector:
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
         """See FaceDetector. `frame` is uint8 [H, W, 3] RGB; results are in its pixels."""
-        image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        scale = min(1.0, self._max_side_px / max(image.shape[:2]))
-        if scale < 1.0:
-            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        factor = np.array([frame.shape[1] / image.shape[1], frame.shape[0] / image.shape[0]])
+        return detect_shrunk(
+            frame, self._find, max_side_px=self._max_side_px, min_confidence=min_confidence, max_faces=max_faces
+        )
+
+    def _find(self, image: Frame) -> Candidates:
+        bgr = np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)
         # One thread is its fastest setting; several of them spin against the network's threads, a hundred times slower.
         with self._openmp.limit(limits=1):
-            rows = _run_libfacedetection(self._library, np.ascontiguousarray(image))
-        faces = [
-            _face(int(row[0]), row[1:5].reshape(2, 2) * factor, (row[5:15].reshape(5, 2) + 0.5) * factor - 0.5)
-            for row in rows
-            if int(row[0]) / 100 >= min_confidence and (row[3:5] > 0).all()
-        ]
-        return largest(faces, max_faces)
+            rows = _run_libfacedetection(self._library, bgr).astype(np.float64)
+        return Candidates(rows[:, 1:5], rows[:, 5:15].reshape(-1, 5, 2), rows[:, 0] / 100)
 
 
 def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
@@ -77,7 +54,10 @@ def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
     """
     spec = find_spec("yuface")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the face detector yuface is not installed", name="yuface")
+        raise ModuleNotFoundError(
+            "the face detector yuface is not installed; its package is for x86-64 and Python 3.11, elsewhere use mtcnn",
+            name="yuface",
+        )
     library = ctypes.CDLL(str(Path(spec.submodule_search_locations[0]) / "libfacedetection.so"))
     function = library[
         "_Z14facedetect_cnnPhS_iii"
@@ -99,25 +79,3 @@ def _run_libfacedetection(function: "ctypes._NamedFuncPointer", image: NDArray[n
     function(buffer.ctypes.data, image.ctypes.data, width, height, image.strides[0])
     count = int(buffer[:4].view(np.int32)[0])
     return buffer[4 : 4 + 2 * _RESULT_SHORTS * count].view(np.int16).reshape(count, _RESULT_SHORTS)
-
-
-def largest(faces: list[Face], max_faces: int | None) -> list[Face]:
-    """The faces by decreasing box area, cut to the first `max_faces`."""
-    return sorted(faces, key=lambda face: face.box.area, reverse=True)[:max_faces]
-
-
-def _face(percent: int, box: NDArray[np.float64], points: NDArray[np.float64]) -> Face:
-    (x, y), (width, height) = box.tolist()
-    landmarks = Landmarks(*(Point(px, py) for px, py in points.tolist()))
-    return Face(Box(x, y, width, height), landmarks, percent / 100)
-
-
-DETECTORS: Mapping[str, Callable[[], FaceDetector]] = MappingProxyType({"yuface": YuFaceDetector})
-"""Name, without version -> factory."""
-
-
-def build_detector(name: str) -> FaceDetector:
-    """Make a detector by its name; raises ValueError for an unknown one."""
-    if name not in DETECTORS:
-        raise ValueError(f"unknown face detector {name!r}; known: {', '.join(DETECTORS)}")
-    return DETECTORS[name]()

@@ -1,0 +1,61 @@
+"""The fastest detector, for those who bring its weights: YuNet in OpenCV, from an ONNX file."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from model_core.detection.contract import Candidates, PerThread, detect_shrunk
+from model_core.faces import Face, Frame
+
+
+class YuNetDetector:
+    """YuNet (Wu et al. 2023) through OpenCV's FaceDetectorYN.
+
+    The file is read once: what happens to it later changes nothing. Frames whose longer side exceeds `max_side_px` are
+    shrunk to it first. Raises ValueError for a file that cannot be read or is not this network.
+    """
+
+    def __init__(self, model: Path, max_side_px: int = 640) -> None:
+        try:
+            content = model.read_bytes()
+        except OSError as error:
+            raise ValueError(f"the face detector's file {model} cannot be read: {error.strerror}") from error
+        self._max_side_px = max_side_px
+        self._name = f"yunet-{hashlib.sha256(content).hexdigest()[:8]}"
+        try:
+            self._networks = PerThread(lambda: _network(content))
+            self.detect(np.zeros((32, 32, 3), np.uint8))
+        except (cv2.error, ValueError) as error:
+            raise ValueError(f"the face detector's file {model} is not a YuNet network in ONNX format") from error
+
+    @property
+    def name(self) -> str:
+        """`yunet-` and the first eight hexadecimal digits of the file's SHA-256: the weights, not where they lie."""
+        return self._name
+
+    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+        """See FaceDetector. `frame` is uint8 [H, W, 3] RGB; results are in its pixels."""
+        return detect_shrunk(
+            frame,
+            lambda image: self._find(image, min_confidence),
+            max_side_px=self._max_side_px,
+            min_confidence=min_confidence,
+            max_faces=max_faces,
+        )
+
+    def _find(self, image: Frame, min_confidence: float) -> Candidates:
+        network = self._networks.value
+        network.setInputSize((image.shape[1], image.shape[0]))
+        # It drops what only equals its threshold, and takes none below zero.
+        network.setScoreThreshold(max(0.0, min_confidence - 1e-6))
+        _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
+        # "Right" is the person's right in its documentation, so its order of points is the image's from left to right.
+        return Candidates(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14])
+
+
+def _network(content: bytes) -> cv2.FaceDetectorYN:
+    buffer, no_config = np.frombuffer(content, np.uint8), np.zeros(0, np.uint8)
+    return cv2.FaceDetectorYN.create("onnx", buffer, no_config, (32, 32))

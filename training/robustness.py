@@ -129,6 +129,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the study as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw the curves into this folder")
     args = parser.parse_args()
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit takes a number of faces from 1 on")
     try:
         run = Path(args.model)
         evaluable = load_evaluable(run if (run / "best.pt").is_file() else locate_bundle(args.model))

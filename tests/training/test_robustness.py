@@ -74,6 +74,8 @@ def test_mistakes_end_the_command_with_one_line(
 ) -> None:
     with pytest.raises(SystemExit, match="error: no bundle 'nowhere'"):
         command(monkeypatch, "--model", "nowhere", "--prepared", finished.prepared)
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "--prepared", finished.prepared, "--limit", 0)
     empty = write_prepared(tmp_path / "empty", train=0, validation=1, test=0, missing=[0])
     with pytest.raises(SystemExit, match="error: the split has no face that was found and has a majority"):
         command(monkeypatch, "--model", finished.folder, "--prepared", empty)

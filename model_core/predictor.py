@@ -13,6 +13,7 @@ from model_core.bundle import Bundle
 from model_core.calibration import Calibration
 from model_core.faces import Crop
 from model_core.manifest import BundleManifest
+from model_core.models.folding import folded
 from model_core.preprocessing import to_batch
 
 Outputs: TypeAlias = NDArray[np.float64]
@@ -25,7 +26,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.manifest: BundleManifest = bundle.manifest
         self.device = device
-        self._network = bundle.network.to(device).to(memory_format=torch.channels_last)
+        self._network = folded(bundle.network).to(device).to(memory_format=torch.channels_last)
 
     def predict(self, crops: Sequence[Crop]) -> list[Affect]:
         """Estimates for crops of the bundle's size and alignment, uint8 [S, S, 3] RGB, in their order.

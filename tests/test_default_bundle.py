@@ -8,9 +8,11 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from model_core.alignment import align
 from model_core.bundle import WEIGHTS, load_bundle, locate_bundle
 from model_core.detection import build_detector
 from model_core.predictor import Predictor
+from model_core.preprocessing import to_batch
 from service.app import create_app
 from service.settings import Settings
 from tests.service.media import encoded
@@ -54,6 +56,17 @@ def test_the_card_names_these_weights() -> None:
     manifest = load_bundle(locate_bundle("default")).manifest
     assert manifest.weights_sha256 in CARD
     assert f"{manifest.quality['expression']['accuracy']:.3f}" in CARD
+
+
+def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray) -> None:
+    bundle = load_bundle(locate_bundle("default"))
+    [face] = build_detector("yuface").detect(astronaut)
+    crop = align(astronaut, face.landmarks, bundle.manifest.input.alignment, bundle.manifest.input.size)
+    with torch.inference_mode():
+        logits = bundle.network(to_batch([crop], bundle.manifest.input))
+    expected = torch.cat([logits.valence_arousal, logits.expression, logits.action_units], dim=1)[0]
+    [found] = Predictor(bundle, torch.device("cpu")).outputs([crop])
+    assert found == pytest.approx(expected.numpy(), abs=1e-3)
 
 
 def test_a_smile(client: TestClient, astronaut: np.ndarray) -> None:

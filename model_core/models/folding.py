@@ -1,0 +1,54 @@
+"""A trained network in the form that serves: batch norms folded into convolutions, mixed kernels merged into one.
+
+The same function with fewer and larger steps; the training form stays what bundles store.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from model_core.models.ddamfn import ConvNorm, DirectionGates, MixedBlock, MixedDepthwise
+from model_core.models.heads import AffectNetwork
+
+
+def folded(network: AffectNetwork) -> AffectNetwork:
+    """A copy of a network for inference only, in evaluation mode; equal to it within rounding (1e-4)."""
+    network = deepcopy(network).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if isinstance(module, ConvNorm):
+            _fold(module, "conv", "bn")
+        elif isinstance(module, DirectionGates):
+            _fold(module, "conv1", "bn1")
+        elif isinstance(module, MixedBlock):
+            module.register_module("conv_dw", merged(module.conv_dw))
+    return network
+
+
+def _fold(module: nn.Module, convolution: str, norm: str) -> None:
+    """Fold a convolution's batch norm into it, and leave nothing in its place."""
+    conv, bn = module.get_submodule(convolution), module.get_submodule(norm)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(bn, nn.BatchNorm2d)
+    module.register_module(convolution, fuse_conv_bn_eval(conv, bn))
+    module.register_module(norm, nn.Identity())
+
+
+def merged(mixed: MixedDepthwise) -> nn.Conv2d:
+    """Depthwise convolutions side by side as one, with the largest kernel: the others are padded with zeros.
+
+    It computes more, and saves the splitting and joining of channels, which costs more.
+    """
+    convolutions = [conv for conv in mixed.mixed_depthwise_conv if isinstance(conv, nn.Conv2d)]
+    side = max(conv.kernel_size[0] for conv in convolutions)
+    stride = (convolutions[0].stride[0], convolutions[0].stride[1])
+    one = nn.Conv2d(mixed.width, mixed.width, side, stride, side // 2, groups=mixed.width, bias=False)
+    one.weight = nn.Parameter(torch.cat([_padded(conv.weight, side) for conv in convolutions]), requires_grad=False)
+    return one
+
+
+def _padded(weight: Tensor, side: int) -> Tensor:
+    margin = (side - weight.shape[-1]) // 2
+    return F.pad(weight, (margin,) * 4)

@@ -52,6 +52,9 @@ class YuNetDetector:
         network.setScoreThreshold(max(0.0, min_confidence - 1e-6))
         _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
+        # It pads pictures to multiples of 32 pixels, and now and then sees a face in the padding of a very flat one.
+        middles = rows[:, :2] + rows[:, 2:4] / 2
+        rows = rows[(middles < image.shape[1::-1]).all(axis=1)]
         # "Right" is the person's right in its documentation, so its order of points is the image's from left to right.
         return Candidates(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14])
 

@@ -9,6 +9,9 @@ import numpy as np
 from model_core.detection.contract import Candidates, PerThread, detect_shrunk
 from model_core.faces import Face, Frame
 
+MIN_SIDE_PX = 64
+"""Smaller pictures are padded: where a side has 32 pixels or fewer, OpenCV answers with what its memory held before."""
+
 
 class YuNetDetector:
     """YuNet (Wu et al. 2023) through OpenCV's FaceDetectorYN.
@@ -26,7 +29,7 @@ class YuNetDetector:
         self._name = f"yunet-{hashlib.sha256(content).hexdigest()[:8]}"
         try:
             self._networks = PerThread(lambda: _network(content))
-            self.detect(np.zeros((32, 32, 3), np.uint8))
+            self.detect(np.zeros((MIN_SIDE_PX, MIN_SIDE_PX, 3), np.uint8))
         except (cv2.error, ValueError) as error:
             raise ValueError(f"the face detector's file {model} is not a YuNet network in ONNX format") from error
 
@@ -47,12 +50,14 @@ class YuNetDetector:
 
     def _find(self, image: Frame, min_confidence: float) -> Candidates:
         network = self._networks.value
-        network.setInputSize((image.shape[1], image.shape[0]))
+        height, width = (max(0, MIN_SIDE_PX - side) for side in image.shape[:2])
+        padded = cv2.copyMakeBorder(image, 0, height, 0, width, cv2.BORDER_CONSTANT)
+        network.setInputSize((padded.shape[1], padded.shape[0]))
         # It drops what only equals its threshold, and takes none below zero.
         network.setScoreThreshold(max(0.0, min_confidence - 1e-6))
-        _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        _, found = network.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
         rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
-        # It pads pictures to multiples of 32 pixels, and now and then sees a face in the padding of a very flat one.
+        # A face in the padding is none.
         middles = rows[:, :2] + rows[:, 2:4] / 2
         rows = rows[(middles < image.shape[1::-1]).all(axis=1)]
         # "Right" is the person's right in its documentation, so its order of points is the image's from left to right.

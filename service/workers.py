@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from service.lanes import Lane, LaneQueue
@@ -49,20 +50,20 @@ class WorkerPool:
             lane = Lane.INTERACTIVE if self._queue.depth(Lane.INTERACTIVE) else Lane.BULK
             future, function = self._queue.pop(lane)
             self._running += 1
-            loop.create_task(self._run(future, function, lane))
+            running = loop.run_in_executor(self._executor, function)
+            running.add_done_callback(partial(self._settle, future, lane, time.perf_counter()))
 
-    async def _run(self, future: "asyncio.Future[R]", function: Callable[[], R], lane: Lane) -> None:
-        loop, started = asyncio.get_running_loop(), time.perf_counter()
-        try:
-            result = await loop.run_in_executor(self._executor, function)
-        except Exception as error:
-            if not future.done():
+    def _settle(self, future: "asyncio.Future[R]", lane: Lane, started: float, ended: "asyncio.Future[R]") -> None:
+        """Pass a call's outcome on to whoever awaits it, and start the next one."""
+        error = None if ended.cancelled() else ended.exception()
+        if ended.cancelled():
+            future.cancel()
+        elif not future.done():
+            if error is not None:
                 future.set_exception(error)
-        else:
-            if not future.done():
-                future.set_result(result)
-        finally:
-            self._running -= 1
-            memory = _MEMORY if self._call_s[lane] else 0.0
-            self._call_s[lane] = memory * self._call_s[lane] + (1 - memory) * (time.perf_counter() - started)
-            self._start_waiting(loop)
+            else:
+                future.set_result(ended.result())
+        self._running -= 1
+        memory = _MEMORY if self._call_s[lane] else 0.0
+        self._call_s[lane] = memory * self._call_s[lane] + (1 - memory) * (time.perf_counter() - started)
+        self._start_waiting(ended.get_loop())

@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 
-from model_core.bundle import BundleError, locate_bundle
+from model_core.bundle import BundleError
 from training.answers import answers_of
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.groups import measure_groups, read_groups
-from training.prepared import load_prepared
 from training.report import MIN_CLASS_SIZE, Report, measure
 from training.scoring import collect
-from training.trained import load_evaluable, require_match
+from training.trained import load_for_measuring
 
 
 def render(report: Report) -> str:
@@ -101,10 +100,7 @@ def main() -> None:
     """Command line."""
     args = _arguments()
     try:
-        run = Path(args.model)
-        evaluable = load_evaluable(run if (run / "best.pt").is_file() else locate_bundle(args.model))
-        faces = load_prepared(args.prepared)
-        require_match(evaluable, faces)
+        evaluable, faces = load_for_measuring(args.model, args.prepared)
         rows = faces.indices(args.split)
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
     except (BundleError, CheckpointError, DatasetError) as error:

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model_core.alignment import shrink
-from model_core.bundle import BundleError, locate_bundle
+from model_core.bundle import BundleError
 from model_core.metrics import top_label_ece
 from model_core.quality import sharpness
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.perturbations import STRENGTHS, Perturbation, perturbations
-from training.prepared import PreparedFaces, load_prepared
+from training.prepared import PreparedFaces
 from training.scoring import collect
-from training.trained import Evaluable, load_evaluable, require_match
+from training.trained import Evaluable, load_for_measuring
 
 SHARPNESS_EDGES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -132,10 +132,7 @@ def main() -> None:
     if args.limit is not None and args.limit < 1:
         parser.error("--limit takes a number of faces from 1 on")
     try:
-        run = Path(args.model)
-        evaluable = load_evaluable(run if (run / "best.pt").is_file() else locate_bundle(args.model))
-        faces = load_prepared(args.prepared)
-        require_match(evaluable, faces)
+        evaluable, faces = load_for_measuring(args.model, args.prepared)
         if "expression" not in evaluable.spec.tasks:
             raise DatasetError("the network does not answer expressions, which this measures")
         chosen = chosen_faces(faces, faces.indices(args.split), args.limit, args.seed)

@@ -43,21 +43,18 @@ TREMBLING = Motion(rotation_deg=0, scale=0, shift=0, blur_px=0, contrast=0, brig
 """A still face in front of a still camera: all that changes is noise, and where the landmarks are found."""
 
 
-@dataclass(frozen=True)
-class Track:
-    """crops: uint8 [T, S, S, 3]. mix: float64 [T] in [0, 1], how far frame t is from the first face to the second."""
-
-    crops: NDArray[np.uint8]
-    mix: NDArray[np.float64]
-
-
 def ramp(frames: int, start: int, length: int) -> NDArray[np.float64]:
-    """float64 [frames]: 0 before `start`, then up to 1 over `length` frames; a length of 1 is a jump at `start`."""
+    """How far each frame is from the first face to the second, float64 [frames] in [0, 1].
+
+    0 before `start`, then up to 1 over `length` frames; a length of 1 is a jump at `start`.
+    """
     return np.clip((np.arange(frames) - start + 1) / length, 0, 1)
 
 
-def simulate(first: Crop, second: Crop, mix: NDArray[np.float64], motion: Motion, rng: np.random.Generator) -> Track:
-    """A track of len(mix) frames of `first` dissolving into `second`, uint8 [S, S, 3] both, as `mix` says."""
+def simulate(
+    first: Crop, second: Crop, mix: NDArray[np.float64], motion: Motion, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """uint8 [T, S, S, 3]: `first` dissolving into `second`, uint8 [S, S, 3] both, as `mix`, [T], says."""
     frames, side = len(mix), first.shape[0]
     turn, zoom, across, down, blur, contrast, brightness = (_drift(frames, rng) for _ in range(7))
     tremble = rng.normal(0, motion.tremble * side, (frames, 2))
@@ -78,7 +75,7 @@ def simulate(first: Crop, second: Crop, mix: NDArray[np.float64], motion: Motion
         light = (image.astype(np.float32) - 128) * (1 + motion.contrast * contrast[t]) + 128
         light += 255 * motion.brightness * brightness[t] + rng.normal(0, noise, (side, side, 1))
         crops[t] = light.clip(0, 255)
-    return Track(crops, mix)
+    return crops
 
 
 def blended(faces: PreparedFaces, first: int, second: int, mix: NDArray[np.float64]) -> AffectTarget:

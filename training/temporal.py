@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from model_core.affect import AffectLogits, AffectTarget
 from model_core.alignment import shrink
-from model_core.bundle import BundleError, locate_bundle
-from model_core.losses import LossWeights, affect_losses
+from model_core.bundle import BundleError
+from model_core.losses import LossWeights
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork, task_head
 from model_core.models.lstm import LSTMEncoder
@@ -30,10 +30,11 @@ from model_core.smoothing import CausalSmoother, smooth_offline
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
-from training.prepared import PreparedFaces, load_prepared
+from training.loop import total_loss
+from training.prepared import PreparedFaces
 from training.simulated import FRAME_RATE, TREMBLING, Motion, blended, ramp, simulate
 from training.temporal_measures import METHODS, Tracks, compare, render
-from training.trained import Evaluable, load_evaluable, require_match
+from training.trained import Evaluable, load_for_measuring
 
 FRAMES = 40
 KINDS: Mapping[str, tuple[int, int]] = {"changing": (5, 20), "jumping": (1, 1), "still": (1, 1)}
@@ -53,8 +54,8 @@ def make_tracks(
         shortest, longest = KINDS[kind]
         start = FRAMES if kind == "still" else int(rng.integers(5, FRAMES - longest - 10))
         mix = ramp(FRAMES, start, int(rng.integers(shortest, longest + 1)))
-        track = simulate(faces.crops[first], faces.crops[second], mix, motion, rng)
-        crops = [shrink(crop, model.input.size) for crop in track.crops]
+        frames = simulate(faces.crops[first], faces.crops[second], mix, motion, rng)
+        crops = [shrink(frame, model.input.size) for frame in frames]
         with torch.inference_mode():
             vectors.append(model.network.backbone(to_batch(crops, model.input)))
         targets.append(blended(faces, first, second, mix))
@@ -83,9 +84,8 @@ def train_lstm(tracks: list[Tracks], spec: NetworkSpec, weights: LossWeights, ep
             logits = network(vectors[chosen])
             flat = AffectLogits(**{task: getattr(logits, task).flatten(0, 1) for task in spec.widths})
             wanted = AffectTarget(**{name: values[chosen].flatten(0, 1) for name, values in target.items()})
-            losses = affect_losses(flat, wanted)
             optimizer.zero_grad(set_to_none=True)
-            torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum().backward()
+            total_loss(flat, wanted, (), weights).backward()
             optimizer.step()
             schedule.step()
     return network.eval()
@@ -148,10 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     args = parser.parse_args()
     try:
-        run = Path(args.model)
-        model = load_evaluable(run if (run / "best.pt").is_file() else locate_bundle(args.model))
-        faces = load_prepared(args.prepared)
-        require_match(model, faces)
+        model, faces = load_for_measuring(args.model, args.prepared)
     except (BundleError, CheckpointError, DatasetError) as error:
         sys.exit(f"error: {error}")
     figures = study(model, faces, args.split, args.train_tracks, args.tracks)

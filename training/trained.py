@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model_core.bundle import MANIFEST, load_bundle
+from model_core.bundle import MANIFEST, load_bundle, locate_bundle
 from model_core.calibration import Calibration
 from model_core.manifest import parse_calibration
 from model_core.models import NetworkSpec, build_network
@@ -14,7 +14,7 @@ from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.checkpoint import CheckpointError, load_trained
 from training.datasets import DatasetError
-from training.prepared import PreparedFaces
+from training.prepared import PreparedFaces, load_prepared
 
 CALIBRATION = "calibration.json"
 
@@ -40,6 +40,18 @@ def load_evaluable(path: Path) -> Evaluable:
     network = build_network(trained.spec)
     network.load_state_dict(trained.weights)
     return Evaluable(network.eval(), trained.spec, trained.input, read_calibration(path), trained.training)
+
+
+def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedFaces]:
+    """A shipped bundle by name, or a bundle's or a run's folder, with the prepared set that it is to be measured on.
+
+    Raises BundleError, CheckpointError, DatasetError.
+    """
+    folder = Path(model)
+    evaluable = load_evaluable(folder if (folder / "best.pt").is_file() else locate_bundle(model))
+    faces = load_prepared(prepared)
+    require_match(evaluable, faces)
+    return evaluable, faces
 
 
 def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from tests.deploy.files import PANEL_QUERIES, PROMETHEUS, RULES, read_yaml
 from tests.service.media import encoded
-from tests.service.test_main import free_port, service, wait_until_ready
+from tests.service.processes import free_port, service, wait_until_ready
 
 QUIET_PANELS = {"Alerts"}
 """Empty when all is well."""
@@ -54,20 +54,10 @@ def prometheus(folder: Path, service_port: int) -> Iterator[str]:
         subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=log) as process,
     ):
         try:
+            wait_until_ready(process, f"http://{address}", "/-/ready")
             yield f"http://{address}"
         finally:
             process.kill()
-
-
-def wait_until_up(url: str) -> None:
-    for _ in range(200):
-        try:
-            if httpx2.get(f"{url}/-/ready").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("Prometheus is not ready within 20 s")
 
 
 def ask(url: str, path: str, **parameters: str) -> Any:
@@ -97,7 +87,6 @@ def test_prometheus_answers_every_query(tmp_path: Path, tiny_bundle_dir: Path, a
     }
     with service(**variables, AFFECT_DEVICE="cpu") as process, prometheus(tmp_path, port) as url:
         wait_until_ready(process, f"http://127.0.0.1:{port}")
-        wait_until_up(url)
         deadline = time.monotonic() + 60
         while must_answer and time.monotonic() < deadline:
             for body in (encoded(astronaut, ".png"), b"no picture"):  # rates need counters that grow

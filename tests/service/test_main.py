@@ -1,13 +1,6 @@
 """`python -m service` as an operator meets it: a process that starts, answers, drains, or says why not."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -21,34 +14,7 @@ from service.__main__ import choose_device, load_predictor
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.service.fakes import FakeDetector, FakePredictor
-
-
-@contextmanager
-def service(**variables: str) -> Iterator["subprocess.Popen[str]"]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AFFECT_")} | variables
-    command = [sys.executable, "-m", "service"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(process: "subprocess.Popen[str]", url: str) -> None:
-    for _ in range(200):
-        assert process.poll() is None, process.stderr.read()
-        try:
-            if httpx2.get(f"{url}/readyz").status_code == 200:
-                return
-        except httpx2.TransportError:
-            time.sleep(0.1)
-    pytest.fail("not ready within 20 s")
+from tests.service.processes import free_port, service, wait_until_ready
 
 
 def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: bytes) -> None:

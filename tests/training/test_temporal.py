@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model_core.affect import LABEL_SETS
+from model_core.bundle import load_bundle, locate_bundle
 from model_core.models import NetworkSpec, build_network
 from model_core.models.lstm import LSTMEncoder
 from tests.fakes import write_prepared
@@ -54,7 +55,7 @@ def test_the_command_measures_every_method(tmp_path: Path, monkeypatch: pytest.M
     torch.manual_seed(0)
     spec = NetworkSpec("mfn-pooled", ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])
     (tmp_path / "run").mkdir()
-    input_spec = temporal.load_evaluable(temporal.locate_bundle("default")).input
+    input_spec = load_bundle(locate_bundle("default")).manifest.input
     small = type(input_spec)(**{**vars(input_spec), "size": 32})
     save_trained(TrainedNetwork(spec, small, build_network(spec).state_dict(), {}), tmp_path / "run" / "best.pt")
     out = tmp_path / "temporal.json"

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_core.faces import Crop
@@ -11,7 +12,8 @@ class Augmentation(BaseModel):
     """How far crops are changed. All zero and flip off: crops are only resized.
 
     Rotation is drawn uniformly within +-`rotation_deg`; scale and shift within +-`scale` and +-`shift` (shares of the
-    side); contrast and brightness likewise. `blur`, `noise`, `erase` are probabilities of their effects.
+    side); contrast and brightness likewise, and `lighting`, how far one side is brighter than the opposite one. `blur`,
+    `resolution`, `noise`, `compression`, `erase` are probabilities of their effects.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,14 +24,20 @@ class Augmentation(BaseModel):
     shift: float = Field(0.06, ge=0, lt=1)
     contrast: float = Field(0.35, ge=0, lt=1)
     brightness: float = Field(0.15, ge=0, le=1)
+    lighting: float = Field(0.0, ge=0, lt=1)
     blur: float = Field(0.15, ge=0, le=1)
+    resolution: float = Field(0.0, ge=0, le=1)
     noise: float = Field(0.15, ge=0, le=1)
+    compression: float = Field(0.0, ge=0, le=1)
     erase: float = Field(0.3, ge=0, le=1)
 
     def apply(self, crop: Crop, size: int, rng: np.random.Generator) -> Crop:
         """uint8 [S, S, 3] -> uint8 [size, size, 3]."""
         image = self._warp(crop, size, rng)
+        image = self._optics(image, rng)
         image = self._photometry(image, rng)
+        if rng.random() < self.compression:
+            image = _compress(image, int(rng.integers(15, 70)))
         if rng.random() < self.erase:
             image = _erase(image, rng)
         return image
@@ -46,15 +54,41 @@ class Augmentation(BaseModel):
             matrix[0, 2] += size - 1
         return np.asarray(cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
 
-    def _photometry(self, image: Crop, rng: np.random.Generator) -> Crop:
+    def _optics(self, image: Crop, rng: np.random.Generator) -> Crop:
+        if rng.random() < self.resolution:
+            image = _coarsen(image, int(rng.integers(16, 56)))
         if rng.random() < self.blur:
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6) * image.shape[0] / 112), np.uint8)
+        return image
+
+    def _photometry(self, image: Crop, rng: np.random.Generator) -> Crop:
         gain = 1 + rng.uniform(-1, 1) * self.contrast
         offset = rng.uniform(-1, 1) * self.brightness * 255
         changed = (image.astype(np.float32) - 128) * gain + 128 + offset
+        if self.lighting:
+            changed *= _light(image.shape[0], rng.uniform(0, 2 * np.pi), rng.uniform(0, self.lighting))
         if rng.random() < self.noise:
             changed += rng.normal(0, rng.uniform(2, 12), image.shape[:2])[..., None]
         return changed.clip(0, 255).astype(np.uint8)
+
+
+def _coarsen(image: Crop, side: int) -> Crop:
+    """As if the face had been `side` pixels wide in its picture."""
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _light(side: int, direction_rad: float, strength: float) -> NDArray[np.float32]:
+    """Gains [side, side, 1] that rise linearly from 1 - strength to 1 + strength at most, towards a direction."""
+    ramp = np.linspace(-1, 1, side, dtype=np.float32)
+    across = ramp[None, :] * np.cos(direction_rad) + ramp[:, None] * np.sin(direction_rad)
+    return np.asarray(1 + strength * across / np.sqrt(2), np.float32)[..., None]
+
+
+def _compress(image: Crop, quality: int) -> Crop:
+    """What a JPEG of this quality leaves of it."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def _erase(image: Crop, rng: np.random.Generator) -> Crop:

@@ -49,7 +49,10 @@ class NetworkConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW with linear warm-up and cosine decay. trunk_factor scales the rate of `backbone.features`."""
+    """AdamW with linear warm-up and cosine decay. trunk_factor scales the rate of `backbone.features`.
+
+    fixed_norm_epochs: that many last epochs go on from the averaged network with its batch norms fixed.
+    """
 
     rate: float = Field(2e-3, gt=0)
     trunk_factor: float = Field(1.0, ge=0)
@@ -57,6 +60,7 @@ class OptimizerConfig(Section):
     warmup_share: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(128, ge=2)
     epochs: int = Field(5, ge=1)
+    fixed_norm_epochs: int = Field(0, ge=0)
     gradient_norm: float = Field(5.0, gt=0)
 
 

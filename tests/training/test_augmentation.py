@@ -9,8 +9,9 @@ from model_core.alignment import shrink
 from model_core.faces import Frame
 from training.augmentation import Augmentation
 
+EFFECTS = ("blur", "resolution", "noise", "compression", "erase")
 NOTHING: dict[str, Any] = {"flip": False} | dict.fromkeys(
-    ("rotation_deg", "scale", "shift", "contrast", "brightness", "blur", "noise", "erase"), 0.0
+    ("rotation_deg", "scale", "shift", "contrast", "brightness", "lighting", *EFFECTS), 0.0
 )
 
 
@@ -23,7 +24,7 @@ def crop(astronaut: Frame) -> Frame:
 def test_shape_and_type_and_repeatability(size: int, seed: int, everything: bool) -> None:
     source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     before = source.copy()
-    augmentation = Augmentation(blur=1, noise=1, erase=1) if everything else Augmentation()
+    augmentation = Augmentation(**dict.fromkeys(EFFECTS, 1.0), lighting=0.5) if everything else Augmentation()
     first, second = (augmentation.apply(source, size, np.random.default_rng(seed)) for _ in range(2))
     assert (first.shape, first.dtype) == ((size, size, 3), np.uint8)
     assert np.array_equal(first, second)
@@ -62,9 +63,26 @@ def test_each_effect_changes_the_picture(crop: Frame) -> None:
     for name, strength in {"rotation_deg": 20, "scale": 0.3, "shift": 0.2, "contrast": 0.5, "brightness": 0.5}.items():
         changed = Augmentation(**{**NOTHING, name: strength}).apply(crop, 112, np.random.default_rng(1))
         assert np.abs(changed.astype(int) - crop).mean() > 1, name
-    for name in ("blur", "noise", "erase"):
+    for name in EFFECTS:
         changed = Augmentation(**{**NOTHING, name: 1.0}).apply(crop, 112, np.random.default_rng(1))
         assert not np.array_equal(changed, crop), name
+
+
+def test_a_coarse_face_has_no_fine_detail() -> None:
+    board = np.tile(np.kron(np.eye(2), np.ones((1, 1))) * 255, (56, 56)).astype(np.uint8)[..., None].repeat(3, axis=2)
+    coarse = Augmentation(**{**NOTHING, "resolution": 1.0}).apply(board, 112, np.random.default_rng(0))
+    # A face of at most 55 pixels averages the one-pixel squares to a grey.
+    assert np.abs(coarse.astype(int) - 128).max() < 64
+
+
+def test_light_comes_from_one_side() -> None:
+    grey = np.full((112, 112, 3), 100, dtype=np.uint8)
+    for seed in range(8):
+        lit = Augmentation(**{**NOTHING, "lighting": 0.5}).apply(grey, 112, np.random.default_rng(seed)).astype(int)
+        corners = lit[[0, 0, -1, -1], [0, -1, 0, -1], 0]
+        # Opposite corners gain and lose the same; nothing gains more than half.
+        assert np.abs(corners + corners[::-1] - 200).max() <= 2
+        assert 50 <= lit.min() <= lit.max() <= 150
 
 
 def test_resize_averages() -> None:

@@ -166,3 +166,27 @@ def test_the_best_weights_are_the_averaged_ones(finished: FinishedRun) -> None:
     best = [record["score"] for record in finished.run.progress.history]
     if best[-1] == max(best):
         assert torch.equal(load_trained(finished.folder / "best.pt").weights[name], average)
+
+
+def test_the_last_epochs_keep_their_norms(finished: FinishedRun, tmp_path: Path) -> None:
+    run = again(finished, tmp_path, "optimizer.fixed_norm_epochs=1")
+    run._finish_epoch(run._train_epoch())
+    averaged = {name: value.clone() for name, value in run._average.module.state_dict().items()}
+    run._prepare_network()
+    for name, value in run.network.state_dict().items():
+        assert torch.equal(value, averaged[name]), name
+    run._finish_epoch(run._train_epoch())
+    best, changed = run._average.module.state_dict(), 0
+    for name, value in run.network.state_dict().items():
+        if "running" in name:
+            assert torch.equal(value, averaged[name]), name
+            assert torch.equal(best[name], averaged[name]), name
+        changed += not torch.equal(value, averaged[name])
+    assert changed > 50  # the weights did go on
+
+
+def test_all_epochs_may_keep_the_norms_they_start_with(finished: FinishedRun, tmp_path: Path) -> None:
+    run = again(finished, tmp_path, "optimizer.fixed_norm_epochs=2", "optimizer.epochs=1")
+    before = run.network.backbone.features[0].bn.running_mean.clone()
+    run.run()
+    assert torch.equal(run.network.backbone.features[0].bn.running_mean, before)

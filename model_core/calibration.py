@@ -50,6 +50,28 @@ class UnitCalibration:
         return np.asarray(1 / (1 + np.exp(-exponent)))
 
 
+@dataclass(frozen=True)
+class AxisCalibration:
+    """Valence or arousal: slope x + intercept, within [-1, 1].
+
+    half_width: of the interval around it that held the reference of 90 per cent of the faces it was fitted on.
+    """
+
+    slope: float
+    intercept: float
+    half_width: float
+
+    def __post_init__(self) -> None:
+        if not np.isfinite((self.slope, self.intercept)).all() or not 0 <= self.half_width <= 2:
+            raise ValueError("slope and intercept must be finite, the half width within 0 and 2")
+
+    def estimate(self, values: Floats) -> NDArray[np.float64]:
+        """[...] -> float64 [...] in [-1, 1]."""
+        return np.clip(self.slope * values.astype(np.float64) + self.intercept, -1, 1)
+
+
+AXES = ("valence", "arousal")
+
 UNCALIBRATED_UNIT = UnitCalibration(slope=1.0, intercept=0.0, threshold=0.5)
 
 
@@ -59,14 +81,24 @@ class Calibration:
 
     expression: ExpressionCalibration | None = None
     action_units: Mapping[str, UnitCalibration] | None = None
+    valence_arousal: Mapping[str, AxisCalibration] | None = None
 
     def __post_init__(self) -> None:
+        if self.valence_arousal is not None and tuple(self.valence_arousal) != AXES:
+            raise ValueError(f"calibration must name the axes {', '.join(AXES)}, in this order")
         if self.action_units is not None and tuple(self.action_units) != tuple(ACTION_UNITS):
             raise ValueError(f"calibration must name the units {', '.join(ACTION_UNITS)}, in this order")
 
     def unit(self, name: str) -> UnitCalibration:
         """The calibration of an action unit, the identity where none was fitted."""
         return self.action_units[name] if self.action_units else UNCALIBRATED_UNIT
+
+    def valence_arousal_estimates(self, values: Floats) -> NDArray[np.float64]:
+        """[B, 2] -> float64 [B, 2] in [-1, 1]."""
+        if self.valence_arousal is None:
+            return values.astype(np.float64)
+        axes = self.valence_arousal.values()
+        return np.stack([axis.estimate(values[:, i]) for i, axis in enumerate(axes)], axis=1)
 
     def expression_probabilities(self, logits: Floats) -> NDArray[np.float64]:
         """[B, C] -> float64 [B, C]."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from model_core.affect import Reference, Task
-from model_core.calibration import Calibration, ExpressionCalibration, UnitCalibration
+from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.models import BACKBONES, NetworkSpec
 from model_core.preprocessing import InputSpec
 
@@ -88,15 +88,20 @@ def parse_input(values: Any) -> InputSpec:
 def parse_calibration(values: Any) -> Calibration:
     """JSON values -> Calibration; raises as `parse_manifest` does."""
     parts = _known(Calibration, values)
-    expression, units = parts["expression"], parts["action_units"]
-    if units is not None and not isinstance(units, dict):
-        raise ValueError("the calibration of action units must be an object, or null")
+    expression = parts["expression"]
     return Calibration(
         None if expression is None else ExpressionCalibration(**_known(ExpressionCalibration, expression, ("bias",))),
-        None
-        if units is None
-        else {name: UnitCalibration(**_known(UnitCalibration, unit)) for name, unit in units.items()},
+        _by_name(UnitCalibration, parts["action_units"]),
+        _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles have none
     )
+
+
+def _by_name(kind: type[T], values: Any) -> dict[str, T] | None:
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise ValueError(f"each {kind.__name__} must stand under its name")
+    return {name: kind(**_known(kind, value)) for name, value in values.items()}
 
 
 def _known(kind: type[T], values: Any, tuples: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def calibrated(logits: AffectLogits, labels: Sequence[str], calibration: Calibra
         _array(value) for value in (logits.valence_arousal, logits.expression, logits.action_units)
     )
     size = next(len(array) for array in (valence_arousal, expression, units) if array is not None)
+    valence_arousal = None if valence_arousal is None else calibration.valence_arousal_estimates(valence_arousal)
     expression = None if expression is None else calibration.expression_probabilities(expression)
     units = None if units is None else calibration.unit_probabilities(units)
     return [

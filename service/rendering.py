@@ -81,12 +81,8 @@ def describe_bundle(manifest: BundleManifest) -> BundleInfo:
 
 
 def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
-    calibration = manifest.calibration
-    calibrated, units = None, None
-    if task == "expression":
-        calibrated = calibration.expression is not None
-    elif task == "action_units":
-        calibrated = calibration.action_units is not None
+    calibration, units = manifest.calibration, None
+    if task == "action_units":
         units = {
             unit: UnitInfo(name=name, threshold=calibration.unit(unit).threshold) for unit, name in ACTION_UNITS.items()
         }
@@ -95,7 +91,7 @@ def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
         version=manifest.version,
         sha256=manifest.weights_sha256,
         reference=manifest.references[task],
-        calibrated=calibrated,
+        calibrated=getattr(calibration, task) is not None,
         units=units,
     )
 

@@ -87,7 +87,7 @@ class TaskInfo(BaseModel):
     version: str
     sha256: str
     reference: Literal["annotated", "derived"]
-    calibrated: bool | None = None
+    calibrated: bool
     units: dict[str, UnitInfo] | None = None
 
 

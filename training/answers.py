@@ -22,11 +22,13 @@ class Answers:
     found: bool [N], where answers count. derived: bool [N], where derived targets count as well. majority: int64 [N],
     -1 without. valence_arousal, their targets and va_table (the expression probabilities looked up): float64 [N, 2].
     expression: probabilities, float64 [N, C]. units: probabilities, float64 [N, 12]; unit_targets are the teacher's
-    scores in [0, 1]. `plain` is before calibration. thresholds: from where each unit is active.
+    scores in [0, 1]. `plain` is before calibration. thresholds: from where each unit is active. va_half_widths: of the
+    intervals around valence and arousal, where they were fitted.
     """
 
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
+    va_half_widths: tuple[float, ...] | None
     found: NDArray[np.bool_]
     derived: NDArray[np.bool_]
     majority: NDArray[np.int64]
@@ -63,19 +65,23 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         whole[found] = values
         return whole
 
+    valence_arousal, axes = outputs.valence_arousal, calibration.valence_arousal
     logits, units, va_table = outputs.expression, outputs.action_units, None
     calibrated = None if logits is None else calibration.expression_probabilities(logits)
-    if calibrated is not None and outputs.valence_arousal is not None and derived.any():
+    if calibrated is not None and valence_arousal is not None and derived.any():
         va_table = calibrated @ circumplex_table(faces.info.labels)
     return Answers(
         labels=faces.info.labels,
         thresholds=tuple(calibration.unit(name).threshold for name in ACTION_UNITS),
+        va_half_widths=tuple(axis.half_width for axis in axes.values()) if axes else None,
         found=found,
         derived=derived,
         majority=faces.majority[rows],
         va_targets=faces.valence_arousal[rows].astype(np.float64),
         unit_targets=faces.action_units[rows].astype(np.float64),
-        valence_arousal=placed(outputs.valence_arousal),
+        valence_arousal=placed(
+            None if valence_arousal is None else calibration.valence_arousal_estimates(valence_arousal)
+        ),
         va_table=placed(va_table),
         expression=placed(calibrated),
         expression_plain=placed(None if logits is None else Calibration().expression_probabilities(logits)),

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from torch.nn import functional as F
 
 from model_core.affect import ACTION_UNITS
 from model_core.bundle import BundleError
-from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
+from model_core.calibration import (
+    AXES,
+    UNCALIBRATED_UNIT,
+    AxisCalibration,
+    Calibration,
+    ExpressionCalibration,
+    UnitCalibration,
+)
 from model_core.metrics import best_threshold
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
@@ -26,6 +34,9 @@ MIN_POSITIVES = 20
 
 MIN_THRESHOLD_POSITIVES = 100
 """Fewer cannot support the search for a threshold either, which would settle at a few per cent: it stays 0.5."""
+
+COVERAGE = 0.9
+"""Share of the fitted faces whose reference lies within an axis's interval."""
 
 BIAS_PENALTY = 0.01
 """Ridge on the expression biases, so that a class with a dozen samples does not set its own bias freely."""
@@ -62,9 +73,23 @@ def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCa
     return UnitCalibration(fitted.slope, fitted.intercept, threshold)
 
 
+def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> AxisCalibration | None:
+    """The affine map of estimates [N] with the highest concordance: it gives them the reference's mean and spread.
+
+    Least squares would draw them together, by as much as they are uncertain. None without spread in either.
+    """
+    spread, wanted = float(estimates.std()), float(reference.std())
+    if min(spread, wanted) < 1e-6:
+        return None
+    slope = wanted / spread
+    exact = AxisCalibration(slope, float(reference.mean() - slope * estimates.mean()), 0.0)
+    errors = np.abs(exact.estimate(estimates) - reference)
+    return replace(exact, half_width=float(np.quantile(errors, COVERAGE)))
+
+
 def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
-    """Fit every task that the outputs hold: expressions on the majority set, units where the teacher saw the face."""
-    expression, units = None, None
+    """Fit every task that the outputs hold: expressions on the majority set, others where the teacher saw the face."""
+    expression, units, axes = None, None, None
     if outputs.expression is not None:
         actual = faces.majority[outputs.rows]
         expression = fit_expression(outputs.expression[actual >= 0], actual[actual >= 0])
@@ -73,7 +98,13 @@ def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
         positive = faces.action_units[outputs.rows][derived] >= POSITIVE_SCORE
         logits = outputs.action_units[derived]
         units = {name: fit_unit(logits[:, i], positive[:, i]) for i, name in enumerate(ACTION_UNITS)}
-    return Calibration(expression, units)
+    if outputs.valence_arousal is not None and derived.any():
+        reference = faces.valence_arousal[outputs.rows][derived].astype(np.float64)
+        estimates = outputs.valence_arousal[derived]
+        fitted = {name: fit_axis(estimates[:, i], reference[:, i]) for i, name in enumerate(AXES)}
+        whole = {name: axis for name, axis in fitted.items() if axis is not None}
+        axes = whole if len(whole) == len(AXES) else None
+    return Calibration(expression, units, axes)
 
 
 def _minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:

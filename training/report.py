@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.calibration import Calibration
+from model_core.calibration import AXES, Calibration
 from model_core.metrics import accuracy, auroc, binary_f1, brier, ccc, ece, macro_f1, pearson, top_label_ece
 from training.answers import Answers, answers_of
 from training.bootstrap import intervals
@@ -122,15 +122,21 @@ def _expression(answers: Answers, groups: Mapping[str, Sequence[int]]) -> dict[s
 
 
 def _valence_arousal(answers: Answers) -> dict[str, Any]:
-    """Concordance with the derived targets, beside that of looking the expression probabilities up in the table."""
+    """Concordance with the derived targets, beside that of looking the expression probabilities up in the table.
+
+    `within_interval`: the share of targets inside the stated interval.
+    """
     if answers.valence_arousal is None or not answers.derived.any():
         return {}
     target = answers.va_targets[answers.derived]
     values = {}
     for estimates, suffix in ((answers.valence_arousal, ""), (answers.va_table, "_table")):
         if estimates is not None:
-            for i, name in enumerate(("valence", "arousal")):
+            for i, name in enumerate(AXES):
                 values[f"ccc_{name}{suffix}"] = ccc(estimates[answers.derived, i], target[:, i])
+    for i, half_width in enumerate(answers.va_half_widths or ()):
+        errors = np.abs(answers.valence_arousal[answers.derived, i] - target[:, i])
+        values[f"within_interval_{AXES[i]}"] = float((errors <= half_width).mean())
     return values
 
 

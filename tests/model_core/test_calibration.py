@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from model_core.affect import ACTION_UNITS
-from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
+from model_core.calibration import (
+    UNCALIBRATED_UNIT,
+    AxisCalibration,
+    Calibration,
+    ExpressionCalibration,
+    UnitCalibration,
+)
 
 
 def logits(width: int) -> st.SearchStrategy[np.ndarray]:
@@ -28,6 +34,25 @@ def test_temperature_and_bias_by_hand() -> None:
     np.testing.assert_allclose(warm.probabilities(np.array([[0.0, math.log(9)]])), [[0.25, 0.75]])
     even = ExpressionCalibration(2.0, (math.log(3), 0.0))
     np.testing.assert_allclose(even.probabilities(np.array([[0.0, math.log(9)]])), [[0.5, 0.5]])
+
+
+def test_axes_by_hand() -> None:
+    axes = {"valence": AxisCalibration(2.0, 0.1, 0.2), "arousal": AxisCalibration(1.0, -0.5, 0.2)}
+    estimates = Calibration(valence_arousal=axes).valence_arousal_estimates(np.array([[0.2, 0.2], [0.9, -0.9]]))
+    np.testing.assert_allclose(estimates, [[0.5, -0.3], [1, -1]])
+    np.testing.assert_allclose(Calibration().valence_arousal_estimates(np.array([[0.2, 0.2]])), [[0.2, 0.2]])
+
+
+@pytest.mark.parametrize("values", [(math.nan, 0, 0), (1, math.inf, 0), (1, 0, -0.1), (1, 0, 2.1), (1, 0, math.nan)])
+def test_impossible_axes_are_refused(values: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="half width"):
+        AxisCalibration(*values)
+
+
+def test_axes_stand_in_order() -> None:
+    axis = AxisCalibration(1.0, 0.0, 0.1)
+    with pytest.raises(ValueError, match="valence, arousal"):
+        Calibration(valence_arousal={"arousal": axis, "valence": axis})
 
 
 def test_platt_scaling_by_hand() -> None:

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration
-from model_core.metrics import binary_f1
+from model_core.metrics import binary_f1, ccc, pearson
 from tests.training.conftest import FinishedRun
 from training import calibrate
-from training.calibrate import MIN_POSITIVES, fit, fit_expression, fit_unit
+from training.calibrate import MIN_POSITIVES, fit, fit_axis, fit_expression, fit_unit
 from training.prepared import load_prepared
 from training.scoring import Outputs
 from training.trained import read_calibration
@@ -83,6 +83,25 @@ def test_enough_of_both_kinds_are_fitted_even_when_separable() -> None:
     fitted = fit_unit(z, z > 0)
     assert 1 < fitted.slope < 100
     assert binary_f1(fitted.probability(z) >= fitted.threshold, z > 0) == 1
+
+
+def test_an_axis_gets_the_spread_of_its_reference() -> None:
+    rng = np.random.default_rng(5)
+    reference = rng.normal(0.1, 0.3, 5000).clip(-1, 1)
+    timid = 0.5 * (reference + rng.normal(0, 0.1, 5000)) - 0.2
+    fitted = fit_axis(timid, reference)
+    assert fitted is not None
+    again = fitted.estimate(timid)
+    assert (again.mean(), again.std()) == pytest.approx((reference.mean(), reference.std()), abs=0.005)
+    # Mean and spread agree, so concordance is the correlation, the most that an affine map can reach.
+    assert ccc(again, reference) == pytest.approx(pearson(timid, reference), abs=0.005)
+    assert ccc(again, reference) > ccc(timid, reference) + 0.1
+    assert (np.abs(again - reference) <= fitted.half_width).mean() == pytest.approx(0.9, abs=0.001)
+
+
+@pytest.mark.parametrize(("estimates", "reference"), [(np.zeros(9), np.arange(9.0)), (np.arange(9.0), np.zeros(9))])
+def test_an_axis_without_spread_is_not_fitted(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> None:
+    assert fit_axis(estimates, reference) is None
 
 
 def test_only_labelled_and_derived_records_are_fitted_on(finished: FinishedRun) -> None:

@@ -54,6 +54,7 @@ def answers(count: int) -> Answers:
     return Answers(
         labels=("neutral", "happiness"),
         thresholds=(0.5,) * len(ACTION_UNITS),
+        va_half_widths=None,
         found=np.ones(count, bool),
         derived=np.ones(count, bool),
         majority=actual,

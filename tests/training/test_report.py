@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
-from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
+from model_core.calibration import (
+    UNCALIBRATED_UNIT,
+    AxisCalibration,
+    Calibration,
+    ExpressionCalibration,
+    UnitCalibration,
+)
 from training.evaluate import render
 from training.prepared import PreparedFaces, PreparedInfo
 from training.report import measure
@@ -91,6 +97,15 @@ def test_valence_arousal_by_hand() -> None:
     assert values["ccc_valence"] == pytest.approx(2 / 3)
     assert values["ccc_arousal"] == 0
     assert set(values) == {"ccc_valence", "ccc_arousal", "ccc_valence_table", "ccc_arousal_table"}
+
+
+def test_the_interval_is_checked_on_what_is_measured() -> None:
+    # Estimates 0 and 1 after halving 0 and 2: exact, and so within any interval; 1 too high, within none below 1.
+    exact, high = AxisCalibration(0.5, 0.0, 0.0), AxisCalibration(0.0, 1.0, 0.5)
+    calibration = Calibration(valence_arousal={"valence": exact, "arousal": high})
+    values = measure(FACES, ROWS, outputs(), calibration).valence_arousal
+    assert values["ccc_valence"] == pytest.approx(1)
+    assert values["within_interval_valence"] == 1
 
 
 def test_action_units_by_hand() -> None:

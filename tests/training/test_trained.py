@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from model_core.calibration import Calibration, ExpressionCalibration
+from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration
 from tests.conftest import TINY_CALIBRATION
 from training.checkpoint import CheckpointError
 from training.trained import load_evaluable, read_calibration, write_calibration
@@ -15,6 +15,9 @@ from training.trained import load_evaluable, read_calibration, write_calibration
         TINY_CALIBRATION,
         Calibration(ExpressionCalibration(0.1 + 0.2, (1 / 3, -1 / 3))),
         Calibration(action_units=TINY_CALIBRATION.action_units),
+        Calibration(
+            valence_arousal={"valence": AxisCalibration(1.1, 1 / 3, 0.25), "arousal": AxisCalibration(0.9, 0.0, 0.3)}
+        ),
     ],
 )
 def test_a_calibration_comes_back_exactly(tmp_path: Path, calibration: Calibration) -> None:

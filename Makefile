@@ -46,6 +46,7 @@ bundle: $(STAMP)
 	$(BIN)/python -m training.calibrate --run runs/ferplus-5 --prepared $(PREPARED)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
-	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(PREPARED) --out runs/quality.json
+	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(PREPARED) --out runs/quality.json \
+		--plots runs/plots
 	$(EXPORT) --out runs/bundle --quality runs/quality.json
 	rm -r runs/unmeasured

@@ -12,6 +12,9 @@ SCAN_EVERY_S = 0.5
 REGION_PX = 192
 """Side of the picture that a face is looked for in; the face fills about half of it."""
 
+SCAN_PX = 640 * 360
+"""Pixels of a scan at most: detectors shrink a wide frame to about that."""
+
 _REGION_SCALE = 2.0
 _SAME_FACE_IOU = 0.3
 
@@ -19,8 +22,9 @@ _SAME_FACE_IOU = 0.3
 class FollowingDetector:
     """Scans a frame now and then, and in between looks for each face around its last place only.
 
-    Where a face is not found there, or two become one, the whole frame is scanned at once. A followed face is enlarged,
-    so its landmarks are finer than those of a scan of a large frame. One object serves one video.
+    Where a face is not found there, or two become one, the whole frame is scanned at once, and so is a frame with so
+    many faces that a scan costs less. A followed face is enlarged, so its landmarks are finer than those of a scan of a
+    large frame. One object serves one video.
     """
 
     def __init__(self, detector: FaceDetector, scan_every_s: float = SCAN_EVERY_S) -> None:
@@ -32,12 +36,16 @@ class FollowingDetector:
     def detect(self, frame: Frame, time_s: float, *, min_confidence: float = 0.6, max_faces: int = 16) -> list[Face]:
         """Faces of the frame at `time_s`, which must not decrease; see FaceDetector."""
         due = time_s - self._scanned_s > self._scan_every_s - 1e-6
-        faces = None if due else self._follow(frame, min_confidence)
+        faces = None if due or self._crowded(frame) else self._follow(frame, min_confidence)
         if faces is None:
             faces = self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces)
             self._scanned_s = time_s
         self._faces = faces
         return faces
+
+    def _crowded(self, frame: Frame) -> bool:
+        """Whether the regions of all faces have more pixels than a scan, so that following would cost more."""
+        return len(self._faces) * REGION_PX**2 > min(frame.shape[0] * frame.shape[1], SCAN_PX)
 
     def _follow(self, frame: Frame, min_confidence: float) -> list[Face] | None:
         """The same faces in the next frame; None where one of them is not found, so that only a scan can tell."""

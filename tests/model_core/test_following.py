@@ -97,3 +97,14 @@ def test_every_frame_is_scanned_where_that_is_asked_for() -> None:
     for i in range(5):
         following.detect(frame((100, 50, 60)), i / 30)
     assert detector.widths == [640] * 5
+
+
+def test_a_crowd_is_scanned_since_that_costs_less() -> None:
+    # Six regions of 192 x 192 have 221,184 pixels, the frame 230,400; seven have more.
+    for count, followed in ((6, 6), (7, 0)):
+        detector = SquareDetector()
+        following = FollowingDetector(detector)
+        squares = [(20 + 85 * i, 100, 40) for i in range(count)]
+        for time_s in (0.0, 0.1):
+            assert len(following.detect(frame(*squares), time_s)) == count
+        assert detector.widths.count(192) == followed

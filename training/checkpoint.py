@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,18 @@ def load_plain(path: Path) -> Any:
         raise CheckpointError(f"{path} does not exist") from None
     except Exception as error:  # torch raises many kinds for damaged or unsafe files
         raise CheckpointError(f"{path} is not a checkpoint of plain tensors ({type(error).__name__})") from error
+
+
+def save_trunk(weights: Mapping[str, Tensor], source: str, path: Path) -> None:
+    """Write the state of a mixed feature trunk alone (`mixed_feature_trunk`), with the name of the file it is from."""
+    save_atomically({"trunk": dict(weights), "source": source}, path)
+
+
+def load_trunk(path: Path) -> dict[str, Tensor] | None:
+    """Read what `save_trunk` wrote; None where a file is something else. Raises CheckpointError."""
+    content = load_plain(path)
+    trunk = content.get("trunk") if isinstance(content, dict) else None
+    return trunk if isinstance(trunk, dict) else None
 
 
 def save_trained(trained: TrainedNetwork, path: Path) -> None:

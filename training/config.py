@@ -40,7 +40,7 @@ class InputConfig(Section):
 
 
 class NetworkConfig(Section):
-    """backbone: a key of BACKBONES. start_from: a run's `best.pt`, or the folder of a bundle."""
+    """backbone: a key of BACKBONES. start_from: a run's `best.pt`, a bundle's folder, or a `trunk.pt`."""
 
     backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
     tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")

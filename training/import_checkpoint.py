@@ -1,13 +1,16 @@
-"""`python -m training.import_checkpoint`: the DDAMFN authors' AffectNet-8 checkpoint -> an expression bundle.
+"""`python -m training.import_checkpoint`: the DDAMFN authors' files -> an expression bundle, or a trunk to train from.
 
-The file is a dict with `model_state_dict`, read as plain tensors. Of its 1,190 entries 221 belong to modules that the
-published forward pass never runs; they are known by name and dropped. Any other difference is refused by name.
+The AffectNet-8 checkpoint is a dict with `model_state_dict`, read as plain tensors. Of its 1,190 entries 221 belong to
+modules that the published forward pass never runs; they are known by name and dropped. Any other difference is refused
+by name. `MFN_msceleb.pth` is a whole pickled module, read without its code; its trunk becomes `trunk.pt` in the folder
+given, which `network.start_from` takes.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,7 +25,9 @@ from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE, ConvNorm, DirectionAttention, MixedDepthwise
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.checkpoint import CheckpointError, load_plain
+from training.checkpoint import CheckpointError, load_plain, save_trunk
+from training.pickled_module import children, load_module, tensors
+from training.restricted_pickle import StandIn
 
 SPEC = NetworkSpec("ddamfn", ("expression",), LABEL_SETS["affectnet8"])
 INPUT = InputSpec(112, "rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ddamfn-frontal-1")
@@ -46,6 +51,28 @@ def convert(state: Mapping[str, Any]) -> AffectNetwork:
     ours = {_upstream_name(name): name for name in network.state_dict()}
     expected = {_upstream_name(name): value.shape for name, value in network.state_dict().items()}
     expected |= dead_entries(network)
+    _require(state, expected, "a DDAMFN AffectNet-8 checkpoint")
+    network.load_state_dict({ours[name]: tensor for name, tensor in state.items() if name in ours})
+    return network.eval()
+
+
+def convert_trunk(module: StandIn) -> nn.Module:
+    """The first nine parts of a pickled MFN, all but its embedding, as our trunk (PAPER section 2).
+
+    Raises CheckpointError that names the keys at fault.
+    """
+    network = build_network(SPEC)
+    trunk = network.backbone.get_submodule("features")
+    parts = list(children(module).values())[: len(list(trunk.children()))]
+    state = {f"features.{i}.{name}": value for i, part in enumerate(parts) for name, value in tensors(part).items()}
+    expected = {f"features.{name}": value.shape for name, value in trunk.state_dict().items()}
+    dead = {name: shape for name, shape in dead_entries(network).items() if name.startswith("features.")}
+    _require(state, expected | dead, "an MFN backbone")
+    trunk.load_state_dict({name.removeprefix("features."): state[name] for name in expected})
+    return trunk
+
+
+def _require(state: Mapping[str, Any], expected: Mapping[str, torch.Size], kind: str) -> None:
     problems = [f"missing {name}" for name in expected if name not in state]
     problems += [f"unexpected {name}" for name in state if name not in expected]
     for name in state.keys() & expected.keys():
@@ -55,42 +82,72 @@ def convert(state: Mapping[str, Any]) -> AffectNetwork:
             problems.append(f"{name} is {shape}, expected {tuple(expected[name])}")
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError("not a DDAMFN AffectNet-8 checkpoint: " + "; ".join(sorted(problems)[:5]) + more)
-    network.load_state_dict({ours[name]: tensor for name, tensor in state.items() if name in ours})
-    return network.eval()
+        raise CheckpointError(f"not {kind}: " + "; ".join(sorted(problems)[:5]) + more)
 
 
 def _upstream_name(name: str) -> str:
     return name.removeprefix("backbone.").replace("heads.expression.", "fc.")
 
 
+def import_trunk(module: StandIn, source: Path, folder: Path) -> str:
+    """Write `trunk.pt` into a new folder, and say how to go on. Raises CheckpointError, FileExistsError."""
+    trunk = convert_trunk(module)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; choose another folder or remove it")
+    folder.mkdir(parents=True)
+    save_trunk(trunk.state_dict(), source.name, folder / "trunk.pt")
+    return f"{folder / 'trunk.pt'}: an MFN trunk without heads; train from it with network.start_from"
+
+
+def import_affectnet(source: Path, folder: Path, detector: str) -> str:
+    """Write the AffectNet-8 checkpoint as a bundle. Raises BundleError, CheckpointError, OSError, ValueError."""
+    manifest = BundleManifest(
+        name="affectnet8-ddamfn",
+        version="1",
+        network=SPEC,
+        input=INPUT,
+        detector=build_detector(detector).name,
+        references={"expression": "annotated"},
+        calibration=Calibration(),
+        licence="as the checkpoint's authors state; not ours to grant",
+        training={"dataset": "affectnet", "source": source.name},
+        quality={},
+    )
+    content = load_plain(source)
+    if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
+        raise CheckpointError(f"{source} has no model_state_dict")
+    save_bundle(folder, manifest, convert(content["model_state_dict"]))
+    return f"{folder}: expressions over {', '.join(SPEC.labels)}; uncalibrated until fitted on your data"
+
+
+def import_file(source: Path, folder: Path, detector: str) -> str:
+    """Tell the two kinds of file apart by what they hold. Raises as `import_trunk` and `import_affectnet` do."""
+    try:
+        module = load_module(source)
+    except CheckpointError as reason:
+        try:
+            return import_affectnet(source, folder, detector)
+        except CheckpointError as error:
+            if isinstance(error.__cause__, UnpicklingError):
+                raise CheckpointError(f"{error}; {reason}") from error
+            raise
+    return import_trunk(module, source, folder)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.import_checkpoint", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="for instance affecnet8_epoch25_acc0.6469.pth")
-    parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("checkpoint", nargs="?", type=Path, help="for instance affecnet8_epoch25_acc0.6469.pth")
+    source.add_argument("--weights", type=Path, metavar="FILE", help="the same; for instance MFN_msceleb.pth")
+    parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle, or for trunk.pt")
     parser.add_argument("--detector", default="yuface", help="what it will be served with: yuface, mtcnn or yunet:PATH")
     args = parser.parse_args()
     try:
-        manifest = BundleManifest(
-            name="affectnet8-ddamfn",
-            version="1",
-            network=SPEC,
-            input=INPUT,
-            detector=build_detector(args.detector).name,
-            references={"expression": "annotated"},
-            calibration=Calibration(),
-            licence="as the checkpoint's authors state; not ours to grant",
-            training={"dataset": "affectnet", "source": args.checkpoint.name},
-            quality={},
-        )
-        content = load_plain(args.checkpoint)
-        if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
-            raise CheckpointError(f"{args.checkpoint} has no model_state_dict")
-        save_bundle(args.out, manifest, convert(content["model_state_dict"]))
+        done = import_file(args.weights or args.checkpoint, args.out, args.detector)
     except (BundleError, CheckpointError, ModuleNotFoundError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"{args.out}: expressions over {', '.join(SPEC.labels)}; uncalibrated until fitted on your data")
+    print(done)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.checkpoint import CheckpointError, load_trained
+from training.checkpoint import CheckpointError, load_trained, load_trunk
 from training.config import ConfigError, TrainConfig, load_config
 from training.datasets import DatasetError
 from training.loop import TrainingRun
@@ -37,7 +37,16 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device) -> Traini
 
 
 def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
-    """Initialise a network from a run's `best.pt` or a bundle's folder; a DDAMFN may continue from a pooled one."""
+    """Initialise a network from a run's `best.pt` or a bundle's folder; a DDAMFN may continue from a pooled one.
+
+    From an imported `trunk.pt` the trunk alone is taken; all above it stays as new.
+    """
+    if not path.is_dir() and (trunk := load_trunk(path)) is not None:
+        try:
+            network.backbone.get_submodule("features").load_state_dict(trunk)
+        except (AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit the trunk of a {spec.backbone}") from error
+        return
     source, earlier = _earlier_network(path)
     if (earlier.tasks, earlier.labels, earlier.hidden) != (spec.tasks, spec.labels, spec.hidden):
         raise CheckpointError(f"{path} has other tasks, labels or heads than the new network")

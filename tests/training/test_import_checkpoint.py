@@ -14,9 +14,11 @@ from model_core.bundle import load_bundle
 from model_core.models import build_network
 from model_core.predictor import Predictor
 from tests.fakes import Hostile, formula_state
+from tests.training.upstream_module import mfn_state, nest, upstream_package
 from training import import_checkpoint
-from training.checkpoint import CheckpointError
+from training.checkpoint import CheckpointError, save_trunk
 from training.import_checkpoint import SPEC, convert, dead_entries
+from training.train import start_from
 
 
 @pytest.fixture
@@ -119,7 +121,9 @@ def test_a_checkpoint_becomes_a_bundle_that_predicts(
 def test_a_hostile_pickle_is_refused_without_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace, source = tmp_path / "it-ran", tmp_path / "hostile.pth"
     torch.save({"model_state_dict": Hostile(trace)}, source)
-    with pytest.raises(SystemExit, match=r"error: .*hostile\.pth is not a checkpoint of plain tensors"):
+    with pytest.raises(
+        SystemExit, match=r"error: .*hostile\.pth is not a checkpoint of plain tensors.*it calls posix\.system"
+    ):
         command(monkeypatch, source, "--out", tmp_path / "bundle")
     assert not trace.exists()
     assert not (tmp_path / "bundle").exists()
@@ -130,6 +134,40 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.M
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(SystemExit, match=r"error: .*other\.pth has no model_state_dict"):
         command(monkeypatch, tmp_path / "other.pth", "--out", tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("arguments", [("--weights",), ()])
+def test_a_pickled_backbone_becomes_a_trunk_to_start_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    source, state = tmp_path / "MFN_msceleb.pth", mfn_state()
+    with upstream_package() as part:
+        torch.save(nest(part, state), source)
+    command(monkeypatch, *arguments, source, "--out", tmp_path / "mfn")
+    assert "trunk.pt: an MFN trunk without heads" in capsys.readouterr().out
+    network = build_network(SPEC)
+    before = network.state_dict()["heads.expression.weight"].clone()
+    start_from(network, SPEC, tmp_path / "mfn" / "trunk.pt")
+    after = network.state_dict()
+    trunk = [name for name in after if name.startswith("backbone.features.")]
+    assert len(trunk) > 800
+    assert all(torch.equal(after[f], state[f.replace("backbone.features.", "part")]) for f in trunk)
+    assert torch.equal(after["heads.expression.weight"], before)
+    with pytest.raises(SystemExit, match="mfn exists; choose another folder"):
+        command(monkeypatch, *arguments, source, "--out", tmp_path / "mfn")
+
+
+def test_another_pickled_module_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "other.pth")
+    with pytest.raises(SystemExit, match=r"error: .*not an MFN backbone: missing features\.0\.bn\.bias; .* more$"):
+        command(monkeypatch, "--weights", tmp_path / "other.pth", "--out", tmp_path / "mfn")
+    assert not (tmp_path / "mfn").exists()
+
+
+def test_a_trunk_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    save_trunk({"0.conv.weight": torch.zeros(1)}, "made up", tmp_path / "trunk.pt")
+    with pytest.raises(CheckpointError, match=r"trunk\.pt does not fit the trunk of a ddamfn"):
+        start_from(build_network(SPEC), SPEC, tmp_path / "trunk.pt")
 
 
 def test_a_wrong_detector_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,14 +137,12 @@ def import_file(source: Path, folder: Path, detector: str) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.import_checkpoint", description=__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("checkpoint", nargs="?", type=Path, help="for instance affecnet8_epoch25_acc0.6469.pth")
-    source.add_argument("--weights", type=Path, metavar="FILE", help="the same; for instance MFN_msceleb.pth")
+    parser.add_argument("checkpoint", type=Path, help="affecnet8_epoch25_acc0.6469.pth or MFN_msceleb.pth")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle, or for trunk.pt")
     parser.add_argument("--detector", default="yuface", help="what it will be served with: yuface, mtcnn or yunet:PATH")
     args = parser.parse_args()
     try:
-        done = import_file(args.weights or args.checkpoint, args.out, args.detector)
+        done = import_file(args.checkpoint, args.out, args.detector)
     except (BundleError, CheckpointError, ModuleNotFoundError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(done)

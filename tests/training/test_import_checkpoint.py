@@ -136,14 +136,13 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.M
         command(monkeypatch, tmp_path / "other.pth", "--out", tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("arguments", [("--weights",), ()])
 def test_a_pickled_backbone_becomes_a_trunk_to_start_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, state = tmp_path / "MFN_msceleb.pth", mfn_state()
     with upstream_package() as part:
         torch.save(nest(part, state), source)
-    command(monkeypatch, *arguments, source, "--out", tmp_path / "mfn")
+    command(monkeypatch, source, "--out", tmp_path / "mfn")
     assert "trunk.pt: an MFN trunk without heads" in capsys.readouterr().out
     network = build_network(SPEC)
     before = network.state_dict()["heads.expression.weight"].clone()
@@ -154,13 +153,13 @@ def test_a_pickled_backbone_becomes_a_trunk_to_start_from(
     assert all(torch.equal(after[f], state[f.replace("backbone.features.", "part")]) for f in trunk)
     assert torch.equal(after["heads.expression.weight"], before)
     with pytest.raises(SystemExit, match="mfn exists; choose another folder"):
-        command(monkeypatch, *arguments, source, "--out", tmp_path / "mfn")
+        command(monkeypatch, source, "--out", tmp_path / "mfn")
 
 
 def test_another_pickled_module_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "other.pth")
     with pytest.raises(SystemExit, match=r"error: .*not an MFN backbone: missing features\.0\.bn\.bias; .* more$"):
-        command(monkeypatch, "--weights", tmp_path / "other.pth", "--out", tmp_path / "mfn")
+        command(monkeypatch, tmp_path / "other.pth", "--out", tmp_path / "mfn")
     assert not (tmp_path / "mfn").exists()
 
 

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install check test serve train bundle
+.PHONY: install check test serve train bundle bench
 
 # Every target creates the environment it needs; it is rebuilt when pyproject.toml changes.
 install: $(STAMP)
@@ -50,3 +50,8 @@ bundle: $(STAMP)
 		--plots runs/plots
 	$(EXPORT) --out runs/bundle --quality runs/quality.json
 	rm -r runs/unmeasured
+
+# One markdown file of figures; OUT is its folder, and BENCH_FLAGS=--quick only shows that all of them run.
+OUT ?= bench-results
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks --out $(OUT) $(BENCH_FLAGS)

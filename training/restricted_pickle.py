@@ -19,7 +19,7 @@ from training.checkpoint import CheckpointError
 MAX_STEPS = 1_000_000
 """Opcodes a pickle may have. A network of a few hundred modules needs some ten thousand."""
 
-MAX_DIMENSIONS = 16
+MAX_DIMENSIONS, MAX_NAME = 16, 1000
 
 StorageReader = Callable[[str, Any, Any], Tensor]
 """(storage class, key, number of elements) of a reference -> the storage as a tensor [number]."""
@@ -104,6 +104,8 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         if not all(isinstance(text, str) and text.replace(".", "_").isidentifier() for text in (module, name)):
             raise ValueError("a name is made of identifiers")
+        if (letters := max(len(module), len(name))) > MAX_NAME:
+            raise CheckpointError(f"it names something of {letters} letters")
         self.push(Name(module, name))
 
     def reduce(self) -> None:

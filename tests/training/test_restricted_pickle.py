@@ -82,7 +82,7 @@ class Calling:
     [
         (eval, ("open('it-ran', 'w')",), "builtins.eval"),
         (exec, ("open('it-ran', 'w')",), "builtins.exec"),
-        (getattr, (Calling(getattr, os, "system"), "__call__"), "builtins.getattr"),
+        (getattr, (Calling(getattr, dict, "fromkeys"), "__call__"), "builtins.getattr"),
         (__import__, ("os",), "builtins.__import__"),
         (torch.load, ("it-ran",), "torch.serialization.load"),
         (dict, ([("a", 1)],), "builtins.dict"),
@@ -92,9 +92,8 @@ def test_a_call_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: Callable[..., Any], arguments: Any, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = tuple(argument._call[1][1] if isinstance(argument, Calling) else argument for argument in arguments)
     with pytest.raises(CheckpointError, match=f"^it calls {name}$"):
-        read(pickle.dumps(Calling(called, *arguments), 4).replace(b"__builtin__", b"builtins"))
+        read(pickle.dumps(Calling(called, *arguments), 4))
     assert not list(tmp_path.iterdir())
 
 
@@ -116,6 +115,7 @@ def test_os_system_is_refused(tmp_path: Path) -> None:
         (b"cfoo\nBar\n)\x81N}\x86b.", "it sets the state of a StandIn"),
         (b"cfoo\nBar\n)\x81]a.", "it fills a StandIn"),
         (b"N)R.", "it calls NoneType"),
+        (b"cfoo\n" + b"b" * 1001 + b"\n)R.", "it names something of 1001 letters"),
         (b"}))s.", "it has a tuple as a key"),
         (b"(ios\nsystem\n.", "it uses INST, which is not admitted"),
         (b"\x82\x01.", "it uses EXT1, which is not admitted"),
@@ -135,9 +135,6 @@ def test_opcodes_that_lead_elsewhere(opcodes: bytes, message: str | None) -> Non
 def test_a_pickle_that_does_not_end_soon_is_refused() -> None:
     with pytest.raises(CheckpointError, match="more than 1000000 steps"):
         read(b"N" * (MAX_STEPS + 1))
-
-
-REBUILD = "torch._utils._rebuild_tensor_v2"
 
 
 def tensor_pickle(offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model_core.faces import Crop
@@ -30,7 +31,7 @@ from training.generated.layout import SplitFolder, write_annotations, write_fram
 from training.generated.spans import spans
 from training.generated.trajectories import Trajectory, trajectory
 
-TREMBLE = 0.12
+TREMBLE = 0.2
 """Standard deviation of the noise on each drawn action unit's level, which lies in [0, 1]."""
 
 GAPS = 0.06
@@ -100,10 +101,15 @@ def take(truth: Trajectory, rng: np.random.Generator) -> Iterator[tuple[int, Cro
     frames = len(truth.levels)
     who, missing = person(rng), spans(frames, GAPS, 8, rng)
     missing[-1] = False
-    moved = (truth.levels + rng.normal(0, TREMBLE, truth.levels.shape)).clip(0, 1)
+    moved = trembling(truth.levels, rng)
     for t, shot in enumerate(shots(frames, rng)):
         if not missing[t]:
             yield t + 1, film(draw(who, moved[t], truth.closed[t], shot.pose), shot, rng)
+
+
+def trembling(levels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Action units' levels [T, 12] in [0, 1] -> what is drawn of them, the same shape and range."""
+    return (levels + rng.normal(0, TREMBLE, levels.shape)).clip(0, 1)
 
 
 def main() -> None:

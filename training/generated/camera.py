@@ -60,14 +60,16 @@ def film(picture: Crop, shot: Shot, rng: np.random.Generator) -> Crop:
         middle = (round((x + 1) * SIDE / 2), round((y + 1) * SIDE / 2))
         cv2.ellipse(seen, middle, (round(axes[0] * SIDE / 2), round(axes[1] * SIDE / 2)), 0, 0, 360, (96,) * 3, -1)
     if shot.blur_px:
-        seen = cv2.GaussianBlur(seen, (0, 0), shot.blur_px)
-    light = shot.gain * (1 + shot.slope * np.linspace(-1, 1, SIDE)[None, :, None])
-    lit = seen * light + rng.normal(0, 1, seen.shape) * shot.noise
-    return np.rint(lit).clip(0, 255).astype(np.uint8)
+        seen = cv2.GaussianBlur(seen, (0, 0), shot.blur_px).astype(np.uint8)
+    light = shot.gain * (1 + shot.slope * np.linspace(-1, 1, SIDE, dtype=np.float32)[None, :, None])
+    lit = seen * light + rng.standard_normal(seen.shape, dtype=np.float32) * shot.noise
+    filmed: Crop = np.rint(lit).clip(0, 255).astype(np.uint8)
+    return filmed
 
 
 def _drift(frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """float64 [frames] in [-1, 1]: two slow waves."""
     times = np.arange(frames)
     waves = [np.sin(2 * np.pi * (times / rng.uniform(50, 200) + rng.random())) for _ in range(2)]
-    return np.mean(waves, axis=0)
+    drift: NDArray[np.float64] = np.mean(waves, axis=0)
+    return drift

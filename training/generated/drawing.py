@@ -101,7 +101,7 @@ def draw(who: Person, levels: NDArray[np.float64], closed: float = 0.0, pose: Po
     )
     sketch.line(np.array([(0.03, y - 0.25), (0.05, y - 0.05)]), 0.02, 0.85 * skin)
     _mouth(sketch, who, units)
-    return cv2.resize(sketch.canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(sketch.canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def project(points: Points, who: Person, pose: Pose) -> Points:
@@ -113,7 +113,8 @@ def project(points: Points, who: Person, pose: Pose) -> Points:
     depth = 0.8 * who.head_width * np.sqrt(np.clip(1 - (x / who.head_width) ** 2 - (y / 1.2) ** 2, 0, 1))
     turned = np.stack([x * np.cos(pose.yaw) + depth * np.sin(pose.yaw), y], axis=1)
     cos, sin = np.cos(pose.roll), np.sin(pose.roll)
-    return pose.scale * turned @ np.array([(cos, sin), (-sin, cos)]) + pose.shift
+    seen: Points = pose.scale * turned @ np.array([(cos, sin), (-sin, cos)]) + pose.shift
+    return seen
 
 
 class _Sketch:
@@ -127,7 +128,8 @@ class _Sketch:
     def pixels(self, points: Points) -> NDArray[np.int32]:
         """[K, 2] face points -> int32 [K, 2] in OpenCV's fixed point."""
         seen = project(points, self._who, self._pose)
-        return np.rint(((seen + 1) * _FINE / 2 - 0.5) * 2**_BITS).astype(np.int32)
+        fixed: NDArray[np.int32] = np.rint(((seen + 1) * _FINE / 2 - 0.5) * 2**_BITS).astype(np.int32)
+        return fixed
 
     def fill(self, points: Points, colour: Colour) -> None:
         cv2.fillPoly(self.canvas, [self.pixels(points)], tuple(colour), cv2.LINE_AA, _BITS)
@@ -146,7 +148,8 @@ def _curve(first: Sequence[float], control: Sequence[float], last: Sequence[floa
     """A parabola through `first`, its middle at `control`, and `last`: [15, 2]."""
     t = np.linspace(-1, 1, 15)[:, None]
     a, m, b = np.array(first), np.array(control), np.array(last)
-    return m + t * (b - a) / 2 + t**2 * ((a + b) / 2 - m)
+    points: Points = m + t * (b - a) / 2 + t**2 * ((a + b) / 2 - m)
+    return points
 
 
 def _head(sketch: _Sketch, who: Person, jaw: float) -> None:
@@ -158,7 +161,7 @@ def _head(sketch: _Sketch, who: Person, jaw: float) -> None:
     sketch.fill(face, 0.8 * skin)
     sketch.fill(face * (0.95, 0.985), skin)
     sketch.fill(_curve((-who.head_width, -0.45), (0, -0.5), (who.head_width, -0.45)) - (0, 0.12), hair)
-    sketch.fill(_ellipse((0, -0.66), 0.85 * who.head_width, 0.22), hair)
+    sketch.fill(_ellipse((0, -0.69), 0.86 * who.head_width, 0.22), hair)
 
 
 def _creases(sketch: _Sketch, who: Person, units: Mapping[str, float]) -> None:

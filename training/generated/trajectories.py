@@ -73,7 +73,8 @@ class Trajectory:
     @property
     def valence_arousal(self) -> NDArray[np.float64]:
         """float64 [T, 2] in [-1, 1]."""
-        return self.intensities @ _AFFECT
+        values: NDArray[np.float64] = self.intensities @ _AFFECT
+        return values
 
     @property
     def expression(self) -> NDArray[np.int64]:

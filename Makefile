@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install check test serve train
+.PHONY: install check test serve train bench
 
 # Every target creates the environment it needs; it is rebuilt when pyproject.toml changes.
 install: $(STAMP)
@@ -27,3 +27,8 @@ serve: $(STAMP)
 # CONFIG and RUN choose what to train and where: make train CONFIG=training/configs/ferplus_1_pooled_56.toml RUN=runs/mine
 train: $(STAMP)
 	$(BIN)/python -m training.train --config $(CONFIG) --run $(RUN)
+
+# One markdown file of figures; OUT is its folder, and BENCH_FLAGS=--quick only shows that all of them run.
+OUT ?= bench-results
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks --out $(OUT) $(BENCH_FLAGS)

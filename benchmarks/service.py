@@ -134,8 +134,8 @@ def measure(plan: Plan) -> str:
         write_clip(clip, plan.clip_frames, 30)
         with running_service(AFFECT_THREADS=threads):
             rows, best = asyncio.run(loads(sent, plan, "on"))
-            video = asyncio.run(beside_a_video(sent, plan, clip))
             crowd = asyncio.run(overload(sent, plan, best))
+            video = asyncio.run(beside_a_video(sent, plan, clip))  # last: the clip that it leaves may go on for a while
     with running_service(AFFECT_THREADS=threads, AFFECT_MAX_BATCH="1", AFFECT_MAX_VIDEO_BATCH="1"):
         rows += asyncio.run(loads(sent, plan, "off"))[0]
     header = ("batching", "clients", "faces/s", *PERCENTILE_HEADER, "faces in a pass", "not 200")

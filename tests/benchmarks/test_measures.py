@@ -3,9 +3,11 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
+from torch import nn
 
 from benchmarks.clip import HEIGHT, WIDTH, position, write_clip
-from benchmarks.forward import MULTIPLY_ADDS, WARM_UPS, ceiling_ms, interleaved, multiplication_gflops
+from benchmarks.forward import MULTIPLY_ADDS, WARM_UPS, ceiling_ms, interleaved, multiplication_gflops, settled
 from benchmarks.video import Analysed, parts_s
 
 
@@ -24,6 +26,13 @@ def test_the_forms_take_turns() -> None:
     medians = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
     assert calls == ["a", "b"] * (WARM_UPS + 2)
     assert set(medians) == {"a", "b"}
+
+
+def test_settled_norms_hold_what_they_saw() -> None:
+    norm = nn.BatchNorm2d(1)
+    network = settled(nn.Sequential(norm), torch.tensor([1.0, 5.0]).view(2, 1, 1, 1))
+    assert (norm.running_mean.item(), norm.running_var.item()) == (3, 8)  # 8: the unbiased variance
+    assert not network.training
 
 
 def test_parts_by_hand() -> None:

@@ -45,7 +45,8 @@ class FollowingDetector:
 
     def _crowded(self, frame: Frame) -> bool:
         """Whether the regions of all faces have more pixels than a scan, so that following would cost more."""
-        return len(self._faces) * REGION_PX**2 > min(frame.shape[0] * frame.shape[1], SCAN_PX)
+        height, width = frame.shape[:2]
+        return len(self._faces) * REGION_PX**2 > min(height * width, SCAN_PX)
 
     def _follow(self, frame: Frame, min_confidence: float) -> list[Face] | None:
         """The same faces in the next frame; None where one of them is not found, so that only a scan can tell."""

@@ -46,7 +46,8 @@ class FollowingDetector:
     def _crowded(self, frame: Frame) -> bool:
         """Whether the regions of all faces have more pixels than a scan, so that following would cost more."""
         height, width = frame.shape[:2]
-        return len(self._faces) * REGION_PX**2 > min(height * width, SCAN_PX)
+        scanned: int = min(height * width, SCAN_PX)
+        return len(self._faces) * REGION_PX**2 > scanned
 
     def _follow(self, frame: Frame, min_confidence: float) -> list[Face] | None:
         """The same faces in the next frame; None where one of them is not found, so that only a scan can tell."""

@@ -13,8 +13,8 @@ from model_core.bundle import Bundle
 from model_core.calibration import Calibration
 from model_core.faces import Crop
 from model_core.manifest import BundleManifest
-from model_core.models.folding import folded
 from model_core.preprocessing import to_batch
+from model_core.runtimes import RuntimeOptions, build_runtime
 
 Outputs: TypeAlias = NDArray[np.float64]
 """One face's uncalibrated outputs, [D]: those of its network's tasks one after another, in the order of TASKS."""
@@ -23,10 +23,14 @@ Outputs: TypeAlias = NDArray[np.float64]
 class Predictor:
     """A bundle on a device. Calls must not overlap: one thread owns the network."""
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
-        self.manifest: BundleManifest = bundle.manifest
+    def __init__(self, bundle: Bundle, device: torch.device, options: RuntimeOptions | None = None) -> None:
+        """Raises what build_runtime raises."""
+        manifest = bundle.manifest
+        self.manifest: BundleManifest = manifest
         self.device = device
-        self._network = folded(bundle.network).to(device).to(memory_format=torch.channels_last)
+        self.options = options or RuntimeOptions()
+        tasks = tuple(manifest.network.widths)
+        self._run = build_runtime(bundle.network, tasks, manifest.input.size, device, self.options)
 
     def predict(self, crops: Sequence[Crop]) -> list[Affect]:
         """Estimates for crops of the bundle's size and alignment, uint8 [S, S, 3] RGB, in their order.
@@ -39,11 +43,7 @@ class Predictor:
         """The first half of `predict`: what the network says of each crop."""
         if not crops:
             return []
-        batch = to_batch(crops, self.manifest.input)
-        with torch.inference_mode():
-            logits = self._network(batch.to(self.device))
-        parts = [getattr(logits, task) for task in self.manifest.network.widths]
-        return list(torch.cat(parts, dim=1).double().cpu().numpy())
+        return list(self._run(to_batch(crops, self.manifest.input)))
 
     def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
         """The second half: outputs, perhaps smoothed over time, become calibrated estimates. Needs no network."""

@@ -10,6 +10,7 @@ import uvicorn
 from model_core.bundle import BundleError, load_bundle, locate_bundle
 from model_core.detection import FaceDetector, build_detector, family
 from model_core.predictor import Predictor
+from model_core.runtimes import RuntimeOptions
 from service.app import create_app
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, load_settings
@@ -32,10 +33,11 @@ def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
 
     Raises SettingsError, BundleError.
     """
-    device = choose_device(settings.device)
+    options = RuntimeOptions(settings.engine, settings.precision)
+    device = choose_device("cpu" if (settings.engine, settings.device) == ("openvino", "auto") else settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device)
+    predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device, options)
     prepared_with = predictor.manifest.detector
     if family(prepared_with) != family(detector.name):
         logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=detector.name)

@@ -13,6 +13,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from model_core.runtimes import Engine, Precision
+
 PREFIX = "AFFECT_"
 MIN_KEY_LENGTH = 16
 """Characters of an API key; below that, guessing becomes thinkable."""
@@ -80,7 +82,12 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
     )
-    precision: Literal["float32"] = Field("float32", description="Number format of the networks; only `float32`.")
+    engine: Engine = Field(
+        "torch", description="What runs the networks: `torch`, or `openvino` (extra `openvino`; CPUs, faster)."
+    )
+    precision: Precision = Field(
+        "float32", description="Number format of the arithmetic: `float32`, or `bfloat16`, faster and less exact."
+    )
     detector: Name = Field(
         "yuface",
         description="Face detector: `yuface`, `mtcnn` (extra `mtcnn`), or `yunet:PATH` with YuNet's ONNX file.",

@@ -1,0 +1,65 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model_core.affect import LABEL_SETS
+from model_core.models import NetworkSpec, build_network
+from model_core.models.heads import AffectNetwork
+from model_core.runtimes import RuntimeOptions, build_runtime
+
+CPU = torch.device("cpu")
+TASKS = ("valence_arousal", "expression", "action_units")
+
+
+@pytest.fixture(scope="module")
+def network() -> AffectNetwork:
+    """A random DDAMFN whose norms have seen the images that it is asked about, so that its answers differ."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        made = build_network(NetworkSpec("ddamfn", TASKS, LABEL_SETS["ferplus"]))
+        for module in made.modules():
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        made.train()(images(4))
+    return made.eval()
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 112, 112, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.fixture(scope="module")
+def expected(network: AffectNetwork) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        logits = network(images(4))
+    return torch.cat([getattr(logits, task) for task in TASKS], dim=1).double().numpy()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_engines_say_what_the_network_says(network: AffectNetwork, expected: NDArray[np.float64], engine: str) -> None:
+    run = build_runtime(network, TASKS, 112, CPU, RuntimeOptions(engine))
+    assert expected.std(axis=0).min() > 1e-3
+    for count in (4, 1, 3):
+        found = run(images(4)[:count])
+        assert (found.shape, found.dtype) == ((count, 22), np.float64)
+        assert found == pytest.approx(expected[:count], abs=1e-3)
+
+
+def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDArray[np.float64]) -> None:
+    found = build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "bfloat16"))(images(4))
+    off = np.abs(found - expected)
+    assert 1e-4 < off.max() < 0.5 * np.abs(expected).max()
+
+
+def test_openvino_is_for_cpus(network: AffectNetwork) -> None:
+    with pytest.raises(ValueError, match="not on cuda"):
+        build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("openvino"))
+
+
+def test_a_missing_engine_is_named(network: AffectNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModuleNotFoundError, match="install the extra `openvino`"):
+        build_runtime(network, TASKS, 112, CPU, RuntimeOptions("openvino"))

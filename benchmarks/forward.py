@@ -6,7 +6,6 @@ machine meets all of them; medians are compared.
 
 import argparse
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from statistics import median
@@ -20,6 +19,7 @@ from model_core.affect import LABEL_SETS
 from model_core.models import NetworkSpec, build_network
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
+from model_core.runtimes import RuntimeOptions, build_runtime
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -27,9 +27,10 @@ MULTIPLY_ADDS = 539.6e6
 """Of one face through DDAMFN; each is two floating point operations."""
 
 BASELINE = "eager, NCHW"
+TASKS = ("valence_arousal", "expression")
 
 WARM_UPS = 3
-"""Rounds that do not count: a recorded form is optimised in its first ones."""
+"""Rounds that do not count: engines settle in their first ones."""
 
 DEFAULT = ((1, 8, 32), 15, 1024)
 QUICK = ((1, 2), 1, 128)
@@ -49,14 +50,6 @@ class AsTensor(nn.Module):
         return torch.cat([logits.valence_arousal, logits.expression], dim=1)
 
 
-def traced(network: AsTensor, example: Tensor) -> nn.Module:
-    """A recorded and frozen form for any batch size."""
-    with warnings.catch_warnings():
-        # PyTorch advises against it for new code; whether it would pay is what is measured here.
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.jit.freeze(torch.jit.trace(network, example, check_trace=False))
-
-
 def settled(network: N, images: Tensor) -> N:
     """The network in evaluation mode, its norms set to what they see of some images.
 
@@ -73,14 +66,17 @@ def settled(network: N, images: Tensor) -> N:
 def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
     """Name -> function of a contiguous float [B, 3, 112, 112], for each form of one random network."""
     torch.manual_seed(0)
-    spec = NetworkSpec("ddamfn", ("valence_arousal", "expression"), LABEL_SETS["ferplus"])
+    spec = NetworkSpec("ddamfn", TASKS, LABEL_SETS["ferplus"])
     plain = settled(AsTensor(build_network(spec)).requires_grad_(False), torch.randn(8, 3, 112, 112))
     last = deepcopy(plain).to(memory_format=torch.channels_last)
     lean = AsTensor(folded(plain.network)).eval().to(memory_format=torch.channels_last)
-    recorded = traced(lean, torch.zeros(2, 3, 112, 112).contiguous(memory_format=torch.channels_last))
 
     def innermost(network: nn.Module) -> Callable[[Tensor], Tensor]:
         return lambda x: network(x.contiguous(memory_format=torch.channels_last))
+
+    def served(options: RuntimeOptions) -> Callable[[Tensor], Tensor]:
+        run = build_runtime(plain.network, TASKS, 112, torch.device("cpu"), options)
+        return lambda x: torch.from_numpy(run(x))
 
     def half(x: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -90,8 +86,9 @@ def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
         BASELINE: plain,
         "eager, channels_last": innermost(last),
         "folded, channels_last (served)": innermost(lean),
-        "folded, traced, frozen": innermost(recorded),
         "folded, bfloat16 autocast": half,
+        "OpenVINO, float32": served(RuntimeOptions("openvino", "float32")),
+        "OpenVINO, bfloat16": served(RuntimeOptions("openvino", "bfloat16")),
     }
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
+from training.datasets.affwild2 import AffWild2
 from training.generate import Plan, generate, main, trembling
 from training.generated.camera import Shot, film
 from training.generated.drawing import Person, Pose, draw, mouth, person, project
@@ -86,6 +87,20 @@ def test_annotations_have_the_official_headers_ranges_and_ignore_marks(tree: Pat
     assert len(np.unique(expression)) >= 7
     assert set(np.unique(au)) == {-1, 0, 1}
     assert au.shape[1] == 12
+
+
+def test_the_reader_of_the_original_reads_it(tree: Path) -> None:
+    found = {(each.video, each.person): each for each in AffWild2().sequences(tree)}
+    assert sorted(found) == [(f"generated00{n}", who) for n, who in ((1, ""), (2, ""), (3, ""), (3, "left"), (4, ""))]
+    for (video, side), each in found.items():
+        name = f"{video}_{side}" if side else video
+        assert each.split == ("validation" if video == "generated004" else "train")
+        pictures = {path for path in each.frames if path is not None}
+        assert pictures == set((tree / "cropped_aligned" / name).iterdir())
+        assert len(each.frames) == len(each.targets.expression) == 40
+        [annotations] = tree.glob(f"6th_ABAW_Annotations/VA_Estimation_Challenge/*/{name}.txt")
+        lines = annotations.read_text().splitlines()[1:]
+        assert each.targets.valence_arousal_mask.tolist() == [float(line != "-5,-5") for line in lines]
 
 
 def test_headers_name_the_vocabulary_in_its_order() -> None:

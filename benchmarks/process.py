@@ -11,6 +11,9 @@ from pathlib import Path
 
 import httpx2
 
+from model_core.runtimes import RuntimeOptions
+from service.settings import load_settings
+
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}"
 
@@ -27,10 +30,18 @@ class ServiceProcess:
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def engine_options() -> RuntimeOptions:
+    """The engine and the number format to measure: AFFECT_ENGINE and AFFECT_PRECISION, as the service reads them."""
+    settings = load_settings()
+    return RuntimeOptions(settings.engine, settings.precision)
+
+
 @contextmanager
 def running_service(**settings: str) -> Iterator[ServiceProcess]:
     """`python -m service` at URL with some AFFECT_ variables set, until it is ready; ended afterwards."""
-    environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": str(PORT), "AFFECT_LOG_LEVEL": "warning", **settings}
+    options = engine_options()
+    environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": str(PORT), "AFFECT_LOG_LEVEL": "warning"}
+    environment |= {"AFFECT_ENGINE": options.engine, "AFFECT_PRECISION": options.precision, **settings}
     with subprocess.Popen([sys.executable, "-m", "service"], env=environment) as process:
         try:
             with httpx2.Client() as client:

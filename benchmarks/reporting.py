@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 PERCENTILES = (50, 95, 99)
-_PACKAGES = ("torch", "numpy", "opencv-python-headless")
+_PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless")
 
 
 def percentiles_ms(seconds: Sequence[float]) -> tuple[float, ...]:

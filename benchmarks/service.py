@@ -21,7 +21,7 @@ import torch
 from benchmarks.clip import write_clip
 from benchmarks.concurrency import pictures
 from benchmarks.load import Answers, batches_so_far, client, closed_loop, mean_batch, open_loop
-from benchmarks.process import URL, running_service
+from benchmarks.process import URL, engine_options, running_service
 from benchmarks.reporting import circumstances, percentiles_ms, section, table
 from model_core.bundle import load_bundle, locate_bundle
 from model_core.detection import build_detector
@@ -52,7 +52,7 @@ QUICK = Plan((1, 2), 0.5, 0.5, 4, 8)
 def offline_faces_per_s(sent: Sequence[bytes], count: int) -> float:
     """The same pictures through the same parts without a service: two threads locate, batches of 32 are predicted."""
     bundle = load_bundle(locate_bundle("default"))
-    predictor = Predictor(bundle, torch.device("cpu"))
+    predictor = Predictor(bundle, torch.device("cpu"), engine_options())
     locator = Locator(build_detector("yuface"), bundle.manifest.input, DecodeLimits(50_000_000, 600, 6000), 0.5)
     clock = StageClock(Telemetry())
 
@@ -140,7 +140,7 @@ def measure(plan: Plan) -> str:
         rows += asyncio.run(loads(sent, plan, "off"))[0]
     header = ("batching", "clients", "faces/s", *PERCENTILE_HEADER, "faces in a pass", "not 200")
     note = f"Offline, the same parts without a service: {offline:.3g} faces/s. Clients share the service's cores."
-    return section("Service", table(header, rows), note, crowd, video)
+    return section(f"Service, {engine_options()}", table(header, rows), note, crowd, video)
 
 
 def main() -> None:

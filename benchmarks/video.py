@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.clip import write_clip
-from benchmarks.process import URL, running_service
+from benchmarks.process import URL, engine_options, running_service
 from benchmarks.reporting import circumstances, section, table
 from model_core.alignment import align
 from model_core.bundle import load_bundle, locate_bundle
@@ -96,7 +96,7 @@ def measure(seconds: float, parts: int) -> str:
     rows.append(_row("plain loop", plain))
     ratio = plain.ms_per_frame() / grown[-1].ms_per_frame()
     note = f"1280 x 720, {FPS} frames a second. The service is {ratio:.3g} times as fast as the plain loop."
-    return section("Video", table(("way", "frames", "faces", "frames/s", "ms/frame"), rows), note)
+    return section(f"Video, {engine_options()}", table(("way", "frames", "faces", "frames/s", "ms/frame"), rows), note)
 
 
 def _row(name: str, part: Analysed) -> tuple[object, ...]:

@@ -26,6 +26,9 @@ class RuntimeOptions:
     engine: Engine = "torch"
     precision: Precision = "float32"
 
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
 
 class _Joined(nn.Module):
     """A network with its logits in one tensor."""

@@ -100,7 +100,7 @@ def _by_name(kind: type[T], values: Any) -> dict[str, T] | None:
     if values is None:
         return None
     if not isinstance(values, dict):
-        raise ValueError(f"each {kind.__name__} must stand under its name")
+        raise ValueError(f"the calibration of action units, or of axes, must be an object, or null; not {values!r:.40}")
     return {name: kind(**_known(kind, value)) for name, value in values.items()}
 
 

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from model_core.faces import Crop
 from training.generated.camera import film, shots
-from training.generated.drawing import draw, person
+from training.generated.drawing import draw
 from training.generated.layout import SplitFolder, write_annotations, write_frames
+from training.generated.people import person
 from training.generated.spans import spans
 from training.generated.trajectories import Trajectory, trajectory
 

@@ -22,6 +22,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "protect_operations": False,
         "bundles": ("default",),
         "device": "auto",
+        "engine": "torch",
         "precision": "float32",
         "detector": "yuface",
         "scan_every_s": 0.5,

@@ -11,8 +11,9 @@ from model_core.affect import ACTION_UNITS, LABEL_SETS
 from training.datasets.affwild2 import AffWild2
 from training.generate import Plan, generate, main, trembling
 from training.generated.camera import Shot, film
-from training.generated.drawing import Person, Pose, draw, mouth, person, project
+from training.generated.drawing import Pose, draw, mouth, project
 from training.generated.layout import AU_HEADER, EXPR_HEADER, VA_HEADER
+from training.generated.people import Person, person
 from training.generated.spans import spans
 from training.generated.trajectories import Trajectory, trajectory
 

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from benchmarks.reporting import circumstances, section, table
 from model_core.affect import LABEL_SETS
 from model_core.models import NetworkSpec, build_network
-from model_core.models.folding import folded
-from model_core.models.heads import AffectNetwork
-from model_core.runtimes import RuntimeOptions, build_runtime
+from model_core.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_runtime
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -35,19 +33,6 @@ WARM_UPS = 3
 DEFAULT = ((1, 8, 32), 15, 1024)
 QUICK = ((1, 2), 1, 128)
 """Batch sizes, rounds, and the side of the multiplied matrices."""
-
-
-class AsTensor(nn.Module):
-    """A network with its logits in one tensor, as tracing wants them."""
-
-    def __init__(self, network: AffectNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, 112, 112] -> [B, 10]."""
-        logits = self.network(x)
-        return torch.cat([logits.valence_arousal, logits.expression], dim=1)
 
 
 def settled(network: N, images: Tensor) -> N:
@@ -67,28 +52,17 @@ def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
     """Name -> function of a contiguous float [B, 3, 112, 112], for each form of one random network."""
     torch.manual_seed(0)
     spec = NetworkSpec("ddamfn", TASKS, LABEL_SETS["ferplus"])
-    plain = settled(AsTensor(build_network(spec)).requires_grad_(False), torch.randn(8, 3, 112, 112))
+    plain = settled(JoinedNetwork(build_network(spec), TASKS).requires_grad_(False), torch.randn(8, 3, 112, 112))
     last = deepcopy(plain).to(memory_format=torch.channels_last)
-    lean = AsTensor(folded(plain.network)).eval().to(memory_format=torch.channels_last)
-
-    def innermost(network: nn.Module) -> Callable[[Tensor], Tensor]:
-        return lambda x: network(x.contiguous(memory_format=torch.channels_last))
 
     def served(options: RuntimeOptions) -> Callable[[Tensor], Tensor]:
         run = build_runtime(plain.network, TASKS, 112, torch.device("cpu"), options)
         return lambda x: torch.from_numpy(run(x))
 
-    def half(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return innermost(lean)(x)
-
     return {
         BASELINE: plain,
-        "eager, channels_last": innermost(last),
-        "folded, channels_last (served)": innermost(lean),
-        "folded, bfloat16 autocast": half,
-        "OpenVINO, float32": served(RuntimeOptions("openvino", "float32")),
-        "OpenVINO, bfloat16": served(RuntimeOptions("openvino", "bfloat16")),
+        "eager, channels_last": lambda x: last(x.contiguous(memory_format=torch.channels_last)),
+        **{f"served, {options}": served(options) for options in EVERY_WAY},
     }
 
 

@@ -30,8 +30,17 @@ class RuntimeOptions:
         return f"{self.engine} {self.precision}"
 
 
-class _Joined(nn.Module):
-    """A network with its logits in one tensor."""
+EVERY_WAY = (
+    RuntimeOptions("torch", "float32"),
+    RuntimeOptions("torch", "bfloat16"),
+    RuntimeOptions("openvino", "float32"),
+    RuntimeOptions("openvino", "bfloat16"),
+)
+"""All engines and number formats; the first is the default, and the reference of the others."""
+
+
+class JoinedNetwork(nn.Module):
+    """A network with the logits of some tasks in one tensor, in the order of `tasks`."""
 
     def __init__(self, network: AffectNetwork, tasks: tuple[str, ...]) -> None:
         super().__init__()
@@ -39,6 +48,7 @@ class _Joined(nn.Module):
         self._tasks = tasks
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, D]."""
         logits = self.network(x)
         return torch.cat([getattr(logits, task) for task in self._tasks], dim=1)
 
@@ -54,7 +64,7 @@ def build_runtime(
 
     Raises ModuleNotFoundError without the extra that an engine needs, ValueError for OpenVINO on another device.
     """
-    joined = _Joined(folded(network), tasks).eval()
+    joined = JoinedNetwork(folded(network), tasks).eval()
     if options.engine == "openvino":
         if device.type != "cpu":
             raise ValueError(f"OpenVINO runs on the CPU here, not on {device}")
@@ -62,7 +72,7 @@ def build_runtime(
     return _torch(joined, device, options.precision)
 
 
-def _torch(network: _Joined, device: torch.device, precision: Precision) -> Runtime:
+def _torch(network: JoinedNetwork, device: torch.device, precision: Precision) -> Runtime:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def run(batch: Tensor) -> NDArray[np.float64]:
@@ -72,7 +82,7 @@ def _torch(network: _Joined, device: torch.device, precision: Precision) -> Runt
     return run
 
 
-def _openvino(network: _Joined, size: int, precision: Precision) -> Runtime:
+def _openvino(network: JoinedNetwork, size: int, precision: Precision) -> Runtime:
     try:
         import openvino
     except ModuleNotFoundError as error:

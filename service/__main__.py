@@ -10,7 +10,7 @@ import uvicorn
 from model_core.bundle import BundleError, load_bundle, locate_bundle
 from model_core.detection import FaceDetector, build_detector, family
 from model_core.predictor import Predictor
-from model_core.runtimes import RuntimeOptions
+from model_core.runtimes import Engine, RuntimeOptions
 from service.app import create_app
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, load_settings
@@ -18,10 +18,10 @@ from service.settings import Settings, SettingsError, load_settings
 logger = structlog.get_logger("service")
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` takes a GPU if there is one. Raises SettingsError for a GPU that is not there."""
+def choose_device(name: str, engine: Engine = "torch") -> torch.device:
+    """`auto` takes a GPU if there is one that the engine can use. Raises SettingsError for a GPU that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if engine == "torch" and torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"AFFECT_DEVICE: {name} was asked for, and {torch.cuda.device_count()} GPUs are visible")
@@ -31,10 +31,10 @@ def choose_device(name: str) -> torch.device:
 def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
     """The configured bundle on its device; warns if its crops came from another detector.
 
-    Raises SettingsError, BundleError.
+    Raises SettingsError, BundleError, and what build_runtime raises.
     """
     options = RuntimeOptions(settings.engine, settings.precision)
-    device = choose_device("cpu" if (settings.engine, settings.device) == ("openvino", "auto") else settings.device)
+    device = choose_device(settings.device, settings.engine)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device, options)

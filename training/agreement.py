@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.bundle import BundleError
-from model_core.runtimes import Runtime, RuntimeOptions, build_runtime
+from model_core.runtimes import EVERY_WAY, Runtime, build_runtime
 from training.batches import evaluation_batches
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
@@ -24,40 +24,30 @@ from training.datasets.raw import SPLITS
 from training.prepared import PreparedFaces
 from training.trained import Evaluable, load_for_measuring
 
-WAYS = (
-    RuntimeOptions("torch", "float32"),
-    RuntimeOptions("torch", "bfloat16"),
-    RuntimeOptions("openvino", "float32"),
-    RuntimeOptions("openvino", "bfloat16"),
-)
-
 BATCH = 32
 
 
 def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """A dict a way of WAYS, the first being the reference: accuracy, ms a face, and how probabilities differ.
+    """A dict a way of EVERY_WAY, the first being the reference: accuracy, ms a face, and how probabilities differ.
 
     `rows`: int64 [N], records with a face. accuracy is over those with a majority. The ways take turns in each batch.
     Raises ModuleNotFoundError where an engine is not installed.
     """
-    spec, tasks = evaluable.input, tuple(evaluable.spec.widths)
-    device = torch.device("cpu")
-    runtimes = [build_runtime(evaluable.network, tasks, spec.size, device, way) for way in WAYS]
-    seconds: list[list[float]] = [[] for _ in WAYS]
-    outputs: list[list[NDArray[np.float64]]] = [[] for _ in WAYS]
+    spec, cpu = evaluable.input, torch.device("cpu")
+    runtimes = [build_runtime(evaluable.network, ("expression",), spec.size, cpu, way) for way in EVERY_WAY]
+    seconds: list[list[float]] = [[] for _ in EVERY_WAY]
+    logits: list[list[NDArray[np.float64]]] = [[] for _ in EVERY_WAY]
     for batch in evaluation_batches(faces, rows, spec, BATCH):
         for way, runtime in enumerate(runtimes):
             found, taken = _timed(runtime, batch.images)
-            outputs[way].append(found)
+            logits[way].append(found)
             seconds[way].append(taken / len(found))
-    start = sum(width for task, width in list(evaluable.spec.widths.items())[: tasks.index("expression")])
-    columns = slice(start, start + evaluable.spec.widths["expression"])
-    probabilities = [evaluable.calibration.expression_probabilities(np.concatenate(o)[:, columns]) for o in outputs]
+    probabilities = [evaluable.calibration.expression_probabilities(np.concatenate(found)) for found in logits]
     majority = faces.majority[rows]
     return [
         {"engine": way.engine, "precision": way.precision, "ms_a_face": 1000 * median(seconds[i])}
         | _differences(probabilities[i], probabilities[0], majority)
-        for i, way in enumerate(WAYS)
+        for i, way in enumerate(EVERY_WAY)
     ]
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_core.faces import Crop
+from training.perturbations import coarsened, compressed
 
 
 class Augmentation(BaseModel):
@@ -37,7 +38,7 @@ class Augmentation(BaseModel):
         image = self._optics(image, rng)
         image = self._photometry(image, rng)
         if rng.random() < self.compression:
-            image = _compress(image, int(rng.integers(15, 70)))
+            image = compressed(image, int(rng.integers(15, 70)))
         if rng.random() < self.erase:
             image = _erase(image, rng)
         return image
@@ -56,7 +57,7 @@ class Augmentation(BaseModel):
 
     def _optics(self, image: Crop, rng: np.random.Generator) -> Crop:
         if rng.random() < self.resolution:
-            image = _coarsen(image, int(rng.integers(16, 56)))
+            image = coarsened(image, int(rng.integers(16, 56)))
         if rng.random() < self.blur:
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6) * image.shape[0] / 112), np.uint8)
         return image
@@ -72,23 +73,11 @@ class Augmentation(BaseModel):
         return changed.clip(0, 255).astype(np.uint8)
 
 
-def _coarsen(image: Crop, side: int) -> Crop:
-    """As if the face had been `side` pixels wide in its picture."""
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
 def _light(side: int, direction_rad: float, strength: float) -> NDArray[np.float32]:
     """Gains [side, side, 1] that rise linearly from 1 - strength to 1 + strength at most, towards a direction."""
     ramp = np.linspace(-1, 1, side, dtype=np.float32)
     across = ramp[None, :] * np.cos(direction_rad) + ramp[:, None] * np.sin(direction_rad)
     return np.asarray(1 + strength * across / np.sqrt(2), np.float32)[..., None]
-
-
-def _compress(image: Crop, quality: int) -> Crop:
-    """What a JPEG of this quality leaves of it."""
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def _erase(image: Crop, rng: np.random.Generator) -> Crop:

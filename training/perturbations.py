@@ -72,10 +72,13 @@ def _resolution(image: Crop, face_px: float, _: np.random.Generator, *, face_sha
 
     A picture that was no larger loses next to nothing: FER+'s faces have about 37 pixels.
     """
-    side = image.shape[0]
-    small_side = min(side, max(1, round(face_px / face_share)))
-    small = cv2.resize(image, (small_side, small_side), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return coarsened(image, min(image.shape[0], max(1, round(face_px / face_share))))
+
+
+def coarsened(image: Crop, side: int) -> Crop:
+    """As if the crop had been `side` pixels wide in its picture; enlarged again as alignment does."""
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _blur(image: Crop, sigma_px: float, _: np.random.Generator) -> Crop:
@@ -90,7 +93,12 @@ def _noise(image: Crop, sigma: float, rng: np.random.Generator) -> Crop:
 
 def _jpeg(image: Crop, quality: float, _: np.random.Generator) -> Crop:
     """The crop through a JPEG file."""
-    encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    return compressed(image, int(quality))
+
+
+def compressed(image: Crop, quality: int) -> Crop:
+    """What a JPEG of this quality, 0 to 100, leaves of an RGB crop."""
+    encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)[..., ::-1].copy()
 
 

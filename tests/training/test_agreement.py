@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from model_core.runtimes import EVERY_WAY
 from tests.training.conftest import FinishedRun
-from training.agreement import WAYS, compare, render
+from training.agreement import compare, render
 from training.trained import load_for_measuring
 
 
@@ -10,7 +11,7 @@ def test_every_way_is_compared_with_the_first(finished: FinishedRun) -> None:
     evaluable, faces = load_for_measuring(str(finished.folder), finished.prepared)
     rows = np.flatnonzero(faces.found)[:6]
     results = compare(evaluable, faces, rows)
-    assert [(r["engine"], r["precision"]) for r in results] == [(way.engine, way.precision) for way in WAYS]
+    assert [(r["engine"], r["precision"]) for r in results] == [(way.engine, way.precision) for way in EVERY_WAY]
     reference, exact = results[0], results[2]
     assert (reference["agreement"], reference["mean_change"], reference["change_999"]) == (1, 0, 0)
     assert exact["agreement"] == 1
@@ -18,4 +19,4 @@ def test_every_way_is_compared_with_the_first(finished: FinishedRun) -> None:
     for r in results:
         assert r["ms_a_face"] > 0
         assert r["accuracy"] == pytest.approx(round(6 * r["accuracy"]) / 6)
-    assert len(render(results).splitlines()) == 1 + len(WAYS)
+    assert len(render(results).splitlines()) == 1 + len(EVERY_WAY)

@@ -18,11 +18,12 @@ _TASK_FOLDERS: Mapping[str, Task] = {
     "AU_Detection_Challenge": "action_units",
 }
 _SPLIT_FOLDERS: Mapping[str, Split] = {"Train_Set": "train", "Validation_Set": "validation"}
-_HEADERS: Mapping[Task, str] = {
+HEADERS: Mapping[Task, str] = {
     "valence_arousal": "valence,arousal",
     "expression": "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other",
     "action_units": ",".join(ACTION_UNITS),
 }
+"""First line of each task's files; it says the order of what follows."""
 _CROPS = ("cropped_aligned", "cropped_aligned_new_50_vids")
 _FRAME_ROOTS = (*_CROPS, *(name for batch in ("batch1", "batch2") for name in (batch, f"{batch}/cropped_aligned")))
 _FRAME = re.compile(r"(\d{5,})\.jpg")
@@ -83,15 +84,15 @@ def _rows(path: Path, task: Task) -> FloatArray:
     """The numbers of one file, [T, columns]; checked, with the marks of ignored frames still in."""
     lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
     header = ",".join(name.strip() for name in lines[0].split(",")) if lines else ""
-    if header != _HEADERS[task]:
-        raise DatasetError(f"{path} line 1: expected the header {_HEADERS[task]!r}, found {header!r}")
+    if header != HEADERS[task]:
+        raise DatasetError(f"{path} line 1: expected the header {HEADERS[task]!r}, found {header!r}")
     if len(lines) == 1:
         raise DatasetError(f"{path}: expected a line a frame after the header")
     return np.array([_row(line, task, f"{path} line {number}") for number, line in enumerate(lines[1:], start=2)])
 
 
 def _row(line: str, task: Task, place: str) -> FloatArray:
-    columns = 1 if task == "expression" else _HEADERS[task].count(",") + 1
+    columns = 1 if task == "expression" else HEADERS[task].count(",") + 1
     try:
         row = np.array([float(value) for value in line.split(",")])
     except ValueError:

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.faces import Crop
+from training.datasets.affwild2 import HEADERS
 from training.generated.trajectories import Trajectory
 
 FRAMES = "cropped_aligned"
 ANNOTATIONS = "6th_ABAW_Annotations"
-VA_HEADER = "valence,arousal"
-EXPR_HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
-AU_HEADER = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
 VA_IGNORED = -5
 IGNORED = -1
 """The ignore mark of expressions and of action units."""
@@ -50,9 +48,15 @@ def write_annotations(root: Path, split: SplitFolder, name: str, truth: Trajecto
     va = [",".join("-5" if value == VA_IGNORED else f"{value:.3f}" for value in row) for row in rows]
     expressions = np.where(ignored[1], IGNORED, truth.expression)
     units = np.where(ignored[2][:, None], IGNORED, truth.action_units)
-    _write(root, "VA_Estimation_Challenge", split, name, [VA_HEADER, *va])
-    _write(root, "EXPR_Recognition_Challenge", split, name, [EXPR_HEADER, *map(str, expressions)])
-    _write(root, "AU_Detection_Challenge", split, name, [AU_HEADER, *(",".join(map(str, row)) for row in units)])
+    _write(root, "VA_Estimation_Challenge", split, name, [HEADERS["valence_arousal"], *va])
+    _write(root, "EXPR_Recognition_Challenge", split, name, [HEADERS["expression"], *map(str, expressions)])
+    _write(
+        root,
+        "AU_Detection_Challenge",
+        split,
+        name,
+        [HEADERS["action_units"], *(",".join(map(str, row)) for row in units)],
+    )
 
 
 def _write(root: Path, task: str, split: SplitFolder, name: str, lines: list[str]) -> None:

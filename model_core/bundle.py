@@ -22,6 +22,7 @@ from torch import Tensor
 
 from model_core.manifest import BundleManifest, parse_manifest
 from model_core.models import build_network
+from model_core.models.clip import ClipError
 from model_core.models.heads import AffectNetwork
 
 WEIGHTS, MANIFEST = "weights.safetensors", "bundle.json"
@@ -88,7 +89,7 @@ def load_bundle(folder: Path) -> Bundle:
         network.load_state_dict(_in_use(load_tensors(content), network))
     except OSError as error:
         raise BundleError(f"bundle {folder.name}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (ValueError, TypeError, KeyError, SafetensorError, ClipError, ModuleNotFoundError) as error:
         raise BundleError(f"bundle {folder.name}: {error}") from error
     return Bundle(manifest, network.eval())
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from math import inf
+from typing import Any, Literal, TypeVar
 
 from model_core.affect import Reference, Task
 from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
-from model_core.models import BACKBONES, NetworkSpec
+from model_core.models import NetworkSpec
+from model_core.models.clip import TowerSpec
 from model_core.preprocessing import InputSpec
 
 FORMAT = 1
@@ -16,13 +18,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TemporalSpec:
-    """How a temporal model was evaluated: frames a second, window and stride in frames, carried state, longest gap."""
+    """How a temporal network was evaluated, and is therefore to be run.
+
+    frame_rate: frames a second of the video it was trained on. state: `carried` from a track's start to its end, or
+    `reset` to nothing every `window` frames (a sequence length of evaluation). After a gap longer than `max_gap_s` a
+    track starts anew.
+    """
 
     frame_rate: float
     window: int
-    stride: int
-    state: str
+    state: Literal["carried", "reset"]
     max_gap_s: float
+
+    def __post_init__(self) -> None:
+        if self.state not in ("carried", "reset"):
+            raise ValueError(f"unknown temporal state {self.state!r}; known: carried, reset")
+        if not (0 < self.frame_rate < inf and 0 < self.max_gap_s < inf and self.window >= 1):
+            raise ValueError("frame rate, window and longest gap must be positive")
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,9 @@ class BundleManifest:
             raise ValueError("references must name exactly the network's tasks")
         if not set(self.references.values()) <= {"annotated", "derived"}:
             raise ValueError("a reference is either annotated or derived")
-        if (size := BACKBONES[self.network.backbone].input_size) not in (None, self.input.size):
+        if (self.temporal is None) != (self.network.recurrent is None):
+            raise ValueError("a recurrent network needs temporal settings, and no other has any")
+        if (size := self.network.input_size) not in (None, self.input.size):
             raise ValueError(f"{self.network.backbone} takes crops of {size} pixels, not {self.input.size}")
         bias = self.calibration.expression.bias if self.calibration.expression else None
         if bias is not None and len(bias) != len(self.network.labels):
@@ -64,20 +78,22 @@ def parse_manifest(values: Any) -> BundleManifest:
     """JSON values -> manifest. Raises ValueError, TypeError or KeyError on anything that is not understood."""
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}, the one this version reads")
-    if values.get("temporal") is not None:
-        raise ValueError("it has a temporal model, which this version cannot run")
-    known = _known(BundleManifest, values)
+    known, temporal = _known(BundleManifest, values), values.get("temporal")
     known |= {
         "network": parse_network(values["network"]),
         "input": parse_input(values["input"]),
         "calibration": parse_calibration(values["calibration"]),
+        "temporal": None if temporal is None else TemporalSpec(**_known(TemporalSpec, temporal)),
     }
     return BundleManifest(**known)
 
 
 def parse_network(values: Any) -> NetworkSpec:
     """JSON values -> NetworkSpec; raises as `parse_manifest` does."""
-    return NetworkSpec(**_known(NetworkSpec, values, tuples=("tasks", "labels")))
+    known = _known(NetworkSpec, values, tuples=("tasks", "labels"))
+    if known.get("tower") is not None:
+        known["tower"] = TowerSpec(**_known(TowerSpec, known["tower"]))
+    return NetworkSpec(**known)
 
 
 def parse_input(values: Any) -> InputSpec:

@@ -24,8 +24,10 @@ class Predictor:
     """A bundle on a device. Calls must not overlap: one thread owns the network."""
 
     def __init__(self, bundle: Bundle, device: torch.device, options: RuntimeOptions | None = None) -> None:
-        """Raises what build_runtime raises."""
+        """Raises what build_runtime raises, and ValueError for a temporal bundle."""
         manifest = bundle.manifest
+        if manifest.temporal:
+            raise ValueError(f"{manifest.name} is temporal, and cannot be served frame by frame")
         self.manifest: BundleManifest = manifest
         self.device = device
         self.options = options or RuntimeOptions()

@@ -4,7 +4,7 @@ After arXiv 2503.12260 (PAPER section 1): ViT-B-16 with OpenAI's weights, cosine
 sentence an expression. Nothing is downloaded unless asked; the text tower is let go once the prompts are encoded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,21 +45,32 @@ class ClipSource:
             )
 
 
-class ClipEncoder(nn.Module):
-    """A frozen image tower. quick_gelu: whether it uses that activation, which its weights must have been trained with.
+@dataclass(frozen=True)
+class TowerSpec:
+    """How an image tower is built: open_clip's `vision_cfg`, the width of its vectors, and whether QuickGELU is in it.
 
-    input_size: side of the square input in pixels. mean, std: per channel, for pixels in [0, 1].
+    The weights of a tower only fit the activation they were trained with, so a bundle records it.
     """
 
-    def __init__(self, tower: nn.Module, vector_size: int) -> None:
+    vision: Mapping[str, Any]
+    vector_size: int
+    quick_gelu: bool
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input in pixels."""
+        size = self.vision["image_size"]
+        return int(size if isinstance(size, int) else size[0])
+
+
+class ClipEncoder(nn.Module):
+    """A frozen image tower."""
+
+    def __init__(self, tower: nn.Module, spec: TowerSpec) -> None:
         super().__init__()
         self.tower = tower.requires_grad_(False)
-        self.vector_size = vector_size
-        self.quick_gelu = _uses_quick_gelu(tower)
-        settings: dict[str, Any] = tower.preprocess_cfg  # type: ignore[assignment]
-        size = settings["size"]
-        self.input_size: int = size if isinstance(size, int) else size[0]
-        self.mean, self.std = tuple(settings["mean"]), tuple(settings["std"])
+        self.spec = spec
+        self.vector_size = spec.vector_size
         self.eval()
 
     def train(self, mode: bool = True) -> "ClipEncoder":
@@ -67,8 +78,9 @@ class ClipEncoder(nn.Module):
         return super().train(False)
 
     def input(self, alignment: str) -> InputSpec:
-        """What the encoder expects of crops that are aligned by a template."""
-        return InputSpec(self.input_size, "rgb", self.mean, self.std, alignment)
+        """What the encoder expects of crops aligned by a template. Only a tower from `load_clip` knows its scales."""
+        scales: dict[str, Any] = self.tower.preprocess_cfg  # type: ignore[assignment]
+        return InputSpec(self.spec.input_size, "rgb", tuple(scales["mean"]), tuple(scales["std"]), alignment)
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, 3, S, S] -> vectors [B, D] of length 1."""
@@ -132,8 +144,22 @@ def load_clip(
     with torch.inference_mode():
         text = model.encode_text(library.get_tokenizer(name)(list(prompts))).clone()
     trained = 1 / model.logit_scale.exp().item()
-    encoder = ClipEncoder(model.visual, text.shape[1])
+    vision = library.get_model_config(name)["vision_cfg"]
+    encoder = ClipEncoder(model.visual, TowerSpec(vision, text.shape[1], _uses_quick_gelu(model.visual)))
     return ClipClassifier(encoder, text, trained if temperature is None else temperature)
+
+
+def build_tower(spec: TowerSpec) -> ClipEncoder:
+    """An untrained tower. Raises ModuleNotFoundError without the extra, ClipError for what open_clip cannot build."""
+    if spec.vision.get("timm_model_name"):
+        raise ClipError("this image tower needs more than open_clip")
+    library = _import_open_clip()
+    smallest = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
+    try:
+        model = library.CLIP(spec.vector_size, dict(spec.vision), smallest, quick_gelu=spec.quick_gelu)
+    except Exception as error:  # the library and torch raise many kinds for settings that do not fit together
+        raise ClipError(f"open_clip cannot build this image tower ({type(error).__name__})") from error
+    return ClipEncoder(model.visual, spec)
 
 
 def _located(library: Any, source: ClipSource, download: bool) -> tuple[str, dict[str, Any]]:

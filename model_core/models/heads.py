@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model_core.affect import AffectLogits
+from model_core.models.lstm import LSTMEncoder, State
 
 
 def task_head(size_in: int, size_out: int, hidden: int | None) -> nn.Module:
@@ -14,20 +17,63 @@ def task_head(size_in: int, size_out: int, hidden: int | None) -> nn.Module:
     return nn.Sequential(nn.Linear(size_in, hidden), nn.ReLU(), nn.Linear(hidden, size_out))
 
 
-class AffectNetwork(nn.Module):
-    """A backbone and a head for each task it was trained on."""
+PROMPT_TEMPERATURE = 0.07
 
-    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+
+class PromptHead(nn.Module):
+    """Expressions told by prompts (PAPER section 1): an adapter, then cosines with one text vector a label.
+
+    Logits are cosines divided by the temperature of training, 0.07; what they mean is left to calibration.
+    """
+
+    text: Tensor
+
+    def __init__(self, size_in: int, labels: int, text_size: int) -> None:
+        super().__init__()
+        self.adapter = nn.Linear(size_in, text_size)
+        self.register_buffer("text", torch.zeros(labels, text_size))
+
+    def embed(self, vector: Tensor) -> Tensor:
+        """[..., D] -> [..., text_size] of length 1, to be compared with `text`, whose rows have length 1 as well."""
+        return F.normalize(self.adapter(vector), dim=-1)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """[..., D] -> logits [..., labels]."""
+        return self.embed(vector) @ self.text.T / PROMPT_TEMPERATURE
+
+
+class AffectNetwork(nn.Module):
+    """A backbone and a head for each task it was trained on; a temporal network has a recurrent encoder in between."""
+
+    def __init__(
+        self, backbone: nn.Module, heads: Mapping[str, nn.Module], recurrent: LSTMEncoder | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
+        self.recurrent = recurrent
 
     def forward(self, x: Tensor) -> AffectLogits:
-        """float [B, 3, S, S] -> logits of every task that has a head."""
+        """float [B, 3, S, S] -> logits of every task that has a head; a temporal network sees each as a first frame."""
         return self.read(self.backbone(x))
 
     def read(self, vector: Tensor) -> AffectLogits:
-        """The heads alone: [B, D] -> logits."""
+        """All but the backbone: vectors [B, D] of single frames -> logits."""
+        if self.recurrent is None:
+            return self._outputs(vector)
+        return self._outputs(self.recurrent(vector[:, None])[:, 0])
+
+    def read_sequence(self, vectors: Tensor, state: State | None = None) -> tuple[AffectLogits, State | None]:
+        """All but the backbone: vectors [B, T, D] of consecutive frames -> logits [B, T, ...], and the state after.
+
+        state: after the part of the track before, None at its start; stays None in a network without memory.
+        """
+        if self.recurrent is None:
+            return self._outputs(vectors), None
+        encoded, after = self.recurrent.step(vectors, state)
+        return self._outputs(encoded), after
+
+    def _outputs(self, vector: Tensor) -> AffectLogits:
         logits: dict[str, Tensor] = {name: head(vector) for name, head in self.heads.items()}
         if "valence_arousal" in logits:
             logits["valence_arousal"] = logits["valence_arousal"].tanh()

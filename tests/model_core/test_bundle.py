@@ -23,10 +23,12 @@ from model_core.bundle import (
     save_bundle,
 )
 from model_core.calibration import Calibration, ExpressionCalibration
-from model_core.manifest import BundleManifest
-from model_core.models import build_network
+from model_core.manifest import BundleManifest, TemporalSpec
+from model_core.models import NetworkSpec, build_network
+from model_core.models.clip import ClipSource, load_clip
 from tests.conftest import TINY_CALIBRATION
 from tests.fakes import Hostile
+from tests.tiny_clip import TINY, write_tiny_clip
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,41 @@ def test_outputs_survive_but_for_float16_rounding(bundle: Bundle, tmp_path: Path
         assert torch.equal(state[name], expected), name
 
 
+def test_a_temporal_bundle_comes_back(bundle: Bundle, tmp_path: Path) -> None:
+    spec = replace(bundle.manifest.network, recurrent=6, hidden=4)
+    torch.manual_seed(5)
+    network = build_network(spec, bundle.network.backbone).eval()
+    manifest = replace(bundle.manifest, network=spec, temporal=TemporalSpec(30.0, 10, "reset", 0.5))
+    saved = save_bundle(tmp_path / "b", manifest, network)
+    again = load_bundle(tmp_path / "b")
+    assert again.manifest == saved
+    assert saved.temporal == TemporalSpec(30.0, 10, "reset", 0.5)
+    vectors = torch.randn(1, 5, 512)
+    before, after = network.read_sequence(vectors)[0], again.network.read_sequence(vectors)[0]
+    torch.testing.assert_close(after.action_units, before.action_units, rtol=0, atol=2e-3)
+
+
+def test_a_clip_bundle_holds_its_tower_and_its_prompts(bundle: Bundle, tmp_path: Path) -> None:
+    clip = load_clip(ClipSource(TINY, str(write_tiny_clip(tmp_path))), ("A face.", "No face.", "A cup."))
+    spec = NetworkSpec("clip", ("expression",), ("face", "none", "cup"), tower=clip.encoder.spec)
+    network = build_network(spec, clip.encoder).eval()
+    network.heads["expression"].text.copy_(clip.text)
+    manifest = replace(
+        bundle.manifest,
+        network=spec,
+        input=clip.encoder.input("arcface-1"),
+        references={"expression": "annotated"},
+        calibration=Calibration(),
+    )
+    saved = save_bundle(tmp_path / "b", manifest, network)
+    again = load_bundle(tmp_path / "b")
+    assert again.manifest == saved
+    image = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(again.network(image).expression, network(image).expression, rtol=0, atol=0.05)
+    edit(tmp_path / "b", lambda values: values["network"]["tower"]["vision"].update(turns=3))
+    assert "open_clip cannot build this image tower" in error_of(tmp_path / "b")
+
+
 def test_weights_rest_in_float16_without_training_counters(tiny_bundle_dir: Path) -> None:
     tensors = load_file(tiny_bundle_dir / WEIGHTS)
     assert {t.dtype for t in tensors.values() if t.ndim > 1} == {torch.float16}
@@ -104,6 +141,7 @@ def test_two_files_that_do_not_belong_together(copy: Path) -> None:
 
 
 NAME = "heads.expression.weight"
+TEMPORAL = {"frame_rate": 30, "window": 10, "state": "reset", "max_gap_s": 0.5}
 
 
 def drop(tensors: dict[str, Tensor]) -> None:
@@ -164,7 +202,13 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v["calibration"]["action_units"]["AU1"].update(power=2), "UnitCalibration does not know ['power']"),
         (lambda v: v.update(format=2), "its format is not 1"),
         (lambda v: v.pop("format"), "its format is not 1"),
-        (lambda v: v.update(temporal={"frame_rate": 25}), "it has a temporal model"),
+        (lambda v: v.update(temporal=TEMPORAL), "a recurrent network needs temporal settings, and no other has any"),
+        (lambda v: v["network"].update(recurrent=8), "a recurrent network needs temporal settings"),
+        (lambda v: v.update(temporal={**TEMPORAL, "stride": 1}), "TemporalSpec does not know ['stride']"),
+        (lambda v: v.update(temporal={**TEMPORAL, "state": "kept"}), "unknown temporal state 'kept'"),
+        (lambda v: v.update(temporal={**TEMPORAL, "max_gap_s": 0}), "longest gap must be positive"),
+        (lambda v: v["network"].update(backbone="clip"), "the backbone clip needs a tower"),
+        (lambda v: v["network"].update(tower={"depth": 1}), "TowerSpec does not know ['depth']"),
         (lambda v: v["network"]["labels"].pop(), "8 expression biases for 7 labels"),
         (lambda v: v["network"].update(backbone="resnet"), "unknown backbone 'resnet'"),
         (lambda v: v["network"].update(hidden=-1), "hidden"),

@@ -1,44 +1,36 @@
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from model_core.affect import LABEL_SETS
 from model_core.models import clip
-from model_core.models.clip import ClipClassifier, ClipEncoder, ClipError, ClipSource, class_prompts, load_clip
+from model_core.models.clip import (
+    ClipClassifier,
+    ClipEncoder,
+    ClipError,
+    ClipSource,
+    TowerSpec,
+    build_tower,
+    class_prompts,
+    load_clip,
+)
 from model_core.preprocessing import to_batch
+from tests.tiny_clip import TINY, write_tiny_clip
 
 open_clip = pytest.importorskip("open_clip", reason="open_clip is absent: install the extra `clip`")
 
-TINY = "tests-tiny"
-CONFIG = {
-    "embed_dim": 8,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 PROMPTS = class_prompts(("neutral", "happiness", "other"))
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a tiny model that open_clip knows by name, in a folder that is a model of its own, too."""
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / "configs").mkdir()
-    (folder / "configs" / f"{TINY}.json").write_text(json.dumps(CONFIG))
-    (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3}})
-    )
-    open_clip.add_model_config(folder / "configs")
-    with torch.random.fork_rng():
-        torch.manual_seed(8)
-        model = open_clip.create_model(TINY, pretrained=None)
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    return folder / "open_clip_model.safetensors"
+    return write_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 def crops() -> list[np.ndarray]:
@@ -81,9 +73,24 @@ def test_the_input_is_the_librarys(weights: Path) -> None:
 def test_quick_gelu_is_recorded_and_changes_the_vectors(weights: Path, quick_gelu: bool | None) -> None:
     usual = load_clip(ClipSource(TINY, str(weights)), PROMPTS)
     other = load_clip(ClipSource(TINY, str(weights), quick_gelu=quick_gelu), PROMPTS)
-    assert (usual.encoder.quick_gelu, other.encoder.quick_gelu) == (False, bool(quick_gelu))
+    assert (usual.encoder.spec.quick_gelu, other.encoder.spec.quick_gelu) == (False, bool(quick_gelu))
     batch = torch.linspace(-2, 2, 3 * 32 * 32).reshape(1, 3, 32, 32)
     assert torch.equal(usual.encoder(batch), other.encoder(batch)) is not bool(quick_gelu)
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_a_tower_is_built_again_from_what_a_bundle_says(weights: Path, quick_gelu: bool) -> None:
+    encoder = load_clip(ClipSource(TINY, str(weights), quick_gelu=quick_gelu), PROMPTS).encoder
+    again = build_tower(TowerSpec(**json.loads(json.dumps(asdict(encoder.spec)))))
+    again.load_state_dict(encoder.state_dict())
+    batch = torch.linspace(-2, 2, 3 * 32 * 32).reshape(1, 3, 32, 32)
+    assert torch.equal(again(batch), encoder(batch))
+    assert again.spec.input_size == 32
+
+
+def test_a_tower_that_open_clip_cannot_build() -> None:
+    with pytest.raises(ClipError, match=r"^open_clip cannot build this image tower \(\w+\)$"):
+        build_tower(TowerSpec({"image_size": 32, "turns": 3}, 8, quick_gelu=False))
 
 
 def test_the_tower_stays_frozen(weights: Path) -> None:
@@ -98,7 +105,7 @@ def test_the_tower_stays_frozen(weights: Path) -> None:
 def test_a_folder_is_a_model(weights: Path) -> None:
     alone = load_clip(ClipSource(TINY, str(weights)), PROMPTS)
     folder = load_clip(ClipSource(f"local-dir:{weights.parent}"), PROMPTS)
-    assert folder.encoder.mean == (0.5, 0.5, 0.5)
+    assert folder.encoder.input("arcface-1").mean == (0.5, 0.5, 0.5)
     torch.testing.assert_close(folder.text, alone.text)
 
 
@@ -152,8 +159,9 @@ def test_a_tag_has_its_weights_and_its_quick_gelu(weights: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, name: str(weights.parent / name))
     encoder = load_clip(ClipSource(TINY, "famous"), PROMPTS, download=True).encoder
-    assert encoder.quick_gelu
-    assert (encoder.mean, encoder.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert encoder.spec.quick_gelu
+    spec = encoder.input("arcface-1")
+    assert (spec.mean, spec.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_a_failed_download_is_one_line(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,17 +187,18 @@ def test_a_source_has_weights_in_one_place(model: str, given: str | None) -> Non
         ClipSource(model, given)
 
 
+MEANS = TowerSpec({"image_size": 2}, vector_size=3, quick_gelu=False)
+
+
 class Tower(nn.Module):
     """The mean of each channel as an image's vector."""
-
-    preprocess_cfg = {"size": (2, 2), "mean": (0.5,) * 3, "std": (0.5,) * 3}  # noqa: RUF012
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean(dim=(2, 3))
 
 
 def test_logits_by_hand() -> None:
-    classifier = ClipClassifier(ClipEncoder(Tower(), 3), torch.tensor([[2.0, 0, 0], [0, 3, 4]]), 0.1)
+    classifier = ClipClassifier(ClipEncoder(Tower(), MEANS), torch.tensor([[2.0, 0, 0], [0, 3, 4]]), 0.1)
     image = torch.tensor([3.0, 4, 0]).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
     # The image is (0.6, 0.8, 0); the classes (1, 0, 0) and (0, 0.6, 0.8): cosines 0.6 and 0.48.
     torch.testing.assert_close(classifier(image), torch.tensor([[6.0, 4.8]]))
@@ -206,7 +215,7 @@ def test_logits_by_hand() -> None:
 )
 def test_a_classifier_that_cannot_be(text: torch.Tensor, temperature: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ClipClassifier(ClipEncoder(Tower(), 3), text, temperature)
+        ClipClassifier(ClipEncoder(Tower(), MEANS), text, temperature)
 
 
 def test_without_prompts_or_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

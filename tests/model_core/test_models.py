@@ -8,6 +8,8 @@ from model_core.bundle import load_bundle, save_bundle
 from model_core.calibration import Calibration
 from model_core.manifest import BundleManifest
 from model_core.models import BACKBONES, NetworkSpec, build_network
+from model_core.models.clip import TowerSpec
+from model_core.models.heads import PromptHead
 from model_core.preprocessing import InputSpec
 
 LABELS = LABEL_SETS["ferplus"]
@@ -59,6 +61,44 @@ def test_hidden_adds_a_layer_to_every_head() -> None:
     assert sum(p.numel() for p in network.heads["valence_arousal"].parameters()) == (512 + 1) * 32 + (32 + 1) * 2
 
 
+def test_a_temporal_network_sees_a_frame_alone_as_a_tracks_first() -> None:
+    torch.manual_seed(1)
+    network = build_network(NetworkSpec("mfn-pooled", TASKS, LABELS, recurrent=5)).eval()
+    vectors = torch.randn(2, 4, 512)
+    with torch.inference_mode():
+        alone = network.read(vectors[:, 0])
+        whole, end = network.read_sequence(vectors)
+        start, middle = network.read_sequence(vectors[:, :3])
+        rest, same_end = network.read_sequence(vectors[:, 3:], middle)
+    for task in TASKS:
+        sequence = getattr(whole, task)
+        assert sequence.shape[:2] == (2, 4)
+        torch.testing.assert_close(getattr(alone, task), sequence[:, 0])
+        torch.testing.assert_close(torch.cat([getattr(start, task), getattr(rest, task)], dim=1), sequence)
+    torch.testing.assert_close(end, same_end)
+
+
+def test_without_memory_a_sequence_is_its_frames() -> None:
+    network = build_network(NetworkSpec("mfn-pooled", ("action_units",), hidden=3)).eval()
+    vectors = torch.randn(2, 4, 512)
+    with torch.inference_mode():
+        logits, state = network.read_sequence(vectors)
+        torch.testing.assert_close(logits.action_units[:, 2], network.read(vectors[:, 2]).action_units)
+    assert state is None
+
+
+def test_prompts_are_told_by_their_angle() -> None:
+    head = PromptHead(2, labels=2, text_size=2)
+    head.load_state_dict(
+        {"adapter.weight": torch.eye(2), "adapter.bias": torch.zeros(2), "text": torch.tensor([[1.0, 0], [0.6, 0.8]])}
+    )
+    # (3, 4) has the direction (0.6, 0.8): cosines 0.6 and 1.
+    torch.testing.assert_close(head(torch.tensor([[3.0, 4.0]])), torch.tensor([[0.6, 1.0]]) / 0.07)
+
+
+TOWER = TowerSpec({"image_size": 32}, 8, quick_gelu=False)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -71,6 +111,10 @@ def test_hidden_adds_a_layer_to_every_head() -> None:
         ({"tasks": ("action_units",)}, "no other task has any"),
         ({"hidden": 0}, "hidden"),
         ({"hidden": -4}, "hidden"),
+        ({"recurrent": 0}, "hidden and recurrent must be positive"),
+        ({"backbone": "clip"}, "the backbone clip needs a tower"),
+        ({"tower": TOWER}, "no other has one"),
+        ({"backbone": "clip", "tower": TOWER, "hidden": 4}, "without a hidden layer"),
     ],
 )
 def test_an_impossible_spec_is_refused(values: dict, message: str) -> None:

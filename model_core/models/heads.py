@@ -59,22 +59,26 @@ class AffectNetwork(nn.Module):
 
     def read(self, vector: Tensor) -> AffectLogits:
         """All but the backbone: vectors [B, D] of single frames -> logits."""
-        if self.recurrent is None:
-            return self._outputs(vector)
-        return self._outputs(self.recurrent(vector[:, None])[:, 0])
+        encoded, _ = self.encode(vector[:, None])
+        return self.answer(encoded[:, 0])
 
     def read_sequence(self, vectors: Tensor, state: State | None = None) -> tuple[AffectLogits, State | None]:
         """All but the backbone: vectors [B, T, D] of consecutive frames -> logits [B, T, ...], and the state after.
 
         state: after the part of the track before, None at its start; stays None in a network without memory.
         """
-        if self.recurrent is None:
-            return self._outputs(vectors), None
-        encoded, after = self.recurrent.step(vectors, state)
-        return self._outputs(encoded), after
+        encoded, after = self.encode(vectors, state)
+        return self.answer(encoded), after
 
-    def _outputs(self, vector: Tensor) -> AffectLogits:
-        logits: dict[str, Tensor] = {name: head(vector) for name, head in self.heads.items()}
+    def encode(self, vectors: Tensor, state: State | None = None) -> tuple[Tensor, State | None]:
+        """What the heads see of `read_sequence`'s vectors: [B, T, hidden]; without memory, the vectors themselves."""
+        if self.recurrent is None:
+            return vectors, None
+        return self.recurrent.step(vectors, state)
+
+    def answer(self, encoded: Tensor) -> AffectLogits:
+        """The heads: [..., hidden] -> logits [..., outputs]."""
+        logits: dict[str, Tensor] = {name: head(encoded) for name, head in self.heads.items()}
         if "valence_arousal" in logits:
             logits["valence_arousal"] = logits["valence_arousal"].tanh()
         return AffectLogits(**logits)

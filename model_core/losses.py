@@ -34,6 +34,19 @@ def ccc_loss(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return (1 - ccc.mean()) * (mask.sum() >= 2)
 
 
+def contrastive_loss(image: Tensor, text: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+    """Soft-target contrastive loss of faces and the sentences of their labels (PAPER section 1).
+
+    image [N, D] and text [C, D] of length 1, labels int64 [N] into text. Faces that look alike, or say the same, are
+    targets of each other: softmax((t t' + i i') / (2 temperature)).
+    """
+    sentence = text[labels]
+    logits = sentence @ image.T / temperature
+    likeness = (sentence @ sentence.T + image @ image.T) / (2 * temperature)
+    targets = likeness.softmax(dim=1)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+
+
 def attention_loss(maps: Sequence[Tensor], epsilon: float = 5e-2) -> Tensor:
     """Pushes attention heads apart: 1 / (mean squared distance over head pairs + epsilon).
 

@@ -1,26 +1,16 @@
-"""The training configuration: a TOML file, checked whole before anything runs. An unknown key is an error."""
+"""The configuration of a training run on still pictures."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from model_core.affect import Task
 from model_core.losses import LossWeights
 from model_core.models import BACKBONES
 from training.augmentation import Augmentation
-
-
-class ConfigError(Exception):
-    """The configuration is not valid; the message names each key and what is wrong with it."""
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, with every key known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from training.config_file import Section, checked, read_values
 
 
 class DataConfig(Section):
@@ -86,32 +76,5 @@ class TrainConfig(Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a TOML file; each override is `table.key=value`, its value in TOML. Raises ConfigError."""
-    try:
-        values = tomllib.loads(path.read_text())
-        for override in overrides:
-            _override(values, override)
-        return TrainConfig.model_validate(values)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise ConfigError(f"{path}: " + "; ".join(lines)) from None
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    name, separator, text = override.partition("=")
-    *tables, key = name.strip().split(".")
-    if not separator or not tables:
-        raise ConfigError(f"--set takes table.key=value, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word or path: a string without its quotes
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {name.strip()}: {table} is a value, not a table")
-    values[key] = value
+    """Read the configuration of a run on still pictures; see `read_values`. Raises ConfigError."""
+    return checked(TrainConfig, read_values(path, overrides), str(path))

@@ -4,6 +4,7 @@ The same function with fewer and larger steps; the training form stays what bund
 """
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,12 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model_core.models.ddamfn import ConvNorm, DirectionGates, MixedBlock, MixedDepthwise
-from model_core.models.heads import AffectNetwork
+
+M = TypeVar("M", bound=nn.Module)
 
 
-def folded(network: AffectNetwork) -> AffectNetwork:
-    """A copy of a network for inference only, in evaluation mode; equal to it within rounding (1e-4)."""
+def folded(network: M) -> M:
+    """A copy of a network, or of a backbone, for inference only, in evaluation mode; equal to it within rounding (1e-4)."""
     network = deepcopy(network).eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, ConvNorm):

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import ConfigError, load_config
+from training.config import load_config
+from training.config_file import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
 SMALL = '[data]\nprepared = "somewhere"\n[network]\nbackbone = "ddamfn"\n'

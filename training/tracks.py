@@ -1,0 +1,53 @@
+"""Video data as training sees it: the features of each face's frames, beside their targets."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model_core.affect import Task
+from training.datasets.raw import DatasetError, Split
+from training.datasets.sequences import Sequence as VideoSequence
+from training.datasets.sequences import SequenceReader
+from training.features import FeatureCache
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One face through one video. features: float32 [T, D]; present: bool [T], frames that have a picture."""
+
+    sequence: VideoSequence
+    features: NDArray[np.float32]
+    present: NDArray[np.bool_]
+
+
+def load_tracks(
+    reader: SequenceReader, root: Path, task: Task, cache: FeatureCache, splits: Sequence[Split]
+) -> list[Track]:
+    """The tracks of some splits that have labels of a task, with their features computed or from the cache.
+
+    Raises DatasetError, also where a split has none.
+    """
+    sequences = [each for each in reader.sequences(root) if each.split in splits and _labelled(each, task).any()]
+    for split in splits:
+        if not any(each.split == split for each in sequences):
+            raise DatasetError(f"{root} has no {split} video with labels of {task}")
+    return [Track(each, *cache.features(each)) for each in tqdm(sequences, desc="features", unit="face")]
+
+
+def labelled(track: Track, task: Task) -> NDArray[np.bool_]:
+    """[T]: frames with a picture and at least one label of a task."""
+    return track.present & _labelled(track.sequence, task)
+
+
+def _labelled(sequence: VideoSequence, task: Task) -> NDArray[np.bool_]:
+    mask = getattr(sequence.targets, f"{task}_mask")
+    return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
+
+
+def videos(tracks: Iterable[Track]) -> list[str]:
+    """Names of the videos, each once, in order."""
+    return list(dict.fromkeys(track.sequence.video for track in tracks))

@@ -41,6 +41,11 @@ class Sequence:
     frames: tuple[Path | None, ...]
     targets: SequenceTargets
 
+    @property
+    def name(self) -> str:
+        """What its files are called: the video, and the person after an underscore where one is named."""
+        return f"{self.video}_{self.person}" if self.person else self.video
+
 
 class SequenceReader(Protocol):
     """Reads one video data set's files."""

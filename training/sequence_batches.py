@@ -55,9 +55,7 @@ class TrainingWindows:
         return columns
 
 
-def training_windows(
-    tracks: Sequence[Track], task: Task, config: WindowConfig, frame_rate: float
-) -> TrainingWindows:
+def training_windows(tracks: Sequence[Track], task: Task, config: WindowConfig, frame_rate: float) -> TrainingWindows:
     """Cut tracks into sequences; those without a single label of the task are left out."""
     places = []
     for index, track in enumerate(tracks):

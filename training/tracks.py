@@ -1,6 +1,6 @@
 """Video data as training sees it: the features of each face's frames, beside their targets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,11 @@ class Track:
     features: NDArray[np.float32]
     present: NDArray[np.bool_]
 
+    @property
+    def video(self) -> str:
+        """The video's name."""
+        return self.sequence.video
+
 
 def load_tracks(
     reader: SequenceReader, root: Path, task: Task, cache: FeatureCache, splits: Sequence[Split]
@@ -38,16 +43,6 @@ def load_tracks(
     return [Track(each, *cache.features(each)) for each in tqdm(sequences, desc="features", unit="face")]
 
 
-def labelled(track: Track, task: Task) -> NDArray[np.bool_]:
-    """[T]: frames with a picture and at least one label of a task."""
-    return track.present & _labelled(track.sequence, task)
-
-
 def _labelled(sequence: VideoSequence, task: Task) -> NDArray[np.bool_]:
     mask = getattr(sequence.targets, f"{task}_mask")
     return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
-
-
-def videos(tracks: Iterable[Track]) -> list[str]:
-    """Names of the videos, each once, in order."""
-    return list(dict.fromkeys(track.sequence.video for track in tracks))

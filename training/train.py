@@ -1,4 +1,7 @@
-"""`python -m training.train`: train a network on a prepared set; the same command resumes a run that was stopped."""
+"""`python -m training.train`: train a network on a prepared set, or a head on video data.
+
+The same command resumes a run that was stopped.
+"""
 
 import argparse
 import sys
@@ -8,14 +11,19 @@ import torch
 
 from model_core.bundle import BundleError, load_bundle
 from model_core.models import NetworkSpec, build_network
+from model_core.models.clip import ClipError
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.checkpoint import CheckpointError, load_trained, load_trunk
-from training.config import ConfigError, TrainConfig, load_config
+from training.config import TrainConfig
+from training.config_file import ConfigError, checked, read_values
 from training.datasets import DatasetError
 from training.loop import TrainingRun
 from training.prepared import PreparedFaces, load_prepared
+from training.sequence_config import SequenceConfig
+from training.sequence_loop import SequenceRun
+from training.sequence_training import build_sequence_run
 
 
 def build_run(config: TrainConfig, folder: Path, device: torch.device) -> TrainingRun:
@@ -74,6 +82,14 @@ def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
         raise DatasetError("valence-arousal and action units need a set prepared with --teacher")
 
 
+def _build(path: Path, overrides: list[str], folder: Path, device: torch.device) -> TrainingRun | SequenceRun:
+    """A run on video data if its configuration has an encoder, else on still pictures."""
+    values = read_values(path, overrides)
+    if "encoder" in values:
+        return build_sequence_run(checked(SequenceConfig, values, str(path)), folder, device)
+    return build_run(checked(TrainConfig, values, str(path)), folder, device)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
@@ -83,9 +99,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     try:
-        run = build_run(load_config(args.config, args.set), args.run, torch.device(args.device))
+        run = _build(args.config, args.set, args.run, torch.device(args.device))
         resumed = run.resume()
-    except (BundleError, ConfigError, DatasetError, CheckpointError, ValueError) as error:
+    except (
+        BundleError,
+        ClipError,
+        ConfigError,
+        DatasetError,
+        CheckpointError,
+        ModuleNotFoundError,
+        ValueError,
+    ) as error:
         sys.exit(f"error: {error}")
     if resumed:
         print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")

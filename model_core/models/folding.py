@@ -17,7 +17,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def folded(network: M) -> M:
-    """A copy of a network, or of a backbone, for inference only, in evaluation mode; equal to it within rounding (1e-4)."""
+    """A copy of a network or backbone for inference only, in evaluation mode; equal to it within rounding (1e-4)."""
     network = deepcopy(network).eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, ConvNorm):

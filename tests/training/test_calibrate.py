@@ -11,7 +11,8 @@ from model_core.calibration import UNCALIBRATED_UNIT, Calibration
 from model_core.metrics import binary_f1, ccc, pearson
 from tests.training.conftest import FinishedRun
 from training import calibrate
-from training.calibrate import MIN_POSITIVES, fit, fit_axis, fit_expression, fit_unit
+from training.calibrate import fit
+from training.fitting import MIN_POSITIVES, fit_axis, fit_expression, fit_unit
 from training.prepared import load_prepared
 from training.scoring import Outputs
 from training.trained import read_calibration

@@ -17,3 +17,9 @@ def build_reader(name: str) -> DatasetReader:
     if name not in READERS:
         raise DatasetError(f"unknown data set {name!r}; known: {', '.join(READERS)}")
     return READERS[name]()
+
+
+def build_sequence_reader(name):
+    from training.datasets.affwild2 import AffWild2
+
+    return AffWild2()

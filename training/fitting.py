@@ -1,0 +1,95 @@
+"""Calibrations fitted to outputs and references: Platt, temperature and bias, affine maps, thresholds."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from model_core.calibration import (
+    AXES,
+    UNCALIBRATED_UNIT,
+    AxisCalibration,
+    ExpressionCalibration,
+    UnitCalibration,
+)
+from model_core.metrics import best_threshold
+
+MIN_POSITIVES = 20
+"""Fewer positives than this cannot support a fit: the unit keeps its plain sigmoid and a threshold of 0.5."""
+
+MIN_THRESHOLD_POSITIVES = 100
+"""Fewer cannot support the search for a threshold either, which would settle at a few per cent: it stays 0.5."""
+
+COVERAGE = 0.9
+"""Share of the fitted faces whose reference lies within an axis's interval."""
+
+BIAS_PENALTY = 0.01
+"""Ridge on the expression biases, so that a class with a dozen samples does not set its own bias freely."""
+
+
+def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> ExpressionCalibration:
+    """Temperature and class bias that minimise the penalised cross-entropy of logits [N, C] against labels [N]."""
+    z, y = torch.from_numpy(logits), torch.from_numpy(labels)
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(z.shape[1], dtype=torch.float64, requires_grad=True)
+
+    def objective() -> Tensor:
+        return F.cross_entropy(z / log_temperature.exp() + bias, y) + BIAS_PENALTY * bias.square().mean()
+
+    _minimise(objective, [log_temperature, bias])
+    centred = (bias - bias.mean()).detach()  # a common shift changes nothing
+    return ExpressionCalibration(float(log_temperature.detach().exp()), tuple(centred.tolist()))
+
+
+def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCalibration:
+    """Platt's slope and intercept for logits [N], and the threshold with the best F1 on the calibrated signal."""
+    if min(int(positive.sum()), int((~positive).sum())) < MIN_POSITIVES:
+        return UNCALIBRATED_UNIT
+    z = torch.from_numpy(logits)
+    # Platt (1999): targets a little inside 0 and 1 keep the fit finite when the classes separate.
+    n_positive = int(positive.sum())
+    high, low = (n_positive + 1) / (n_positive + 2), 1 / (len(positive) - n_positive + 2)
+    y = torch.from_numpy(np.where(positive, high, low))
+    slope = torch.ones((), dtype=torch.float64, requires_grad=True)
+    intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    _minimise(lambda: F.binary_cross_entropy_with_logits(slope * z + intercept, y), [slope, intercept])
+    fitted = UnitCalibration(float(slope.detach()), float(intercept.detach()), 0.5)
+    threshold = best_threshold(fitted.probability(logits), positive, MIN_THRESHOLD_POSITIVES)
+    return UnitCalibration(fitted.slope, fitted.intercept, threshold)
+
+
+def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> AxisCalibration | None:
+    """The affine map of estimates [N] with the highest concordance: it gives them the reference's mean and spread.
+
+    Least squares would draw them together, by as much as they are uncertain. None without spread in either.
+    """
+    spread, wanted = float(estimates.std()), float(reference.std())
+    if min(spread, wanted) < 1e-6:
+        return None
+    slope = wanted / spread
+    exact = AxisCalibration(slope, float(reference.mean() - slope * estimates.mean()), 0.0)
+    errors = np.abs(exact.estimate(estimates) - reference)
+    return replace(exact, half_width=float(np.quantile(errors, COVERAGE)))
+
+
+def fit_axes(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, AxisCalibration] | None:
+    """`fit_axis` of both columns of [N, 2]; None where one of them has none."""
+    fitted = {name: fit_axis(estimates[:, i], reference[:, i]) for i, name in enumerate(AXES)}
+    whole = {name: axis for name, axis in fitted.items() if axis is not None}
+    return whole if len(whole) == len(AXES) else None
+
+
+def _minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:
+    optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = objective()
+        loss.backward()
+        return float(loss.detach())
+
+    optimizer.step(closure)

@@ -1,0 +1,48 @@
+"""Measuring a run on video data by the challenge's protocol, on the validation videos."""
+
+from pathlib import Path
+
+from model_core.calibration import Calibration
+from training.checkpoint import CheckpointError
+from training.protocol import Measured, measure
+from training.protocol_result import ProtocolResult, write_result
+from training.sequence_scoring import predict
+from training.sequence_trained import TrainedSequences, load_sequences
+from training.submission import HALF, write_submission
+from training.thresholds import Thresholds
+from training.trained import read_calibration
+
+
+def evaluate_run(run: Path, root: Path | None, resamples: int, submission: Path | None) -> Measured:
+    """Measure, and write the run's `protocol.json` and, if asked for, a submission in the challenge's format.
+
+    root: where the data lies, if it was moved. Raises CheckpointError, also for a run on still pictures, DatasetError,
+    ProtocolError, and FileExistsError for a submission that exists.
+    """
+    model = load_sequences(run, root)
+    if model is None:
+        raise CheckpointError(f"{run} is a run on still pictures: evaluate it on a set with --prepared")
+    calibration = read_calibration(run)
+    predictions = predict(model.network, model.config, calibration, model.tracks("validation"))
+    thresholds = _thresholds(model, calibration)
+    measured = measure(predictions, thresholds, resamples)
+    if submission is not None:
+        write_submission(submission, model.config.network.task, predictions, thresholds.units if thresholds else HALF)
+    write_result(run, _result(run, model, measured, thresholds))
+    return measured
+
+
+def _thresholds(model: TrainedSequences, calibration: Calibration) -> Thresholds | None:
+    if calibration.action_units is None:
+        return None
+    units = {name: unit.threshold for name, unit in calibration.action_units.items()}
+    return Thresholds(units, "sorted", tuple(model.held_out))
+
+
+def _result(run: Path, model: TrainedSequences, measured: Measured, thresholds: Thresholds | None) -> ProtocolResult:
+    data, config = model.config.data, model.config
+    what = "validation" if data.reference == "annotated" else "validation, derived labels"
+    options = config.model_dump(mode="json", exclude={"data": {"root", "cache"}, "run": {"threads"}})
+    return ProtocolResult(
+        run.resolve().name, f"{data.dataset} {what}", options, measured.measures, measured.intervals, thresholds
+    )

@@ -1,0 +1,107 @@
+"""A temporal or framewise head's outputs on whole tracks, as the service computes them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model_core.affect import Task
+from model_core.calibration import Calibration
+from model_core.models.heads import AffectNetwork
+from model_core.smoothing import CausalSmoother, smooth_offline
+from training.predictions import ProtocolError, SequencePredictions, pictured_only
+from training.protocol import measure
+from training.sequence_config import SequenceConfig, Smoothing, WindowConfig
+from training.tracks import Track
+from training.windows import segments, windows
+
+Floats = NDArray[np.float64]
+
+SCORES: Mapping[Task, str] = {"valence_arousal": "p_va", "expression": "p_expr", "action_units": "p_au"}
+"""The challenge's measure of each task."""
+
+
+@torch.inference_mode()
+def track_outputs(network: AffectNetwork, task: Task, track: Track, window: WindowConfig, frame_rate: float) -> Floats:
+    """Uncalibrated outputs of one track, float64 [T, K]; 0 where a frame has no picture.
+
+    The state starts anew after a gap, and every `window.length` frames if the window says `reset`.
+    """
+    network.eval()
+    parts = segments(track.present, frame_rate, window.max_gap_s)
+    if window.state == "reset" and network.recurrent is not None:
+        parts = windows(parts, window.length, window.length)
+    pieces = [(frames, _outputs(network, task, track.features[frames])) for frames in parts]
+    outputs = np.zeros((len(track.present), pieces[0][1].shape[1] if pieces else 0))
+    for frames, values in pieces:
+        outputs[frames] = values
+    return outputs
+
+
+def _outputs(network: AffectNetwork, task: Task, features: NDArray[np.float32]) -> Floats:
+    logits, _ = network.read_sequence(torch.from_numpy(np.array(features))[None])
+    return np.asarray(getattr(logits, task)[0].double().numpy())
+
+
+def smoothed(outputs: Floats, track: Track, smoothing: Smoothing, window: WindowConfig, frame_rate: float) -> Floats:
+    """Outputs [T, K] smoothed over time within each run of frames; other rows as they are."""
+    if smoothing == "none":
+        return outputs
+    result = outputs.copy()
+    smooth = _causal if smoothing == "causal" else smooth_offline
+    for frames in segments(track.present, frame_rate, window.max_gap_s):
+        result[frames] = smooth(outputs[frames], frames / frame_rate)
+    return result
+
+
+def _causal(values: Floats, times_s: Floats) -> Floats:
+    smoother = CausalSmoother()
+    return np.stack([smoother.update(row, float(time_s)) for row, time_s in zip(values, times_s, strict=True)])
+
+
+def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Track]) -> list[Floats]:
+    """`track_outputs` of each track, smoothed as configured: what calibration is fitted on, and applied to."""
+    task, window, rate = config.network.task, config.window, config.data.frame_rate
+    return [
+        smoothed(track_outputs(network, task, track, window, rate), track, config.smoothing, window, rate)
+        for track in tracks
+    ]
+
+
+def predict(
+    network: AffectNetwork, config: SequenceConfig, calibration: Calibration, tracks: Sequence[Track]
+) -> list[SequencePredictions]:
+    """Calibrated answers for whole tracks, as served.
+
+    The references of frames without a picture are masked: nothing is said of a face that is not seen.
+    """
+    task = config.network.task
+    return [
+        pictured_only(SequencePredictions(track.sequence, **{task: _calibrated(task, outputs, calibration)}))
+        for track, outputs in zip(tracks, outputs_over_time(network, config, tracks), strict=True)
+    ]
+
+
+def _calibrated(task: Task, outputs: Floats, calibration: Calibration) -> Floats:
+    if task == "valence_arousal":
+        return calibration.valence_arousal_estimates(outputs)
+    if task == "expression":
+        return calibration.expression_probabilities(outputs)
+    return calibration.unit_probabilities(outputs)
+
+
+def headline(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Track]) -> dict[str, float]:
+    """The challenge's measure on some tracks, before smoothing and calibration; a training run watches it as `score`.
+
+    Raises ProtocolError where the tracks cannot be measured.
+    """
+    plain = config.model_copy(update={"smoothing": "none"})
+    measures = measure(predict(network, plain, Calibration(), tracks)).measures[config.network.task]
+    numbers = {name: value for name, value in measures.items() if isinstance(value, float)}
+    score = measures.get(
+        {"valence_arousal": "p_va", "expression": "p_expr", "action_units": "p_au"}[config.network.task]
+    )
+    if score is None:
+        raise ProtocolError("the held-out videos do not show every action unit labelled: hold out more")
+    return {**numbers, "score": score}

@@ -1,0 +1,80 @@
+"""A trained head on video data, ready to be calibrated and measured, with the tracks that this takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_core.affect import ACTION_UNITS
+from model_core.calibration import Calibration
+from model_core.models import build_network
+from model_core.models.heads import AffectNetwork
+from training.checkpoint import CheckpointError, TrainedNetwork, load_trained
+from training.config_file import checked
+from training.datasets import build_sequence_reader
+from training.datasets.raw import Split
+from training.encoders import FrozenEncoder
+from training.features import FeatureCache
+from training.fitting import fit_axes, fit_expression, fit_unit
+from training.sequence_config import SequenceConfig
+from training.sequence_scoring import outputs_over_time
+from training.tracks import Track, load_tracks
+
+
+@dataclass(frozen=True)
+class TrainedSequences:
+    """The best network of a run on video data. root: where its data lies now."""
+
+    trained: TrainedNetwork
+    network: AffectNetwork
+    config: SequenceConfig
+    root: Path
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the training videos that were not trained on."""
+        return list(self.trained.training["videos"]["held_out"])
+
+    def tracks(self, split: Split) -> list[Track]:
+        """The tracks of a split; `train`: those that were held out of training. Raises DatasetError."""
+        reader, data = build_sequence_reader(self.config.data.dataset), self.config.data
+        encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
+        cache = FeatureCache(data.cache, encoder)
+        tracks = load_tracks(reader, self.root, self.config.network.task, cache, (split,))
+        return tracks if split != "train" else [track for track in tracks if track.video in self.held_out]
+
+
+def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | None:
+    """Read a run's best weights; None for a run on still pictures. root: where the data lies, if it was moved.
+
+    Raises CheckpointError.
+    """
+    trained = load_trained(run / "best.pt")
+    if "videos" not in trained.training:
+        return None
+    config = checked(SequenceConfig, trained.training["config"], str(run))
+    network = build_network(trained.spec)
+    network.load_state_dict(trained.weights)
+    return TrainedSequences(trained, network.eval(), config, root or config.data.root)
+
+
+def fit_sequences(model: TrainedSequences) -> Calibration:
+    """Fit the task's calibration on the held-out videos, on outputs that are smoothed as they will be.
+
+    Raises CheckpointError where they have no labels.
+    """
+    task, tracks = model.config.network.task, model.tracks("train")
+    seen = np.concatenate([track.present for track in tracks])
+    outputs = np.concatenate(outputs_over_time(model.network, model.config, tracks))
+    target = np.concatenate([getattr(track.sequence.targets, task) for track in tracks])
+    mask = np.concatenate([getattr(track.sequence.targets, f"{task}_mask") for track in tracks]) > 0
+    if task == "action_units":
+        counts = [mask[:, i] & seen for i in range(len(ACTION_UNITS))]
+        fitted = [fit_unit(outputs[rows, i], target[rows, i] >= 0.5) for i, rows in enumerate(counts)]
+        return Calibration(action_units=dict(zip(ACTION_UNITS, fitted, strict=True)))
+    rows = mask & seen
+    if not rows.any():
+        raise CheckpointError("the held-out videos have no labels to fit on")
+    if task == "expression":
+        return Calibration(expression=fit_expression(outputs[rows], target[rows].argmax(axis=1)))
+    return Calibration(valence_arousal=fit_axes(outputs[rows], target[rows].astype(np.float64)))

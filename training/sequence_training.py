@@ -1,0 +1,37 @@
+"""Putting a run on video data together: reader, encoder, features, head."""
+
+from pathlib import Path
+
+import torch
+
+from model_core.affect import LABEL_SETS
+from model_core.models import build_network
+from model_core.models.heads import PromptHead
+from training.datasets import build_sequence_reader
+from training.encoders import build_encoder
+from training.features import FeatureCache
+from training.predictions import split_by_video
+from training.sequence_config import SequenceConfig
+from training.sequence_loop import SequenceRun
+from training.tracks import load_tracks
+
+
+def build_sequence_run(config: SequenceConfig, folder: Path, device: torch.device) -> SequenceRun:
+    """A seeded run in its folder; features that the cache lacks are computed first, on `device`.
+
+    Raises DatasetError, BundleError, ClipError, ValueError, and ModuleNotFoundError without the extra `clip`.
+    """
+    torch.manual_seed(config.run.seed)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    data, task = config.data, config.network.task
+    reader = build_sequence_reader(data.dataset)
+    encoder = build_encoder(config.encoder, config.network, LABEL_SETS[reader.label_set])
+    tracks = load_tracks(reader, data.root, task, FeatureCache(data.cache, encoder.to(device)), ("train",))
+    held_out, trained = split_by_video(tracks, data.held_out, config.run.seed)
+    network = build_network(encoder.spec, encoder.backbone)
+    head = network.heads[task]
+    if isinstance(head, PromptHead) and encoder.text is not None:
+        head.text.copy_(encoder.text)
+    folder.mkdir(parents=True, exist_ok=True)
+    return SequenceRun(config, encoder, network, trained, held_out, folder)

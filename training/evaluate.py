@@ -1,4 +1,7 @@
-"""`python -m training.evaluate`: measure a bundle or a run on one split of a prepared set."""
+"""`python -m training.evaluate`: measure a bundle or a run on one split of a prepared set.
+
+With `--table`, it shows what runs on video data reached under the ABAW challenge's protocol instead.
+"""
 
 import argparse
 import json
@@ -16,6 +19,8 @@ from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.groups import measure_groups, read_groups
+from training.predictions import ProtocolError
+from training.protocol_table import table_of_runs
 from training.report import MIN_CLASS_SIZE, Report, measure
 from training.scoring import collect
 from training.trained import load_for_measuring
@@ -99,6 +104,12 @@ def _group_lines(groups: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Command line."""
     args = _arguments()
+    if args.table:
+        try:
+            print(table_of_runs(args.table))
+        except ProtocolError as error:
+            sys.exit(f"error: {error}")
+        return
     try:
         evaluable, faces = load_for_measuring(args.model, args.prepared)
         rows = faces.indices(args.split)
@@ -121,8 +132,10 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prepared", type=Path)
+    what.add_argument("--table", nargs="+", type=Path, metavar="RUN", help="runs' folders with a protocol.json; alone")
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
-    parser.add_argument("--prepared", required=True, type=Path)
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument("--resamples", default=1000, type=int, help="bootstrap resamples for the intervals; 0: none")
     parser.add_argument("--groups", type=Path, help="CSV file: `name` of a prepared record, and columns to group by")
@@ -130,6 +143,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="also write the report as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw reliability diagrams into this folder")
     args = parser.parse_args()
+    if args.table and any(value != parser.get_default(name) for name, value in vars(args).items() if name != "table"):
+        parser.error("--table goes alone")
     if (args.groups is None) != (args.group_by is None):
         parser.error("--groups and --group-by go together")
     return args

@@ -1,0 +1,71 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.sequences import of_expressions
+from training import evaluate
+from training.protocol import measure
+from training.protocol_result import ProtocolResult, write_result
+from training.protocol_table import table
+
+OURS = ProtocolResult(
+    "ours | long",
+    "generated set",
+    {},
+    {
+        "valence_arousal": {"p_va": 0.5, "ccc_valence": 0.4, "ccc_arousal": 0.6, "frames": 90, "videos": 4},
+        "action_units": {"p_au": 0.25, "p_au_tuned": 0.3333, "f1": {"AU1": 0.1}, "videos": 3},
+    },
+    {"valence_arousal": {"p_va": (0.45, 0.5512)}},
+)
+
+EXPECTED = r"""
+| system | measured on | CCC_VA | CCC_V | CCC_A | F1_EXPR | F1_AU | F1_AU tuned |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| official baseline | Aff-Wild2, as reported | 0.22 | - | - | 0.25 | 0.39 | - |
+| paper: DDAMFN + LSTM | Aff-Wild2, as reported | 0.479 | - | - | - | 0.411 | 0.451 |
+| paper: CLIP + LSTM | Aff-Wild2, as reported | - | - | - | 0.336 | - | - |
+| ours \| long | generated set, 3 or 4 videos | 0.500 [0.450, 0.551] | 0.400 | 0.600 | - | 0.250 | 0.333 |
+"""
+
+
+def test_ours_beside_the_papers() -> None:
+    assert table([OURS]).startswith(EXPECTED.strip() + "\n\nIn brackets: ")
+
+
+def test_intervals_as_they_are_measured() -> None:
+    found = measure([of_expressions([0, 1], [0, 1], video) for video in "ab"], resamples=2)
+    row = table([ProtocolResult("a", "b", {}, found.measures, found.intervals)]).splitlines()[5]
+    assert row == "| a | b, 2 videos | - | - | - | 0.250 [0.250, 0.250] | - | - |"
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["training.evaluate", *map(str, arguments)])
+    evaluate.main()
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_result(tmp_path / name, OURS)
+    command(monkeypatch, "--table", tmp_path / "one", tmp_path / "two")
+    assert capsys.readouterr().out == table([OURS, OURS]) + "\n"
+    with pytest.raises(SystemExit, match=r"error: .*protocol\.json cannot be read"):
+        command(monkeypatch, "--table", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--table", "a", "--prepared", "b"), "not allowed with"),
+        (("--table", "a", "--split", "train"), "--table goes alone"),
+        ((), "one of the arguments --prepared --table is required"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(monkeypatch, *arguments)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""`protocol.json`: what a system reached under the challenge's protocol, on which data, and how it was asked."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from model_core.affect import Task
+from training.predictions import ProtocolError
+from training.thresholds import Thresholds
+
+RESULT = "protocol.json"
+FORMAT = 1
+
+_Measures = dict[str, int | float | dict[str, int | float]]
+_Interval = tuple[float, float]
+_Intervals = dict[str, _Interval | dict[str, _Interval]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ProtocolResult:
+    """Plain JSON values.
+
+    system: its name in a table. data: what it was measured on, for people. config: how it was trained and asked, free.
+    measures and intervals: those of `protocol.Measured`. thresholds: those of the tuned measures, with the videos that
+    they were tuned on.
+    """
+
+    system: str
+    data: str
+    config: dict[str, Any]
+    measures: dict[Task, _Measures]
+    intervals: dict[Task, _Intervals] = field(default_factory=dict)
+    thresholds: Thresholds | None = None
+    format: int = FORMAT
+
+
+_ADAPTER = TypeAdapter(ProtocolResult)
+
+
+def write_result(folder: Path, result: ProtocolResult) -> Path:
+    """Write `protocol.json` into a run's folder, whole or not at all; one that is there is replaced.
+
+    Raises ValueError for a number that JSON lacks, and TypeError for a value of `config` that it lacks.
+    """
+    path = folder / RESULT
+    partial = path.with_name(f".{RESULT}.{os.getpid()}.partial")
+    text = json.dumps(asdict(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def read_result(folder: Path) -> ProtocolResult:
+    """Read a run's `protocol.json`. Raises ProtocolError where it is missing, damaged or of another format."""
+    path = folder / RESULT
+    try:
+        result = _ADAPTER.validate_json(path.read_bytes())
+    except OSError as error:
+        raise ProtocolError(f"{path} cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ProtocolError(f"{path} is not a result of the protocol ({place}: {first['msg']})") from error
+    if result.format != FORMAT:
+        raise ProtocolError(f"{path} has format {result.format}, expected {FORMAT}")
+    return result

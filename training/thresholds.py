@@ -1,0 +1,66 @@
+"""From which probability each action unit counts as present, tuned on videos that no number is reported on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.affect import ACTION_UNITS
+from model_core.metrics import best_threshold, binary_f1
+from training.calibrate import MIN_THRESHOLD_POSITIVES
+from training.predictions import ProtocolError, SequencePredictions, pool
+
+Method: TypeAlias = Literal["grid", "sorted"]
+
+GRID = tuple(step / 10 for step in range(1, 10))
+"""The paper's candidates (arXiv 2503.12260, section 5)."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """A threshold in [0, 1] for each of the twelve units, how they were found, and the videos they were tuned on."""
+
+    units: Mapping[str, float]
+    method: Method
+    tuned_on: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if tuple(self.units) != tuple(ACTION_UNITS):
+            raise ProtocolError(f"thresholds must name the units {', '.join(ACTION_UNITS)}, in this order")
+        if not all(0 <= value <= 1 for value in self.units.values()):
+            raise ProtocolError("thresholds must lie within 0 and 1")
+        if not self.tuned_on:
+            raise ProtocolError("thresholds must name the videos that they were tuned on")
+
+
+def tune_thresholds(
+    held_out: Sequence[SequencePredictions], method: Method = "sorted", min_positives: int = MIN_THRESHOLD_POSITIVES
+) -> Thresholds:
+    """The thresholds with the best F1 of each unit on `held_out`, pooled over its labelled frames.
+
+    `grid` tries GRID; of equals, the one nearest to 0.5. `sorted` tries every score, and leaves 0.5 where a unit has
+    fewer than `min_positives` positive frames. Raises ProtocolError without labelled frames, and for predictions that
+    are decisions already, which have no threshold to find.
+    """
+    pooled = pool(held_out, "action_units")
+    if pooled is None:
+        raise ProtocolError("there are no labelled frames with predictions of action units to tune thresholds on")
+    if np.isin(pooled.values, (0, 1)).all():
+        raise ProtocolError("thresholds are tuned on probabilities, but every prediction is 0 or 1")
+    units = {}
+    for i, name in enumerate(ACTION_UNITS):
+        counts = pooled.mask[:, i]
+        probability, actual = pooled.values[counts, i], pooled.targets[counts, i] >= 0.5
+        if method == "grid":
+            units[name] = _best_of_grid(probability, actual)
+        else:
+            units[name] = best_threshold(probability, actual, max(1, min_positives))
+    return Thresholds(units, method, tuple(sorted({each.video for each in held_out})))
+
+
+def _best_of_grid(probability: NDArray[np.float64], actual: NDArray[np.bool_]) -> float:
+    f1 = [binary_f1(probability >= threshold, actual) for threshold in GRID]
+    best = [threshold for threshold, value in zip(GRID, f1, strict=True) if value == max(f1)]
+    return min(best, key=lambda threshold: abs(threshold - 0.5))

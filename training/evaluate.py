@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from model_core.bundle import BundleError
+from model_core.models.clip import ClipError
 from training.answers import answers_of
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
@@ -23,6 +24,7 @@ from training.predictions import ProtocolError
 from training.protocol_table import table_of_runs
 from training.report import MIN_CLASS_SIZE, Report, measure
 from training.scoring import collect
+from training.sequence_evaluation import evaluate_run
 from training.trained import load_for_measuring
 
 
@@ -104,17 +106,18 @@ def _group_lines(groups: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Command line."""
     args = _arguments()
-    if args.table:
-        try:
-            print(table_of_runs(args.table))
-        except ProtocolError as error:
-            sys.exit(f"error: {error}")
-        return
     try:
+        if args.table:
+            print(table_of_runs(args.table))
+            return
+        if args.run:
+            evaluate_run(args.run, args.root, args.resamples, args.submission)
+            print(table_of_runs([args.run]))
+            return
         evaluable, faces = load_for_measuring(args.model, args.prepared)
         rows = faces.indices(args.split)
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
-    except (BundleError, CheckpointError, DatasetError) as error:
+    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ProtocolError) as error:
         sys.exit(f"error: {error}")
     outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
     report = measure(faces, rows, outputs, evaluable.calibration, args.resamples)
@@ -134,6 +137,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--prepared", type=Path)
+    what.add_argument(
+        "--run", type=Path, help="a run on video data: by the challenge's protocol, on its validation videos"
+    )
     what.add_argument("--table", nargs="+", type=Path, metavar="RUN", help="runs' folders with a protocol.json; alone")
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
     parser.add_argument("--split", default="test", choices=SPLITS)
@@ -142,6 +148,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--group-by", metavar="COLUMN", help="also measure each value of this column of --groups")
     parser.add_argument("--out", type=Path, help="also write the report as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw reliability diagrams into this folder")
+    parser.add_argument("--root", type=Path, help="with --run: where the data lies, if not where it was")
+    parser.add_argument("--submission", type=Path, help="with --run: also write the challenge's file of answers")
     args = parser.parse_args()
     if args.table and any(value != parser.get_default(name) for name, value in vars(args).items() if name != "table"):
         parser.error("--table goes alone")

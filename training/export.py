@@ -3,47 +3,76 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_core.affect import Reference, Task
 from model_core.bundle import BundleError, save_bundle
-from model_core.manifest import BundleManifest
+from model_core.manifest import BundleManifest, TemporalSpec
 from training.checkpoint import CheckpointError
 from training.trained import Evaluable, load_evaluable
 
 
-def manifest_of(
-    trained: Evaluable, *, name: str, version: str, licence: str, data_terms: str, quality: dict[str, Any]
-) -> BundleManifest:
-    """Describe a trained network. Expressions were annotated; the other tasks were derived if the set says so."""
-    if "prepared" not in trained.training:
+@dataclass(frozen=True)
+class Labelling:
+    """What only the person who exports knows. data_terms: one sentence on the terms of the training data."""
+
+    name: str
+    version: str
+    licence: str
+    data_terms: str
+
+
+def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any]) -> BundleManifest:
+    """Describe a trained network, with where the references of its tasks came from. Raises CheckpointError."""
+    training = trained.training
+    if "videos" in training:
+        origin, references = training["videos"], dict.fromkeys(trained.spec.tasks, training["videos"]["reference"])
+    elif "prepared" in training:
+        origin, references = training["prepared"], _references(trained)
+    else:
         raise CheckpointError("only a training run can be exported, and this is a bundle")
-    prepared = trained.training["prepared"]
-    derived: Reference = "derived" if prepared["derived"] else "annotated"
-    # Where files lay on the training machine is nobody's business.
-    options = {name: table for name, table in trained.training["config"].items() if name not in ("data", "run")}
-    options["network"] = {name: value for name, value in options["network"].items() if name != "start_from"}
-    references: dict[Task, Reference] = {
-        task: "annotated" if task == "expression" else derived for task in trained.spec.tasks
-    }
     return BundleManifest(
-        name=name,
-        version=version,
+        name=labelling.name,
+        version=labelling.version,
         network=trained.spec,
         input=trained.input,
-        detector=prepared["detector"],
+        detector=origin["detector"],
         references=references,
         calibration=trained.calibration,
-        licence=licence,
+        licence=labelling.licence,
         training={
-            "dataset": prepared["dataset"],
-            "data_terms": data_terms,
-            "options": options,
-            "validation": trained.training["validation"],
+            "dataset": origin["dataset"],
+            "data_terms": labelling.data_terms,
+            "options": _options(training["config"]),
+            "validation": training["validation"],
         },
         quality=quality,
+        temporal=_temporal(trained),
     )
+
+
+def _references(trained: Evaluable) -> dict[Task, Reference]:
+    """Of a prepared set: expressions were annotated; the other tasks were derived if the set says so."""
+    derived: Reference = "derived" if trained.training["prepared"]["derived"] else "annotated"
+    return {task: "annotated" if task == "expression" else derived for task in trained.spec.tasks}
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without its places: where files lay on the training machine is nobody's business."""
+    options = {name: table for name, table in config.items() if name not in ("data", "run", "encoder")}
+    options["network"] = {name: value for name, value in options["network"].items() if name != "start_from"}
+    return options
+
+
+def _temporal(trained: Evaluable) -> TemporalSpec | None:
+    if trained.spec.recurrent is None:
+        return None
+    config = trained.training["config"]
+    window = config["window"]
+    return TemporalSpec(config["data"]["frame_rate"], window["length"], window["state"], window["max_gap_s"])
 
 
 def main() -> None:
@@ -55,19 +84,13 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--licence", required=True, help="licence of the weights, as an SPDX identifier")
     parser.add_argument("--data-terms", required=True, help="one sentence on the terms of the training data")
-    parser.add_argument("--quality", type=Path, help="JSON written by training.evaluate --out on the test split")
+    parser.add_argument("--quality", type=Path, help="JSON written by training.evaluate: --out, or protocol.json")
     args = parser.parse_args()
     try:
         quality = json.loads(args.quality.read_text()) if args.quality else {}
         trained = load_evaluable(args.run)
-        manifest = manifest_of(
-            trained,
-            name=args.name,
-            version=args.version,
-            licence=args.licence,
-            data_terms=args.data_terms,
-            quality=quality,
-        )
+        labelling = Labelling(args.name, args.version, args.licence, args.data_terms)
+        manifest = manifest_of(trained, labelling, quality)
         saved = save_bundle(args.out, manifest, trained.network)
     except (BundleError, CheckpointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -84,7 +84,7 @@ def test_annotated_sets_say_so(folder: Path) -> None:
     trained = load_evaluable(folder)
     prepared = {**trained.training["prepared"], "derived": False}
     annotated = type(trained)(**{**vars(trained), "training": {**trained.training, "prepared": prepared}})
-    manifest = export.manifest_of(annotated, name="n", version="1", licence="MIT", data_terms="", quality={})
+    manifest = export.manifest_of(annotated, export.Labelling("n", "1", "MIT", ""), {})
     assert set(manifest.references.values()) == {"annotated"}
 
 

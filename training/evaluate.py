@@ -138,7 +138,7 @@ def _arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--prepared", type=Path)
     what.add_argument(
-        "--run", type=Path, help="a run on video data: by the challenge's protocol, on its validation videos"
+        "--run", type=Path, help="a run on video data: the challenge's protocol, on its validation videos"
     )
     what.add_argument("--table", nargs="+", type=Path, metavar="RUN", help="runs' folders with a protocol.json; alone")
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")

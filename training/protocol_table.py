@@ -27,8 +27,8 @@ _REPORTED_ON = "Aff-Wild2, as reported"
 
 CAPTION = f"""\
 In brackets: 95 % intervals, bootstrapped over videos. F1_AU at thresholds of 0.5; tuned: at thresholds found on other
-videos. "{_REPORTED_ON}": in arXiv 2503.12260, which does not say on which split; its tuned thresholds may come from the
-videos they are reported on. Rows measured on different data cannot be compared."""
+videos. "{_REPORTED_ON}": by arXiv 2503.12260, probably on the validation split, where its published code also
+tunes the thresholds. Rows measured on different data cannot be compared."""
 
 
 def table(results: Sequence[ProtocolResult]) -> str:

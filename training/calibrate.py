@@ -88,7 +88,7 @@ def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> 
 
 
 def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
-    """Fit every task that the outputs hold: expressions on the majority set, others where the teacher saw the face."""
+    """Fit every task that the outputs hold: expressions on the majority set, others where they have targets."""
     expression, units, axes = None, None, None
     if outputs.expression is not None:
         actual = faces.majority[outputs.rows]
@@ -98,9 +98,10 @@ def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
         positive = faces.action_units[outputs.rows][derived] >= POSITIVE_SCORE
         logits = outputs.action_units[derived]
         units = {name: fit_unit(logits[:, i], positive[:, i]) for i, name in enumerate(ACTION_UNITS)}
-    if outputs.valence_arousal is not None and derived.any():
-        reference = faces.valence_arousal[outputs.rows][derived].astype(np.float64)
-        estimates = outputs.valence_arousal[derived]
+    known = faces.with_valence_arousal[outputs.rows]
+    if outputs.valence_arousal is not None and known.any():
+        reference = faces.valence_arousal[outputs.rows][known].astype(np.float64)
+        estimates = outputs.valence_arousal[known]
         fitted = {name: fit_axis(estimates[:, i], reference[:, i]) for i, name in enumerate(AXES)}
         whole = {name: axis for name, axis in fitted.items() if axis is not None}
         axes = whole if len(whole) == len(AXES) else None

@@ -16,7 +16,7 @@ from training.trained import Evaluable, load_evaluable
 def manifest_of(
     trained: Evaluable, *, name: str, version: str, licence: str, data_terms: str, quality: dict[str, Any]
 ) -> BundleManifest:
-    """Describe a trained network. Expressions were annotated; the other tasks were derived if the set says so."""
+    """Describe a trained network. Expressions were annotated; what else was derived, the set says."""
     if "prepared" not in trained.training:
         raise CheckpointError("only a training run can be exported, and this is a bundle")
     prepared = trained.training["prepared"]
@@ -24,8 +24,9 @@ def manifest_of(
     # Where files lay on the training machine is nobody's business.
     options = {name: table for name, table in trained.training["config"].items() if name not in ("data", "run")}
     options["network"] = {name: value for name, value in options["network"].items() if name != "start_from"}
+    annotated = {"expression"} | ({"valence_arousal"} if prepared.get("annotated") else set())
     references: dict[Task, Reference] = {
-        task: "annotated" if task == "expression" else derived for task in trained.spec.tasks
+        task: "annotated" if task in annotated else derived for task in trained.spec.tasks
     }
     return BundleManifest(
         name=name,

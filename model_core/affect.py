@@ -21,6 +21,7 @@ LABEL_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "ferplus": ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
         "affectnet8": ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt"),
+        "rafdb": ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"),
         "abaw": ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "other"),
     }
 )

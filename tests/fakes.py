@@ -4,6 +4,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -71,11 +72,19 @@ def _formula(name: str, shape: tuple[int, ...], i: int) -> Tensor:
 
 
 def write_prepared(
-    folder: Path, *, train: int = 32, validation: int = 8, test: int = 8, side: int = 32, missing: Sequence[int] = ()
+    folder: Path,
+    *,
+    train: int = 32,
+    validation: int = 8,
+    test: int = 8,
+    side: int = 32,
+    missing: Sequence[int] = (),
+    annotated: bool = False,
 ) -> Path:
     """A prepared set whose expression, `happiness` or `sadness`, shows as a bright upper or lower half.
 
-    The records in `missing` have no face. Everything else has derived targets.
+    The records in `missing` have no face. Everything else has derived targets; if `annotated`, only valence-arousal has
+    targets, which people annotated, one in two faces.
     """
     count = train + validation + test
     rng = np.random.default_rng(5)
@@ -97,12 +106,13 @@ def write_prepared(
         "splits": np.repeat(["train", "validation", "test"], [train, validation, test]),
         "found": found,
         "votes": votes,
-        "derived": found,
+        "derived": found & (not annotated),
+        "annotated": happy if annotated else None,
         "action_units": rng.random((count, len(ACTION_UNITS)), dtype=np.float32) * found[:, None],
         "valence_arousal": (np.where(happy, 0.8, -0.6)[:, None] * [1, 0.5]).astype(np.float32),
     }
-    info = PreparedInfo("ferplus", "ferplus", "arcface-1", side, "yuface-2023.5.1", 0.6, derived=True)
-    write_targets(folder, info, arrays)
+    info = PreparedInfo("ferplus", "ferplus", "arcface-1", side, "yuface-2023.5.1", 0.6, derived=not annotated)
+    write_targets(folder, replace(info, annotated=annotated), arrays)
     return folder
 
 

@@ -19,11 +19,12 @@ Floats = NDArray[np.float64]
 class Answers:
     """N faces of a split, row for row; what the network does not answer is None. C expressions, 12 action units.
 
-    found: bool [N], where answers count. derived: bool [N], where derived targets count as well. majority: int64 [N],
-    -1 without. valence_arousal, their targets and va_table (the expression probabilities looked up): float64 [N, 2].
-    expression: probabilities, float64 [N, C]. units: probabilities, float64 [N, 12]; unit_targets are the teacher's
-    scores in [0, 1]. `plain` is before calibration. thresholds: from where each unit is active. va_half_widths: of the
-    intervals around valence and arousal, where they were fitted.
+    found: bool [N], where answers count. derived: bool [N], where the units' targets count as well; annotated likewise
+    for valence-arousal, None where it is derived too. majority: int64 [N], -1 without. valence_arousal, their targets
+    and va_table (the expression probabilities looked up): float64 [N, 2]. expression: probabilities, float64 [N, C].
+    units: probabilities, float64 [N, 12]; unit_targets are the teacher's scores in [0, 1]. `plain` is before
+    calibration. thresholds: from where each unit is active. va_half_widths: of the intervals around valence and
+    arousal, where they were fitted.
     """
 
     labels: tuple[str, ...]
@@ -41,6 +42,12 @@ class Answers:
     unit_logits: Floats | None
     units: Floats | None
     units_plain: Floats | None
+    annotated: NDArray[np.bool_] | None = None
+
+    @property
+    def with_valence_arousal(self) -> NDArray[np.bool_]:
+        """bool [N]: where valence-arousal and its targets count."""
+        return self.derived if self.annotated is None else self.annotated
 
     def __len__(self) -> int:
         return len(self.found)
@@ -56,7 +63,7 @@ class Answers:
 def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration) -> Answers:
     """`outputs`, which are of the found faces among `rows` in their order, beside the references of all `rows`."""
     found = np.isin(rows, outputs.rows)
-    derived = found & faces.derived[rows]
+    known = found & faces.with_valence_arousal[rows]
 
     def placed(values: Floats | None) -> Floats | None:
         if values is None:
@@ -68,14 +75,14 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
     valence_arousal, axes = outputs.valence_arousal, calibration.valence_arousal
     logits, units, va_table = outputs.expression, outputs.action_units, None
     calibrated = None if logits is None else calibration.expression_probabilities(logits)
-    if calibrated is not None and valence_arousal is not None and derived.any():
+    if calibrated is not None and valence_arousal is not None and known.any():
         va_table = calibrated @ circumplex_table(faces.info.labels)
     return Answers(
         labels=faces.info.labels,
         thresholds=tuple(calibration.unit(name).threshold for name in ACTION_UNITS),
         va_half_widths=tuple(axis.half_width for axis in axes.values()) if axes else None,
         found=found,
-        derived=derived,
+        derived=found & faces.derived[rows],
         majority=faces.majority[rows],
         va_targets=faces.valence_arousal[rows].astype(np.float64),
         unit_targets=faces.action_units[rows].astype(np.float64),
@@ -88,4 +95,5 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         unit_logits=placed(units),
         units=placed(None if units is None else calibration.unit_probabilities(units)),
         units_plain=placed(None if units is None else Calibration().unit_probabilities(units)),
+        annotated=None if faces.annotated is None else known,
     )

@@ -32,7 +32,7 @@ def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
     derived = torch.from_numpy(faces.derived[rows]).float()
     return AffectTarget(
         valence_arousal=torch.from_numpy(faces.valence_arousal[rows]),
-        valence_arousal_mask=derived,
+        valence_arousal_mask=torch.from_numpy(faces.with_valence_arousal[rows]).float(),
         expression=torch.from_numpy(expression),
         expression_mask=torch.from_numpy(expression.sum(axis=1) > 0).float(),
         action_units=torch.from_numpy(faces.action_units[rows]),

@@ -21,7 +21,7 @@ from training.trained import load_evaluable, require_match, write_calibration
 
 
 def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
-    """Fit every task that the outputs hold: expressions on the majority set, others where the teacher saw the face."""
+    """Fit every task that the outputs hold: expressions on the majority set, others where they have targets."""
     expression, units, axes = None, None, None
     if outputs.expression is not None:
         actual = faces.majority[outputs.rows]
@@ -31,9 +31,10 @@ def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
         positive = faces.action_units[outputs.rows][derived] >= POSITIVE_SCORE
         logits = outputs.action_units[derived]
         units = {name: fit_unit(logits[:, i], positive[:, i]) for i, name in enumerate(ACTION_UNITS)}
-    if outputs.valence_arousal is not None and derived.any():
-        reference = faces.valence_arousal[outputs.rows][derived].astype(np.float64)
-        axes = fit_axes(outputs.valence_arousal[derived], reference)
+    known = faces.with_valence_arousal[outputs.rows]
+    if outputs.valence_arousal is not None and known.any():
+        reference = faces.valence_arousal[outputs.rows][known].astype(np.float64)
+        axes = fit_axes(outputs.valence_arousal[known], reference)
     return Calibration(expression, units, axes)
 
 

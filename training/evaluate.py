@@ -39,7 +39,9 @@ def render(report: Report) -> str:
         lines += ["  F1 by class"]
         lines += _lines(expression["f1"], within.get("expression", {}).get("f1", {}))
     if report.valence_arousal:
-        lines += ["", f"valence-arousal against derived targets, {with_targets}"]
+        annotated = faces.get("with_annotated_valence_arousal")
+        against = f"derived targets, {with_targets}" if annotated is None else f"annotated targets, {annotated} faces"
+        lines += ["", f"valence-arousal against {against}"]
         lines += _lines(report.valence_arousal, within.get("valence_arousal", {}))
     if report.action_units:
         lines += ["", f"action units against the teacher, {with_targets}", *_table(report.action_units)]
@@ -116,6 +118,8 @@ def main() -> None:
             return
         evaluable, faces = load_for_measuring(args.model, args.prepared)
         rows = faces.indices(args.split)
+        if not len(rows):
+            raise DatasetError(f"{args.prepared} has no {args.split} faces")
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
     except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ProtocolError) as error:
         sys.exit(f"error: {error}")

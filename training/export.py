@@ -55,9 +55,11 @@ def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any
 
 
 def _references(trained: Evaluable) -> dict[Task, Reference]:
-    """Of a prepared set: expressions were annotated; the other tasks were derived if the set says so."""
-    derived: Reference = "derived" if trained.training["prepared"]["derived"] else "annotated"
-    return {task: "annotated" if task == "expression" else derived for task in trained.spec.tasks}
+    """Of a prepared set: expressions were annotated; what else was derived, the set says."""
+    prepared = trained.training["prepared"]
+    derived: Reference = "derived" if prepared["derived"] else "annotated"
+    annotated = {"expression"} | ({"valence_arousal"} if prepared.get("annotated") else set())
+    return {task: "annotated" if task in annotated else derived for task in trained.spec.tasks}
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,9 @@ def _group(answers: Answers, scope: Scope, resamples: int) -> dict[str, Any]:
     if names and np.isin(scope.classes.get("macro_f1", ()), labelled).all():
         names |= {"macro_f1"}
     if answers.derived.sum() >= MIN_GROUP_SIZE:
-        names |= {"ccc_valence", "ccc_arousal", "auroc"}
+        names |= {"auroc"}
+    if answers.with_valence_arousal.sum() >= MIN_GROUP_SIZE:
+        names |= {"ccc_valence", "ccc_arousal"}
     if not names:
         return counts
 

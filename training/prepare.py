@@ -76,7 +76,7 @@ class _Worker:
 
 
 def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> None:
-    """Prepare the data set under `root` into the new folder `out`.
+    """Prepare the data set under `root` into the new folder `out`; valence-arousal is derived unless it is annotated.
 
     Raises DatasetError, FileExistsError, and what build_detector raises.
     """
@@ -85,6 +85,8 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     detector_name = build_detector(options.detector).name  # before the work: a mistyped one costs no time
     reader = build_reader(options.dataset)
     records = list(reader.faces(root))
+    if not records:
+        raise DatasetError(f"{root} has no pictures")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -93,6 +95,7 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    annotated = _annotated(records)
     info = PreparedInfo(
         dataset=options.dataset,
         label_set=reader.label_set,
@@ -101,14 +104,16 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         detector=detector_name,
         min_confidence=options.min_confidence,
         derived=options.teacher is not None,
+        annotators=reader.annotators,
+        annotated=bool(annotated),
     )
-    blendshapes = arrays.pop("blendshapes")
-    arrays["valence_arousal"] = _valence_arousal(arrays, blendshapes, info)
+    blendshapes, counts = arrays.pop("blendshapes"), f"{arrays['derived'].sum()} with derived targets"
+    arrays |= annotated or {"valence_arousal": _valence_arousal(arrays, blendshapes, info)}
+    if annotated:
+        counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
     write_targets(partial, info, arrays)
     partial.rename(out)
-    print(
-        f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {arrays['derived'].sum()} with derived targets"
-    )
+    print(f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {counts}")
 
 
 def _work_through(
@@ -147,6 +152,13 @@ def _results(options: PrepareOptions, records: Iterable[RawFace], workers: int) 
         yield from pool.map(_Worker.run, records, chunksize=16)
 
 
+def _annotated(records: Sequence[RawFace]) -> dict[str, NDArray[Any]]:
+    """`annotated` and `valence_arousal` of PreparedFaces; empty where no record has any."""
+    known = np.array([record.valence_arousal is not None for record in records])
+    values = np.array([record.valence_arousal or (0, 0) for record in records], dtype=np.float32)
+    return {"annotated": known, "valence_arousal": values} if known.any() else {}
+
+
 def _valence_arousal(
     arrays: Mapping[str, NDArray[Any]], blendshapes: NDArray[np.float32], info: PreparedInfo
 ) -> NDArray[np.float32]:
@@ -169,7 +181,7 @@ def main() -> None:
     parser.add_argument("--size", default=112, type=int, help="side of a crop in pixels")
     parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
     parser.add_argument("--min-confidence", default=0.6, type=float)
-    parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it only expressions are targets")
+    parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it nothing is derived")
     parser.add_argument("--workers", default=2, type=int)
     args = parser.parse_args()
     options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)

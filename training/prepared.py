@@ -31,7 +31,11 @@ class PreparedInfo:
     detector: str
     min_confidence: float
     derived: bool
-    """Whether action units and valence-arousal targets were derived by the teacher."""
+    """Whether action units, and valence-arousal unless it is annotated, were derived by the teacher."""
+    annotators: int = 10
+    """The most votes a face can have."""
+    annotated: bool = False
+    """Whether people annotated valence-arousal; then none of it is derived."""
     format: int = FORMAT
 
     @property
@@ -44,8 +48,9 @@ class PreparedInfo:
 class PreparedFaces:
     """N records in the reader's order; a record whose face was not found keeps its targets, with a black crop.
 
-    crops: uint8 [N, S, S, 3] RGB. found: bool [N]. votes: float32 [N, C], raw counts. action_units: float32 [N, 12] and
-    valence_arousal: float32 [N, 2] count only where `derived` is True, bool [N]. names, splits: str [N].
+    crops: uint8 [N, S, S, 3] RGB. found: bool [N]. votes: float32 [N, C], raw counts. action_units: float32 [N, 12]
+    count only where `derived` is True, bool [N]; valence_arousal: float32 [N, 2] where `with_valence_arousal` is, which
+    is `annotated`, bool [N], in sets whose valence-arousal people annotated. names, splits: str [N].
     """
 
     info: PreparedInfo
@@ -57,6 +62,7 @@ class PreparedFaces:
     derived: NDArray[np.bool_]
     action_units: NDArray[np.float32]
     valence_arousal: NDArray[np.float32]
+    annotated: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,9 +72,14 @@ class PreparedFaces:
         return np.flatnonzero(self.splits == split)
 
     @property
+    def with_valence_arousal(self) -> NDArray[np.bool_]:
+        """bool [N]: where valence_arousal counts."""
+        return self.derived if self.annotated is None else self.annotated
+
+    @property
     def majority(self) -> NDArray[np.int64]:
-        """int64 [N]: the label with more than 5 votes, or -1. For FER+'s ten votes this is its majority set."""
-        return np.where(self.votes.max(axis=1) > 5, self.votes.argmax(axis=1), -1)
+        """int64 [N]: the label with more than half of all possible votes, or -1. For FER+ this is its majority set."""
+        return np.where(self.votes.max(axis=1) > self.info.annotators / 2, self.votes.argmax(axis=1), -1)
 
 
 def distributions(votes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,10 +94,14 @@ def create_crops(folder: Path, count: int, size: int) -> "np.memmap[Any, np.dtyp
     return np.lib.format.open_memmap(folder / "crops.npy", mode="w+", dtype=np.uint8, shape=shape)
 
 
-def write_targets(folder: Path, info: PreparedInfo, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write everything but the crops; `arrays` holds PreparedFaces' other fields by name."""
-    np.savez_compressed(folder / "faces.npz", **arrays)  # type: ignore[arg-type]
-    (folder / "prepared.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+def write_targets(folder: Path, info: PreparedInfo, arrays: Mapping[str, NDArray[Any] | None]) -> None:
+    """Write everything but the crops; `arrays` holds PreparedFaces' other fields by name, None for one it lacks."""
+    present = {name: values for name, values in arrays.items() if values is not None}
+    np.savez_compressed(folder / "faces.npz", **present)  # type: ignore[arg-type]
+    # FER+ sets are written as ever, so that the same faces give the same bytes.
+    later = {"annotators": PreparedInfo.annotators, "annotated": PreparedInfo.annotated}
+    document = {name: value for name, value in asdict(info).items() if name not in later or value != later[name]}
+    (folder / "prepared.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
 def load_prepared(folder: Path) -> PreparedFaces:
@@ -100,6 +115,7 @@ def load_prepared(folder: Path) -> PreparedFaces:
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         hint = "make one with `python -m training.prepare`"
         raise DatasetError(f"{folder} is not a prepared data set ({type(error).__name__}); {hint}") from error
-    if info.format != FORMAT or len(crops) != len(faces) or not set(faces.splits) <= set(SPLITS):
+    known = info.format == FORMAT and info.annotated == (faces.annotated is not None)
+    if not known or len(crops) != len(faces) or not set(faces.splits) <= set(SPLITS):
         raise DatasetError(f"{folder} was prepared by another version; prepare it again")
     return faces

@@ -56,8 +56,9 @@ def measure(
 ) -> Report:
     """All measures of `outputs` on the split `rows`; with `resamples`, their bootstrap intervals over the faces."""
     answers = answers_of(faces, rows, outputs, calibration)
-    derived = int(answers.derived.sum())
-    counts = {"count": len(rows), "found": len(outputs.rows), "with_derived_targets": derived}
+    counts = {"count": len(rows), "found": len(outputs.rows), "with_derived_targets": int(answers.derived.sum())}
+    if answers.annotated is not None:
+        counts["with_annotated_valence_arousal"] = int(answers.annotated.sum())
     scope = whole_scope(answers)
 
     def resampled(index: NDArray[np.int64]) -> dict[str, Any]:
@@ -122,20 +123,21 @@ def _expression(answers: Answers, groups: Mapping[str, Sequence[int]]) -> dict[s
 
 
 def _valence_arousal(answers: Answers) -> dict[str, Any]:
-    """Concordance with the derived targets, beside that of looking the expression probabilities up in the table.
+    """Concordance with the targets, beside that of looking the expression probabilities up in the table.
 
     `within_interval`: the share of targets inside the stated interval.
     """
-    if answers.valence_arousal is None or not answers.derived.any():
+    known = answers.with_valence_arousal
+    if answers.valence_arousal is None or not known.any():
         return {}
-    target = answers.va_targets[answers.derived]
+    target = answers.va_targets[known]
     values = {}
     for estimates, suffix in ((answers.valence_arousal, ""), (answers.va_table, "_table")):
         if estimates is not None:
             for i, name in enumerate(AXES):
-                values[f"ccc_{name}{suffix}"] = ccc(estimates[answers.derived, i], target[:, i])
+                values[f"ccc_{name}{suffix}"] = ccc(estimates[known, i], target[:, i])
     for i, half_width in enumerate(answers.va_half_widths or ()):
-        errors = np.abs(answers.valence_arousal[answers.derived, i] - target[:, i])
+        errors = np.abs(answers.valence_arousal[known, i] - target[:, i])
         values[f"within_interval_{AXES[i]}"] = float((errors <= half_width).mean())
     return values
 

@@ -67,9 +67,10 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
         measures["accuracy"] = accuracy(predicted, actual)
         measures["macro_f1"] = macro_f1(predicted, actual, range(len(faces.info.labels)))
         per_task.append(measures["accuracy"])
-    if outputs.valence_arousal is not None and derived.any():
-        target = faces.valence_arousal[outputs.rows][derived]
-        columns = [ccc(outputs.valence_arousal[derived, i], target[:, i]) for i in range(2)]
+    known = faces.with_valence_arousal[outputs.rows]
+    if outputs.valence_arousal is not None and known.any():
+        target = faces.valence_arousal[outputs.rows][known]
+        columns = [ccc(outputs.valence_arousal[known, i], target[:, i]) for i in range(2)]
         measures["ccc_v"], measures["ccc_a"] = columns
         per_task.append(float(np.mean(columns)))
     if outputs.action_units is not None and derived.any():
@@ -78,6 +79,6 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
         measures["au_r"] = float(np.nanmean([pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]))
         per_task.append(measures["au_r"])
     if not per_task:
-        raise ValueError("the validation split has neither a majority nor derived targets to choose an epoch by")
+        raise ValueError("the validation split has neither a majority nor other targets to choose an epoch by")
     measures["score"] = float(np.mean(per_task))
     return measures

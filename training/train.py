@@ -78,8 +78,10 @@ def _earlier_network(path: Path) -> tuple[AffectNetwork, NetworkSpec]:
 
 
 def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
-    if not faces.info.derived and set(spec.tasks) - {"expression"}:
-        raise DatasetError("valence-arousal and action units need a set prepared with --teacher")
+    given = {"expression"} | ({"valence_arousal"} if faces.info.annotated else set())
+    if not faces.info.derived and set(spec.tasks) - given:
+        missing = " and ".join(task.replace("_", " ") for task in spec.tasks if task not in given)
+        raise DatasetError(f"{missing} need a set prepared with --teacher")
 
 
 def _build(path: Path, overrides: list[str], folder: Path, device: torch.device) -> TrainingRun | SequenceRun:

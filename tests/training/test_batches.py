@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +86,10 @@ def test_targets_and_masks(faces: PreparedFaces) -> None:
     assert target.valence_arousal_mask.tolist() == [1, 1, 0]
     assert target.action_units_mask.tolist() == [[1] * 12, [1] * 12, [0] * 12]
     assert target.valence_arousal[1].tolist() == pytest.approx([0.8, 0.4])
+
+
+def test_annotated_targets_have_a_mask_of_their_own(tmp_path: Path) -> None:
+    annotated = load_prepared(write_prepared(tmp_path / "annotated", annotated=True))
+    target = targets(annotated, np.array([0, 1]))
+    assert target.valence_arousal_mask.tolist() == [1, 0]
+    assert target.action_units_mask.tolist() == [[0] * 12, [0] * 12]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration
 from model_core.metrics import binary_f1, ccc, pearson
+from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from training import calibrate
 from training.calibrate import fit
@@ -119,6 +120,15 @@ def test_only_labelled_and_derived_records_are_fitted_on(finished: FinishedRun) 
     outputs.expression[0], outputs.action_units[1] = 1e3 * rng.normal(size=8), 1e3
     assert fit(fewer, outputs) == expected
     assert expected.expression != calibration.expression
+
+
+def test_annotated_valence_arousal_is_fitted_where_it_is_annotated(tmp_path: Path) -> None:
+    faces = load_prepared(write_prepared(tmp_path / "annotated", annotated=True))
+    faces.valence_arousal[:] = np.linspace(-0.5, 0.5, len(faces))[:, None]
+    estimates = 2 * faces.valence_arousal.astype(np.float64) + 0.25
+    estimates[~faces.annotated] = 100
+    fitted = fit(faces, Outputs(np.arange(len(faces)), estimates, None, None)).valence_arousal
+    assert (fitted["valence"].slope, fitted["valence"].intercept) == pytest.approx((1 / 2, -1 / 8))
 
 
 def test_tasks_that_are_absent_are_not_fitted(finished: FinishedRun) -> None:

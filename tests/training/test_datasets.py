@@ -6,7 +6,8 @@ import pytest
 
 from model_core.affect import LABEL_SETS
 from tests.fakes import write_ferplus
-from training.datasets import READERS, DatasetError, RawFace, build_reader
+from training.datasets import READERS, SEQUENCE_READERS, DatasetError, RawFace, build_reader, build_sequence_reader
+from training.datasets.disfa import Disfa
 
 GREY = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
 TREE = [
@@ -66,8 +67,38 @@ def test_a_picture_that_is_not_there_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_names_a_label_set(name: str) -> None:
     assert build_reader(name).label_set in LABEL_SETS
+    assert build_reader(name).annotators >= 1
+
+
+@pytest.mark.parametrize("name", SEQUENCE_READERS)
+def test_every_reader_of_videos_names_a_label_set(name: str) -> None:
+    assert build_sequence_reader(name).label_set in LABEL_SETS
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_refuses_an_empty_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match=f"expects .*{tmp_path}"):
+        list(build_reader(name).faces(tmp_path))
+
+
+@pytest.mark.parametrize("name", SEQUENCE_READERS)
+def test_every_reader_of_videos_refuses_an_empty_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match=f"expects .*{tmp_path}"):
+        list(build_sequence_reader(name).sequences(tmp_path))
 
 
 def test_an_unknown_data_set_is_refused_by_name() -> None:
-    with pytest.raises(DatasetError, match="unknown data set 'fer2014'; known: ferplus"):
+    with pytest.raises(DatasetError, match="unknown data set 'fer2014'; known: ferplus, affectnet, rafdb"):
         build_reader("fer2014")
+    with pytest.raises(DatasetError, match="unknown data set 'ferplus'; known: affwild2, disfa, bp4d"):
+        build_sequence_reader("ferplus")
+
+
+def test_options_of_a_reader_are_checked() -> None:
+    assert build_sequence_reader("disfa", present_from=3, fold=2) == Disfa(present_from=3, fold=2)
+    with pytest.raises(DatasetError, match="disfa has no option level; it has: present_from, folds, fold"):
+        build_sequence_reader("disfa", level=3)
+    with pytest.raises(DatasetError, match="affwild2 has no option fold; it has: none"):
+        build_sequence_reader("affwild2", fold=1)
+    with pytest.raises(DatasetError, match="not 3 of 3"):
+        build_sequence_reader("bp4d", fold=3)

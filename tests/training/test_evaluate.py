@@ -86,6 +86,14 @@ def test_other_crops_are_refused(finished: FinishedRun, tmp_path: Path, monkeypa
             command(monkeypatch, "--model", finished.folder, "--prepared", prepared)
 
 
+def test_a_split_without_faces_is_refused(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = write_prepared(tmp_path / "prepared", train=1, validation=1, test=0)
+    with pytest.raises(SystemExit, match=r"error: .*prepared has no test faces"):
+        command(monkeypatch, "--model", tiny_bundle_dir, "--prepared", prepared)
+
+
 def test_no_model(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="error: no bundle 'nowhere'"):
         command(monkeypatch, "--model", "nowhere", "--prepared", finished.prepared)

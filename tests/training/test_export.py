@@ -86,6 +86,11 @@ def test_annotated_sets_say_so(folder: Path) -> None:
     annotated = type(trained)(**{**vars(trained), "training": {**trained.training, "prepared": prepared}})
     manifest = export.manifest_of(annotated, export.Labelling("n", "1", "MIT", ""), {})
     assert set(manifest.references.values()) == {"annotated"}
+    prepared = {**trained.training["prepared"], "annotated": True}
+    mixed = type(trained)(**{**vars(trained), "training": {**trained.training, "prepared": prepared}})
+    manifest = export.manifest_of(mixed, name="n", version="1", licence="MIT", data_terms="", quality={})
+    assert manifest.references["valence_arousal"] == "annotated"
+    assert manifest.references["action_units"] == "derived"
 
 
 def test_mistakes_end_the_command_with_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,10 @@ def test_a_group_without_a_class_has_no_mean_over_classes() -> None:
         "ccc_arousal",
         "intervals",
     }
+
+
+def test_a_group_with_annotated_valence_arousal_needs_no_teacher() -> None:
+    annotated = replace(answers(60), derived=np.zeros(60, bool), annotated=np.ones(60, bool))
+    values = measure_groups(annotated, "kind", np.array(["all"] * 60), resamples=2)["values"]["all"]
+    assert (values["with_derived_targets"], values["ccc_valence"]) == (0, 1)
+    assert "auroc" not in values

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from model_core.alignment import align
 from model_core.detection import build_detector
 from model_core.faces import Frame
 from tests.fakes import small_grey_face, write_ferplus
+from tests.training.trees import affectnet_csv, picture
 from training import prepare
 from training.datasets import build_reader
 from training.prepared import PreparedFaces, load_prepared
@@ -61,6 +63,40 @@ def test_without_a_teacher_only_votes_are_targets(prepared: PreparedFaces) -> No
     assert not prepared.derived.any()
     assert not prepared.action_units.any()
     assert not prepared.valence_arousal.any()
+
+
+def test_sets_without_annotations_are_as_ever(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    fields = ["dataset", "label_set", "alignment", "size", "detector", "min_confidence", "derived", "format"]
+    assert list(json.loads((tmp_path / "out/prepared.json").read_text())) == fields
+    with np.load(tmp_path / "out/faces.npz") as archive:
+        assert archive.files == ["names", "splits", "found", "votes", "derived", "action_units", "valence_arousal"]
+
+
+def test_annotated_valence_arousal_is_carried_through(
+    astronaut: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["1/a.jpg,178,63,89,112,,1,0.75,-0.5", "1/b.jpg,0,0,9,9,,8,-2,-2"]
+    root = affectnet_csv(tmp_path / "affectnet", rows)
+    picture(root / "Manually_Annotated_Images/1/a.jpg", cv2.cvtColor(astronaut, cv2.COLOR_RGB2BGR))
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "affectnet", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    assert "1 of 3 faces found, 0 with derived targets, 2 with annotated valence-arousal" in capsys.readouterr().out
+    faces = load_prepared(tmp_path / "out")
+    assert (faces.info.label_set, faces.info.annotators, faces.info.annotated) == ("affectnet8", 1, True)
+    assert faces.splits.tolist() == ["train", "train", "test"]
+    assert faces.found.tolist() == [True, False, False]
+    assert faces.majority.tolist() == [1, -1, 0]  # happiness, none, neutral
+    assert faces.with_valence_arousal.tolist() == [True, False, True]
+    assert faces.valence_arousal.tolist() == [[0.75, -0.5], [0, 0], [0, 0]]
+    assert not faces.derived.any()
+
+
+def test_a_set_without_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_ferplus(tmp_path / "ferplus", [])
+    with pytest.raises(SystemExit, match=r"error: .*ferplus has no pictures"):
+        command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out")
 
 
 def test_crops_are_the_services_own(prepared: PreparedFaces, root: Path) -> None:

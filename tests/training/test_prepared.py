@@ -39,6 +39,27 @@ def test_a_majority_needs_more_than_five_votes(folder: Path) -> None:
     assert faces.majority.tolist() == [0, -1, 1, -1, 1, -1]
 
 
+def test_with_one_annotator_a_vote_is_a_majority(folder: Path) -> None:
+    faces = with_votes(load_prepared(folder), [[0, 1], [0, 0]])
+    assert replace(faces, info=replace(faces.info, annotators=1)).majority.tolist() == [1, -1]
+
+
+def test_annotated_valence_arousal_counts_where_it_was_annotated(tmp_path: Path) -> None:
+    derived = load_prepared(write_prepared(tmp_path / "derived", train=2, validation=1, test=1, missing=[1]))
+    assert derived.with_valence_arousal.tolist() == [True, False, True, True]
+    annotated = load_prepared(write_prepared(tmp_path / "annotated", train=2, validation=1, test=1, annotated=True))
+    assert annotated.with_valence_arousal.tolist() == [True, False, True, False]
+    assert not annotated.derived.any()
+
+
+def test_a_set_that_disagrees_with_its_description_is_refused(tmp_path: Path) -> None:
+    folder = write_prepared(tmp_path / "annotated", annotated=True)
+    values = json.loads((folder / "prepared.json").read_text())
+    (folder / "prepared.json").write_text(json.dumps({**values, "annotated": False}))
+    with pytest.raises(DatasetError, match="was prepared by another version"):
+        load_prepared(folder)
+
+
 def test_votes_as_distributions() -> None:
     votes = np.array([[1, 3], [0, 0], [0, 8]], dtype=np.float32)
     shares = distributions(votes)

@@ -82,7 +82,7 @@ def test_calibration_changes_the_confidence_only() -> None:
 def test_a_class_needs_fifty_faces_for_the_third_mean() -> None:
     assert "macro_f1_at_least_50" not in measure(FACES, ROWS, outputs(), Calibration()).expression
     many = np.repeat([0, 1, 4], [49, 1, 49])  # 50 happy ones, 49 sad ones
-    arrays = {name: value[many] for name, value in vars(FACES).items() if name != "info"}
+    arrays = {name: value[many] for name, value in vars(FACES).items() if name not in ("info", "annotated")}
     position = np.array([0, 1, -1, 2, 3])[many]
     given = outputs()
     larger = Outputs(np.arange(99), None, given.expression[position], None)
@@ -140,7 +140,9 @@ def test_what_cannot_be_measured_is_absent() -> None:
 def repeated(times: int) -> tuple[PreparedFaces, Outputs]:
     """FACES and their outputs, `times` over."""
     many = np.tile(np.arange(5), times)
-    faces = PreparedFaces(FACES.info, **{name: value[many] for name, value in vars(FACES).items() if name != "info"})
+    faces = PreparedFaces(
+        FACES.info, **{name: value[many] for name, value in vars(FACES).items() if name not in ("info", "annotated")}
+    )
     parts = {name: np.concatenate([value] * times) for name, value in vars(outputs()).items()}
     return faces, Outputs(**{**parts, "rows": np.flatnonzero(faces.found)})
 
@@ -198,3 +200,14 @@ def test_a_report_as_text() -> None:
     assert "  accuracy                  0.5000" in lines
     (table,) = (line for line in lines if line.startswith("  AU2 "))
     assert table.split() == ["AU2", "0", "-", "-", "0.000", "0.000", "0.250", "0.250", "0.062"]
+
+
+def test_annotated_valence_arousal_is_measured_where_it_is_annotated() -> None:
+    info = replace(FACES.info, annotated=True)
+    nobody, both = np.zeros(5, bool), np.array([True, True, True, False, False])
+    report = measure(replace(FACES, info=info, derived=nobody, annotated=both), ROWS, outputs(), Calibration())
+    assert (report.faces["with_derived_targets"], report.faces["with_annotated_valence_arousal"]) == (0, 2)
+    # Records 0 and 1: estimates 0 and 2 of targets 0 and 1. Covariance 1/2, variances 1 and 1/4, means 1 and 1/2.
+    assert report.valence_arousal["ccc_valence"] == pytest.approx(2 * (1 / 2) / (1 + 1 / 4 + 1 / 4))
+    assert report.action_units == {}
+    assert "valence-arousal against annotated targets, 2 faces" in render(report)

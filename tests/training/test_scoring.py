@@ -53,3 +53,10 @@ def test_the_headline_by_hand() -> None:
     # Only AU1's target varies: the others have no correlation and take no part.
     assert values["au_r"] == pytest.approx(1 / math.sqrt(3), rel=1e-5)
     assert values["score"] == pytest.approx((2 / 4 + (2 / 3 + 0) / 2 + values["au_r"]) / 3)
+
+
+def test_the_headline_of_annotated_targets() -> None:
+    nobody, both = np.zeros(5, bool), np.array([True, True, True, False, False])
+    values = headline(replace(FACES, derived=nobody, annotated=both), ROWS, outputs())
+    assert values["ccc_v"] == pytest.approx(2 / 3)  # as by hand in test_report
+    assert "au_r" not in values

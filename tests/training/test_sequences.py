@@ -1,187 +1,74 @@
-"""Heads on video data from configuration to bundle, on a small generated set."""
+"""What readers of videos share: numbered frames, masked units, and splits by person."""
 
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from model_core.bundle import load_bundle
-from model_core.manifest import TemporalSpec
-from model_core.models import NetworkSpec, build_network
-from tests.tiny_clip import TINY, write_tiny_clip
-from training import calibrate, evaluate, export, train
-from training.checkpoint import CheckpointError, load_trained
-from training.config_file import checked, read_values
-from training.generate import Plan, generate
-from training.sequence_config import SequenceConfig, WindowConfig
-from training.sequence_loop import SequenceRun
-from training.sequence_scoring import track_outputs
-from training.sequence_trained import load_sequences
-from training.sequence_training import build_sequence_run
-from training.tracks import Track
-from training.trained import read_calibration
-
-CPU = torch.device("cpu")
-TASKS = {"va": "valence_arousal", "expr": "expression", "au": "action_units"}
-SCORES = {"va": "p_va", "expr": "p_expr", "au": "p_au"}
+from model_core.affect import ACTION_UNITS
+from training.datasets.raw import DatasetError
+from training.datasets.sequences import numbered_frames, split_subjects, unit_targets
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generated set `set`, and the features that all tests share."""
-    folder = tmp_path_factory.mktemp("videos")
-    generate(Plan(videos=4, frames=40, validation=1), folder / "set")
-    return folder
+def test_frames_go_by_their_number(tmp_path: Path) -> None:
+    for name in ("2.jpg", "00003.png", "notes.txt", "0009.jpg"):
+        (tmp_path / name).touch()
+    assert numbered_frames(tmp_path, 4) == (None, tmp_path / "2.jpg", tmp_path / "00003.png", None)
 
 
-@pytest.fixture(scope="module")
-def places(data: Path, tiny_bundle_dir: Path) -> list[str]:
-    """What a run is told beside a shipped configuration."""
-    return [
-        f"data.root={data / 'set'}",
-        f"data.cache={data / 'features'}",
-        "data.reference=derived",
-        f"encoder.bundle={tiny_bundle_dir}",
-        "optimizer.epochs=2",
-        "optimizer.rate=1e-3",
-        "run.threads=1",
-    ]
+@pytest.mark.parametrize("names", [(), ("a.jpg",), ("0000.jpg", "0001.jpg"), ("1.jpg", "00001.jpg")])
+def test_ambiguous_frames_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DatasetError, match=r"named from 00001\.jpg on, each number once"):
+        numbered_frames(tmp_path, 2)
 
 
-def run_of(config: str, overrides: list[str], folder: Path) -> SequenceRun:
-    return build_sequence_run(checked(SequenceConfig, read_values(Path(config), overrides), config), folder, CPU)
+def test_units_by_hand() -> None:
+    targets = unit_targets({"AU12": {1: True, 3: False}, "AU1": {2: True}}, "abaw")
+    assert targets.action_units.shape == targets.action_units_mask.shape == (3, 12)
+    assert targets.action_units[:, 6].tolist() == [1, 0, 0]  # AU12 is the seventh of the twelve
+    assert targets.action_units_mask[:, 6].tolist() == [1, 0, 1]
+    assert targets.action_units[:, 0].tolist() == targets.action_units_mask[:, 0].tolist() == [0, 1, 0]
+    assert targets.action_units_mask.sum() == 3
+    assert targets.expression.shape == (3, 8)
+    assert not targets.expression_mask.any()
+    assert not targets.valence_arousal_mask.any()
 
 
-def command(monkeypatch: pytest.MonkeyPatch, module: object, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    module.main()
-
-
-@pytest.mark.parametrize("memory", ["fc", "lstm"])
-@pytest.mark.parametrize("task", TASKS)
-def test_from_configuration_to_bundle(
-    task: str,
-    memory: str,
-    places: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run = tmp_path / f"ddamfn-{memory}-{task}"
-    overrides = [word for override in places for word in ("--set", override)]
-    command(monkeypatch, train, "--config", f"paper/ddamfn_{memory}_{task}.toml", "--run", run, *overrides)
-    command(monkeypatch, calibrate, "--run", run)
-    command(monkeypatch, evaluate, "--run", run, "--resamples", 3, "--submission", tmp_path / "answers.txt")
-    command(
-        monkeypatch, export, "--run", run, "--out", tmp_path / "bundle", "--quality", run / "protocol.json",
-        "--name", run.name, "--version", 1, "--licence", "Apache-2.0", "--data-terms", "Generated.",
-    )  # fmt: skip
-    result = json.loads((run / "protocol.json").read_text())
-    assert SCORES[task] in result["measures"][TASKS[task]]
-    assert f"| {run.name} | affwild2 validation, derived labels, 1 videos |" in capsys.readouterr().out
-    assert (tmp_path / "answers.txt").read_text().startswith("image_location,")
-    manifest = load_bundle(tmp_path / "bundle").manifest
-    assert manifest.references == {TASKS[task]: "derived"}
-    assert manifest.quality == result
-    length = 5 if (task, memory) == ("expr", "lstm") else 10
-    assert manifest.temporal == (TemporalSpec(30.0, length, "reset", 0.05) if memory == "lstm" else None)
-    assert not {"data", "encoder", "run"} & set(manifest.training["options"])
-
-
-@pytest.mark.parametrize("memory", ["fc", "lstm"])
-def test_clip_with_its_prompts(memory: str, places: list[str], data: Path, tmp_path: Path) -> None:
-    (tmp_path / "weights").mkdir()
-    weights = write_tiny_clip(tmp_path / "weights")
-    clip = f'encoder.clip={{model="{TINY}", weights="{weights}"}}'
-    overrides = [*(each for each in places if not each.startswith("encoder.")), clip]
-    run = run_of(f"paper/clip_{memory}_expr.toml", overrides, tmp_path / "run")
-    before = run.network.heads["expression"].adapter.weight.clone()
-    run.run()
-    trained = load_trained(tmp_path / "run" / "best.pt")
-    assert not torch.equal(trained.weights["heads.expression.adapter.weight"], before)
-    assert torch.equal(trained.weights["heads.expression.text"], run.encoder.text)
-    assert trained.spec.labels[-1] == "other"
-    assert (trained.spec.recurrent is None) == (memory == "fc")
-
-
-def test_an_interrupted_run_ends_as_if_it_had_not_been(places: list[str], tmp_path: Path) -> None:
-    whole = run_of("paper/ddamfn_lstm_va.toml", places, tmp_path / "whole")
-    whole.run()
-    part = run_of("paper/ddamfn_lstm_va.toml", places, tmp_path / "part")
-    part._finish_epoch(part._train_epoch())
-    again = run_of("paper/ddamfn_lstm_va.toml", places, tmp_path / "part")
-    assert again.resume()
-    again.run()
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(again.network.state_dict()[name], value), name
-    other = run_of("paper/ddamfn_lstm_va.toml", [*places, "optimizer.rate=1e-2"], tmp_path / "part")
-    with pytest.raises(CheckpointError, match="made with another configuration"):
-        other.resume()
-
-
-def test_the_videos_that_choose_are_not_trained_on(places: list[str], tmp_path: Path) -> None:
-    run = run_of("paper/ddamfn_fc_va.toml", places, tmp_path)
-    trained, held_out = ({track.video for track in tracks} for tracks in (run.tracks, run.held_out))
-    assert len(held_out) == 1
-    assert not trained & held_out
-    assert "generated004" not in trained | held_out  # the validation video
-
-
-def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
-    torch.manual_seed(2)
-    network = build_network(NetworkSpec("mfn-pooled", ("action_units",), recurrent=6)).eval()
-    present = np.array([True] * 7 + [False] * 2 + [True] * 3)
-    features = np.random.default_rng(1).normal(size=(12, 512)).astype(np.float32)
-    track = Track(None, features, present)
-    alone = network.read(torch.from_numpy(features)).action_units.detach().numpy()
-    same = {}
-    for state in ("reset", "carried"):
-        window = WindowConfig(length=3, state=state, max_gap_s=0.05)
-        outputs = track_outputs(network, "action_units", track, window, 30.0)
-        same[state] = [i for i in np.flatnonzero(present) if np.allclose(outputs[i], alone[i], atol=1e-6)]
-    # As if it were alone is a frame only where nothing is remembered: at a start, every third frame, after the gap.
-    assert same == {"reset": [0, 3, 6, 9], "carried": [0, 9]}
-
-
-def test_thresholds_are_those_of_other_videos(
-    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = run_of("paper/ddamfn_fc_au.toml", places, tmp_path)
-    run.run()
-    command(monkeypatch, calibrate, "--run", tmp_path)
-    command(monkeypatch, evaluate, "--run", tmp_path, "--resamples", 0)
-    result = json.loads((tmp_path / "protocol.json").read_text())
-    model = load_sequences(tmp_path)
-    assert model is not None
-    assert result["thresholds"]["tuned_on"] == model.held_out
-    units = read_calibration(tmp_path).action_units
-    assert result["thresholds"]["units"] == {name: unit.threshold for name, unit in units.items()}
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("encoder.bundle=nowhere", "no bundle 'nowhere'"),
-        ("data.dataset=affwild3", "affwild3"),
-        ("data.root=nowhere", "expects a folder nowhere"),
-        ("encoder.clip={model='ViT-B-16', weights='openai'}", "needs either a bundle or clip"),
-        ("network.depth=2", "network.depth: Extra inputs are not permitted"),
-    ],
+@given(
+    st.dictionaries(st.sampled_from(list(ACTION_UNITS)), st.dictionaries(st.integers(1, 20), st.booleans(), min_size=1))
 )
-def test_a_run_that_cannot_be(
-    override: str, message: str, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overrides = [word for each in [*places, override] for word in ("--set", each)]
-    with pytest.raises(SystemExit, match=message):
-        command(monkeypatch, train, "--config", "paper/ddamfn_fc_va.toml", "--run", tmp_path / "run", *overrides)
-    assert not (tmp_path / "run").exists()
+def test_masks_are_zero_or_one_and_what_is_masked_is_zero(units: dict[str, dict[int, bool]]) -> None:
+    targets = unit_targets(units, "abaw")
+    values, mask = targets.action_units, targets.action_units_mask
+    assert {array.dtype for array in vars(targets).values()} == {np.dtype(np.float32)}
+    assert set(np.unique(mask)) <= {0, 1}
+    assert (values <= mask).all()
+    assert mask.sum() == sum(len(frames) for frames in units.values())
+    assert values.sum() == sum(sum(frames.values()) for frames in units.values())
 
 
-def test_a_run_on_still_pictures_is_told_apart(finished: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="is a run on still pictures"):
-        command(monkeypatch, evaluate, "--run", finished.folder)
-    with pytest.raises(SystemExit, match="calibrated with --prepared"):
-        command(monkeypatch, calibrate, "--run", finished.folder)
+def test_people_are_split_by_their_place_in_the_order_of_names() -> None:
+    people = [f"SN{i:03d}" for i in (3, 1, 2, 4, 5, 6, 7)]
+    splits = split_subjects([*people, *people], folds=3, fold=0)
+    assert [name for name, split in splits.items() if split == "test"] == ["SN001", "SN004", "SN007"]
+    # Of SN002, SN003, SN005, SN006 the fourth.
+    assert [name for name, split in splits.items() if split == "validation"] == ["SN006"]
+    assert [name for name, split in splits.items() if split == "train"] == ["SN002", "SN003", "SN005"]
+
+
+@given(st.sets(st.text(min_size=1, max_size=4), max_size=40), st.integers(2, 6))
+def test_every_person_is_tested_in_exactly_one_fold(people: set[str], folds: int) -> None:
+    all_splits = [split_subjects(people, folds, fold) for fold in range(folds)]
+    assert all(set(splits) == people for splits in all_splits)
+    for person in people:
+        assert [splits[person] for splits in all_splits].count("test") == 1
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(3, 3), (3, -1), (1, 0), (0, 0)])
+def test_a_fold_that_is_not_there_is_refused(folds: int, fold: int) -> None:
+    with pytest.raises(DatasetError, match=f"not {fold} of {folds}"):
+        split_subjects(["a"], folds, fold)

@@ -62,6 +62,9 @@ def test_derived_tasks_need_derived_targets(finished: FinishedRun, tmp_path: Pat
     overrides = [f"data.prepared={prepared}"]
     with pytest.raises(train.DatasetError, match="need a set prepared with --teacher"):
         build_run(load_config(finished.config, overrides), tmp_path / "run", CPU)
+    annotated = write_prepared(tmp_path / "annotated", annotated=True)
+    with pytest.raises(train.DatasetError, match=r"^action units need a set prepared with --teacher"):
+        build_run(load_config(finished.config, [f"data.prepared={annotated}"]), tmp_path / "run", CPU)
     alone = build_run(load_config(finished.config, [*overrides, "network.tasks=['expression']"]), tmp_path / "run", CPU)
     assert alone.spec.tasks == ("expression",)
     assert set(alone.spec.tasks) < set(TASKS)

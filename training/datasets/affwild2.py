@@ -8,7 +8,7 @@ import numpy as np
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, Task
 from training.datasets.raw import DatasetError, Split
-from training.datasets.sequences import FloatArray, Person, Sequence, SequenceTargets
+from training.datasets.sequences import FloatArray, Person, Sequence, SequenceTargets, numbered_frames
 
 _ANNOTATIONS = re.compile(r"\d+(st|nd|rd|th)[ _]ABAW[ _]Annotations")
 _TASK_FOLDERS: Mapping[str, Task] = {
@@ -26,7 +26,6 @@ HEADERS: Mapping[Task, str] = {
 """First line of each task's files; it says the order of what follows."""
 _CROPS = ("cropped_aligned", "cropped_aligned_new_50_vids")
 _FRAME_ROOTS = (*_CROPS, *(name for batch in ("batch1", "batch2") for name in (batch, f"{batch}/cropped_aligned")))
-_FRAME = re.compile(r"(\d{5,})\.jpg")
 
 
 class AffWild2:
@@ -131,11 +130,7 @@ def _frames(name: str, roots: list[Path], count: int) -> tuple[Path | None, ...]
     if len(folders) != 1:
         places = ", ".join(map(str, roots))
         raise DatasetError(f"Aff-Wild2 expects one folder {name!r} of frames in {places}, found {len(folders)}")
-    matches = ((path, _FRAME.fullmatch(path.name)) for path in folders[0].iterdir())
-    frames = {int(match[1]): path for path, match in matches if match}
-    if not frames or 0 in frames:
-        raise DatasetError(f"{folders[0]}: expected frames named from 00001.jpg on")
-    return tuple(frames.get(number) for number in range(1, count + 1))
+    return numbered_frames(folders[0], count)
 
 
 def _person(name: str) -> tuple[str, Person]:

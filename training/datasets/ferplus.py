@@ -23,6 +23,7 @@ class FerPlus:
     """
 
     label_set = "ferplus"
+    annotators = 10
 
     def faces(self, root: Path) -> Iterator[RawFace]:
         """See DatasetReader."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
+from zlib import crc32
 
-from model_core.faces import Frame
+from model_core.faces import Box, Frame
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -17,12 +18,26 @@ class DatasetError(Exception):
 
 @dataclass(frozen=True)
 class RawFace:
-    """One labelled picture. `votes`: the annotators' counts in the order of the reader's labels; all 0: unlabelled."""
+    """One labelled picture.
+
+    votes: the annotators' counts in the order of the reader's labels; all 0: unlabelled. valence_arousal: as people
+    annotated them, each in [-1, 1]; None: not annotated. box: where the labelled face is, if the files say so.
+    """
 
     name: str
     split: Split
     path: Path
     votes: tuple[float, ...]
+    valence_arousal: tuple[float, float] | None = None
+    box: Box | None = None
+
+
+def training_split(name: str) -> Split:
+    """`validation` for a tenth of all names, else `train`: for sets whose files hold no validation split apart.
+
+    It depends on the name only (CRC-32 divisible by ten), so pictures that are removed or added move no other.
+    """
+    return "validation" if crc32(name.encode()) % 10 == 0 else "train"
 
 
 class DatasetReader(Protocol):
@@ -30,6 +45,9 @@ class DatasetReader(Protocol):
 
     label_set: str
     """A key of `affect.LABEL_SETS`."""
+
+    annotators: int
+    """The most votes a face can have; 1 where the files give one label a face."""
 
     def faces(self, root: Path) -> Iterator[RawFace]:
         """All records under `root`, in the order of its files. Raises DatasetError where the tree is wrong."""

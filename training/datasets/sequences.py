@@ -1,6 +1,7 @@
-"""What every reader of video data yields: frames and masked targets in time order."""
+"""What every reader of video data yields: frames and masked targets in time order; and what readers share."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -8,11 +9,14 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from training.datasets.raw import Split
+from model_core.affect import ACTION_UNITS, LABEL_SETS
+from training.datasets.raw import DatasetError, Split
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Person: TypeAlias = Literal["", "left", "right"]
 """Which person of the video; empty: the only one, or the main one."""
+
+_FRAME = re.compile(r"(\d+)\.(jpg|png)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,3 +60,55 @@ class SequenceReader(Protocol):
     def sequences(self, root: Path) -> Iterator[Sequence]:
         """All sequences under `root`, by split and name. Raises DatasetError where the tree is wrong."""
         ...
+
+
+def numbered_frames(folder: Path, count: int) -> tuple[Path | None, ...]:
+    """The pictures of frames 1 to `count`, named by their number (`00001.jpg`); None where there is none.
+
+    Raises DatasetError for a folder without such pictures, and where 0 or a number given twice makes them ambiguous.
+    """
+    matches = [(path, _FRAME.fullmatch(path.name)) for path in folder.iterdir()] if folder.is_dir() else []
+    numbered = [(int(match[1]), path) for path, match in matches if match]
+    frames = dict(numbered)
+    if not frames or 0 in frames or len(frames) < len(numbered):
+        raise DatasetError(f"{folder}: expected frames named from 00001.jpg on, each number once")
+    return tuple(frames.get(number) for number in range(1, count + 1))
+
+
+def unit_targets(units: Mapping[str, Mapping[int, bool]], label_set: str) -> SequenceTargets:
+    """Targets of a set that knows action units only: unit -> frame number from 1 on -> present. All else is masked.
+
+    They reach to the last frame that any unit has a value for.
+    """
+    count = max((number for values in units.values() for number in values), default=0)
+    present, mask = (np.zeros((count, len(ACTION_UNITS)), np.float32) for _ in range(2))
+    for column, name in enumerate(ACTION_UNITS):
+        values = units.get(name, {})
+        rows = np.fromiter(values, np.int64, len(values)) - 1
+        present[rows, column] = np.fromiter(values.values(), np.float32, len(values))
+        mask[rows, column] = 1
+    return SequenceTargets(
+        valence_arousal=np.zeros((count, 2), np.float32),
+        valence_arousal_mask=np.zeros(count, np.float32),
+        expression=np.zeros((count, len(LABEL_SETS[label_set])), np.float32),
+        expression_mask=np.zeros(count, np.float32),
+        action_units=present,
+        action_units_mask=mask,
+    )
+
+
+def split_subjects(subjects: Iterable[str], folds: int, fold: int) -> dict[str, Split]:
+    """A split for each subject, by their place i (from 0 on) in the order of their names: no one is in two splits.
+
+    Those with i % folds == fold are `test`; of the others, every fourth is `validation`, the rest `train`. Raises
+    DatasetError where there is no such fold.
+    """
+    if not 0 <= fold < folds or folds < 2:
+        raise DatasetError(f"expected two folds or more and a fold from 0 on below their number, not {fold} of {folds}")
+    ordered = sorted(set(subjects))
+    others = [subject for i, subject in enumerate(ordered) if i % folds != fold]
+    validation = others[3::4]
+    return {
+        subject: "validation" if subject in validation else "train" if subject in others else "test"
+        for subject in ordered
+    }

@@ -56,6 +56,7 @@ def test_every_field_is_described() -> None:
         ("AFFECT_PORT", "0", "port", 0),
         ("affect_port", "9000", "port", 9000),
         ("AFFECT_BUNDLES", " small ", "bundles", ("small",)),
+        ("AFFECT_BUNDLES", "default, runs/b", "bundles", ("default", "runs/b")),
         ("AFFECT_DEVICE", "cuda:1", "device", "cuda:1"),
         ("AFFECT_PRECISION", "bfloat16", "precision", "bfloat16"),
         ("AFFECT_ENGINE", "openvino", "engine", "openvino"),
@@ -78,7 +79,8 @@ def test_a_variable_sets_its_field(
     [
         ("AFFECT_PORT", "http"),
         ("AFFECT_PORT", "65536"),
-        ("AFFECT_BUNDLES", "default,small"),
+        ("AFFECT_BUNDLES", "default,"),
+        ("AFFECT_BUNDLES", "default,small, default"),
         ("AFFECT_DEVICE", "gpu"),
         ("AFFECT_DEVICE", "cuda:1\n"),
         ("AFFECT_PRECISION", "float16"),

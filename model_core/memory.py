@@ -33,24 +33,21 @@ class TrackMemory:
         self._network = network
         self._tasks = tuple(tasks)
         self._spec = spec
-        self._begin(0.0)
         self._seen_s = -math.inf
+        self._start_s, self._frame, self._steps = 0.0, -1, 0
+        self._state: State | None = None
+        self._outputs: Floats = np.empty(0)
 
     def step(self, vector: Floats, time_s: float) -> Floats:
         """The next frame's vector, float64 [D], at a time in seconds that does not decrease -> outputs [d]."""
         if time_s - self._seen_s > self._spec.max_gap_s + ROUNDING_S:
-            self._begin(time_s)
+            self._start_s, self._frame, self._steps, self._state = time_s, -1, 0, None
         self._seen_s = time_s
         frame = math.floor((time_s - self._start_s) * self._spec.frame_rate + EARLY)
         if frame > self._frame:
             self._frame = frame
             self._outputs = self._advance(vector)
         return self._outputs
-
-    def _begin(self, time_s: float) -> None:
-        self._start_s, self._frame, self._steps = time_s, -1, 0
-        self._state: State | None = None
-        self._outputs: Floats = np.empty(0)
 
     def _advance(self, vector: Floats) -> Floats:
         if self._spec.state == "reset" and self._steps % self._spec.window == 0:

@@ -7,8 +7,9 @@ import structlog
 import torch
 import uvicorn
 
-from model_core.bundle import BundleError, load_bundle, locate_bundle
+from model_core.bundle import BundleError, load_bundle
 from model_core.detection import FaceDetector, build_detector, family
+from model_core.hub import find_bundle
 from model_core.predictor import Predictor
 from model_core.runtimes import Engine, RuntimeOptions
 from service.app import create_app
@@ -37,7 +38,7 @@ def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
     device = choose_device(settings.device, settings.engine)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    bundles = [load_bundle(locate_bundle(reference)) for reference in settings.bundles]
+    bundles = [load_bundle(find_bundle(name, download=settings.download)) for name in settings.bundles]
     predictor = Predictor(bundles, device, options)
     for manifest in predictor.idle:
         logger.warning("bundle not loaded: later ones cover all its tasks", bundle=manifest.name)

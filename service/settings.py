@@ -80,8 +80,11 @@ class Settings(BaseSettings):
     bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_references)] = Field(
         ("default",),
         min_length=1,
-        description="The bundles to serve, separated by commas: a shipped one's name or a folder. Each task is "
-        "answered by the last that covers it.",
+        description="The bundles to serve, separated by commas: a shipped one's name, a folder, or "
+        "`hf:OWNER/NAME[@REVISION]` on the Hugging Face hub. Each task is answered by the last that covers it.",
+    )
+    download: bool = Field(
+        False, description="Whether a bundle on the hub may be downloaded; else it must be in the hub's cache."
     )
     device: str = Field(
         "auto",

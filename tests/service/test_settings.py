@@ -21,6 +21,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "api_keys": (),
         "protect_operations": False,
         "bundles": ("default",),
+        "download": False,
         "device": "auto",
         "engine": "torch",
         "precision": "float32",

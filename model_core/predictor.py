@@ -107,6 +107,8 @@ class Followed:
         if source.memory is None or manifest.temporal is None:
             return own
         if (track_id, source) not in self._memories:
+            # New tracks are the only way to grow, so this is when those that have ended are let go.
+            self._memories = {key: kept for key, kept in self._memories.items() if not kept.is_over(time_s)}
             memory = TrackMemory(source.memory, tuple(manifest.network.widths), manifest.temporal)
             self._memories[track_id, source] = memory
         return self._memories[track_id, source].step(own, time_s)

@@ -1,17 +1,25 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from model_core.affect import Affect
-from model_core.bundle import Bundle
+from model_core.affect import TASKS, Affect, Task
+from model_core.bundle import Bundle, load_bundle, save_bundle
 from model_core.calibration import AxisCalibration, Calibration
 from model_core.encoder import grouped
 from model_core.faces import Crop
-from model_core.manifest import TemporalSpec
+from model_core.manifest import BundleManifest, TemporalSpec
+from model_core.models import NetworkSpec, build_network
+from model_core.models.clip import ClipSource, load_clip
 from model_core.predictor import Predictor, answering
 from model_core.preprocessing import to_batch
 from model_core.runtimes import RuntimeOptions
 from tests.tiny_bundles import INPUT, TinyBackbone, resized, tiny_bundle
+from tests.tiny_clip import TINY, write_tiny_clip
 
 CPU = torch.device("cpu")
 SPEC = TemporalSpec(10.0, 3, "carried", 0.5)
@@ -113,6 +121,83 @@ def test_a_framewise_bundle_stays_for_those_who_want_no_memory() -> None:
     # A picture is the first frame of a track.
     units = alone(remembers, "action_units", crops(3))
     assert np.stack(predictor.everything.first(features))[:, 8:] == pytest.approx(units, abs=1e-5)
+
+
+def tasks_of(*tasks: Task, remembers: bool = False) -> BundleManifest:
+    return tiny_bundle("any", *tasks, backbone=TinyBackbone(), temporal=SPEC if remembers else None).manifest
+
+
+POOL = [tasks_of(*tasks, remembers=memory) for memory in (False, True) for tasks in (("expression",), TASKS[:2], TASKS)]
+
+
+@given(st.lists(st.sampled_from(POOL), min_size=1, max_size=6))
+def test_whoever_is_used_is_the_last_for_something_and_every_task_is_answered(manifests: list[BundleManifest]) -> None:
+    used = answering(manifests)
+    wanted = {
+        max(i for i, manifest in enumerate(chosen) if manifest and task in manifest.network.tasks)
+        for chosen in (manifests, [manifest if manifest.temporal is None else None for manifest in manifests])
+        for task in TASKS
+        if any(manifest and task in manifest.network.tasks for manifest in chosen)
+    }
+    assert used == sorted(wanted)
+
+
+def test_tracks_remember_apart_and_are_forgotten_when_they_have_ended() -> None:
+    bundle = tiny_bundle("remembers", "expression", backbone=TinyBackbone(), temporal=SPEC)
+    predictor = Predictor([bundle], CPU)
+    one, other, *_ = features = predictor.encoders[0].features(crops(4))
+    followed = predictor.everything.follow()
+    for i, each in enumerate(features):
+        followed.step(1, each, 0.1 * i)
+        found = followed.step(2, other, 0.1 * i)
+    with torch.inference_mode():
+        vectors = torch.from_numpy(np.stack([other] * 4)).float()[None]
+        logits, _ = bundle.network.read_sequence(vectors)
+    assert found == pytest.approx(logits.expression[0, -1].double().numpy(), abs=1e-5)
+    followed.step(2, other, 0.7)
+    followed.step(3, one, 0.9)  # the first track was last seen at 0.3 s, and a gap may be 0.5 s long
+    assert sorted(track_id for track_id, _ in followed._memories) == [2, 3]
+
+
+def test_a_saved_backbone_is_known_again(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(tiny_bundle_dir)
+    spec = NetworkSpec("ddamfn", ("expression",), bundle.manifest.network.labels, recurrent=8)
+    manifest = replace(
+        bundle.manifest, network=spec, temporal=SPEC, references={"expression": "annotated"}, calibration=Calibration()
+    )
+    save_bundle(tmp_path / "lstm", manifest, build_network(spec, bundle.network.backbone))
+    assert grouped([load_bundle(tiny_bundle_dir), load_bundle(tmp_path / "lstm")]) == [[0, 1]]
+
+
+def test_clip_runs_beside_another_backbone(tmp_path: Path) -> None:
+    clip = load_clip(ClipSource(TINY, str(write_tiny_clip(tmp_path))), ("A face.", "No face."))
+    other = tiny_bundle("other", "expression", "action_units", backbone=TinyBackbone())
+    bundles = [other]
+    for temporal in (None, SPEC):
+        recurrent = 6 if temporal else None
+        spec = NetworkSpec("clip", ("expression",), ("face", "none"), recurrent=recurrent, tower=clip.encoder.spec)
+        network = build_network(spec, clip.encoder).eval()
+        network.heads["expression"].text.copy_(clip.text)
+        manifest = replace(
+            other.manifest,
+            network=spec,
+            input=clip.encoder.input("ddamfn-frontal-1"),
+            references={"expression": "annotated"},
+            temporal=temporal,
+        )
+        bundles.append(Bundle(manifest, network))
+    predictor = Predictor(bundles, CPU)
+    assert [(encoder.input.size, encoder.input.alignment) for encoder in predictor.encoders] == [
+        (16, "arcface-1"),
+        (32, "ddamfn-frontal-1"),
+    ]
+    features = np.concatenate(
+        [predictor.encoders[0].features(crops(3)), predictor.encoders[1].features(crops(3, 32))], axis=1
+    )
+    for reader, bundle in ((predictor.framewise, bundles[1]), (predictor.everything, bundles[2])):
+        said = np.stack(reader.first(list(features)))
+        assert said[:, :2] == pytest.approx(alone(bundle, "expression", crops(3, 32)), abs=1e-4)
+        assert said[:, 2:] == pytest.approx(alone(other, "action_units", crops(3)), abs=1e-5)
 
 
 def test_without_any_bundle_for_it_an_answer_is_empty() -> None:

@@ -25,6 +25,7 @@ from benchmarks.process import URL, engine_options, running_service
 from benchmarks.reporting import circumstances, percentiles_ms, section, table
 from model_core.bundle import load_bundle, locate_bundle
 from model_core.detection import build_detector
+from model_core.faces import Crop
 from model_core.predictor import Predictor
 from service.analysis import FaceOptions
 from service.decode_limits import DecodeLimits
@@ -52,11 +53,11 @@ QUICK = Plan((1, 2), 0.5, 0.5, 4, 8)
 def offline_faces_per_s(sent: Sequence[bytes], count: int) -> float:
     """The same pictures through the same parts without a service: two threads locate, batches of 32 are predicted."""
     bundle = load_bundle(locate_bundle("default"))
-    predictor = Predictor(bundle, torch.device("cpu"), engine_options())
-    locator = Locator(build_detector("yuface"), bundle.manifest.input, DecodeLimits(50_000_000, 600, 6000), 0.5)
+    predictor = Predictor([bundle], torch.device("cpu"), engine_options())
+    locator = Locator(build_detector("yuface"), [bundle.manifest.input], DecodeLimits(50_000_000, 600, 6000), 0.5)
     clock = StageClock(Telemetry())
 
-    def crops_of(number: int) -> tuple[object, ...]:
+    def crops_of(number: int) -> tuple[tuple[Crop, ...], ...]:
         return locator.picture(BytesIO(sent[number % len(sent)]), FaceOptions(), clock).located.crops
 
     predictor.predict(list(crops_of(0)))

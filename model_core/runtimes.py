@@ -1,6 +1,6 @@
 """How a network is run for answers: its serving form, on a device, by an engine and in a number format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model_core.affect import AffectLogits
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
 
@@ -16,7 +17,7 @@ Engine: TypeAlias = Literal["torch", "openvino"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 Runtime: TypeAlias = Callable[[Tensor], NDArray[np.float64]]
-"""float32 [B, 3, S, S] -> float64 [B, D]: the outputs of the tasks one after another, in the order of TASKS."""
+"""float32 [B, 3, S, S] -> float64 [B, D]: what the network gives, such as its tasks' outputs in the order of TASKS."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ EVERY_WAY = (
 """All engines and number formats; the first is the default, and the reference of the others."""
 
 
+def joined(logits: AffectLogits, tasks: Sequence[str]) -> Tensor:
+    """The logits of some tasks in one tensor, [..., D], in the order of `tasks`."""
+    return torch.cat([getattr(logits, task) for task in tasks], dim=-1)
+
+
 class JoinedNetwork(nn.Module):
     """A network with the logits of some tasks in one tensor, in the order of `tasks`."""
 
@@ -49,8 +55,7 @@ class JoinedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, D]."""
-        logits = self.network(x)
-        return torch.cat([getattr(logits, task) for task in self._tasks], dim=1)
+        return joined(self.network(x), self._tasks)
 
 
 def build_runtime(
@@ -64,15 +69,19 @@ def build_runtime(
 
     Raises ModuleNotFoundError without the extra that an engine needs, ValueError for OpenVINO on another device.
     """
-    joined = JoinedNetwork(folded(network), tasks).eval()
+    return build_joined(JoinedNetwork(folded(network), tasks).eval(), size, device, options)
+
+
+def build_joined(network: nn.Module, size: int, device: torch.device, options: RuntimeOptions) -> Runtime:
+    """The same for a network that is folded and gives one tensor, [B, D]; raises what `build_runtime` raises."""
     if options.engine == "openvino":
         if device.type != "cpu":
             raise ValueError(f"OpenVINO runs on the CPU here, not on {device}")
-        return _openvino(joined, size, options.precision)
-    return _torch(joined, device, options.precision)
+        return _openvino(network, size, options.precision)
+    return _torch(network, device, options.precision)
 
 
-def _torch(network: JoinedNetwork, device: torch.device, precision: Precision) -> Runtime:
+def _torch(network: nn.Module, device: torch.device, precision: Precision) -> Runtime:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def run(batch: Tensor) -> NDArray[np.float64]:
@@ -82,7 +91,7 @@ def _torch(network: JoinedNetwork, device: torch.device, precision: Precision) -
     return run
 
 
-def _openvino(network: JoinedNetwork, size: int, precision: Precision) -> Runtime:
+def _openvino(network: nn.Module, size: int, precision: Precision) -> Runtime:
     try:
         import openvino
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`python -m service`: serve the bundle that the environment names."""
+"""`python -m service`: serve the bundles that the environment names."""
 
 import signal
 import sys
@@ -7,8 +7,9 @@ import structlog
 import torch
 import uvicorn
 
-from model_core.bundle import BundleError, load_bundle, locate_bundle
+from model_core.bundle import BundleError, load_bundle
 from model_core.detection import FaceDetector, build_detector, family
+from model_core.hub import find_bundle
 from model_core.predictor import Predictor
 from model_core.runtimes import Engine, RuntimeOptions
 from service.app import create_app
@@ -29,7 +30,7 @@ def choose_device(name: str, engine: Engine = "torch") -> torch.device:
 
 
 def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
-    """The configured bundle on its device; warns if its crops came from another detector.
+    """The configured bundles on their device; warns of one whose crops came from another detector, or that is idle.
 
     Raises SettingsError, BundleError, and what build_runtime raises.
     """
@@ -37,11 +38,20 @@ def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
     device = choose_device(settings.device, settings.engine)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device, options)
-    prepared_with = predictor.manifest.detector
-    if family(prepared_with) != family(detector.name):
-        logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=detector.name)
-    logger.info("bundle loaded", bundle=predictor.manifest.name, device=str(device), asked_for=settings.device)
+    bundles = [load_bundle(find_bundle(name, download=settings.download)) for name in settings.bundles]
+    predictor = Predictor(bundles, device, options)
+    for manifest in predictor.idle:
+        logger.warning("bundle not loaded: later ones cover all its tasks", bundle=manifest.name)
+    for manifest in predictor.manifests:
+        if family(manifest.detector) != family(detector.name):
+            logger.warning(
+                "detector differs",
+                bundle=manifest.name,
+                bundle_prepared_with=manifest.detector,
+                serving_with=detector.name,
+            )
+        tasks = [task for task, other in predictor.everything.tasks.items() if other is manifest]
+        logger.info("bundle loaded", bundle=manifest.name, answers=tasks, device=str(device), asked_for=settings.device)
     return predictor
 
 

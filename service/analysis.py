@@ -19,19 +19,22 @@ class FaceOptions:
 
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
+Temporal: TypeAlias = Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
 class VideoOptions:
     """fps: analysed frames a second. The window runs from start_s to end_s (None: the end), both in seconds.
 
-    smoothing: of a track's outputs over time; `causal` uses the past only, `offline` the future as well.
+    temporal: `auto` reads all bundles, `off` those that judge each frame by itself. smoothing: of a track's outputs
+    over time; `causal` uses the past only, `offline` the future as well.
     """
 
     faces: FaceOptions = FaceOptions()
     fps: float = 10.0
     start_s: float = 0.0
     end_s: float | None = None
+    temporal: Temporal = "auto"
     smoothing: Smoothing = "none"
 
 

@@ -7,20 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
-import numpy as np
 import structlog
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from model_core.bundle import code_version
 from model_core.detection import FaceDetector
-from model_core.faces import Crop
 from model_core.predictor import Predictor
 from service.batch_contract import BatchLimits
-from service.batching import Batcher
 from service.decode_limits import DecodeLimits
 from service.errors import Limit
-from service.estimating import Estimate, estimator
+from service.estimating import BatchedEncoder, Estimator
 from service.locating import Locator
 from service.middleware import RequestContext, RequireKey
 from service.openapi import complete
@@ -64,18 +61,18 @@ def create_app(
         cv2.setNumThreads(1)  # parallelism comes from the pool
         with TemporaryDirectory(prefix="affect-") as directory:
             if predictor is None:
-                app.state.context = Context(settings, telemetry, Readiness(None), Path(directory), None)
+                app.state.context = Context(settings, telemetry, Readiness(()), Path(directory), None)
                 yield
                 return
-            readiness = Readiness(lambda: batcher.submit(_blank(predictor)), lambda: batcher.stalled)
-            batcher = _batcher(settings, predictor, readiness, telemetry, on_hang)
-            pool = WorkerPool(settings.decode_workers)
-            model = _model(settings, detector, predictor, batcher, pool, telemetry)
-            app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
+            encoders = _encoders(settings, predictor, telemetry, on_hang)
+            estimator, pool = Estimator(encoders), WorkerPool(settings.decode_workers)
+            telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
+            model = _model(settings, detector, predictor, estimator, pool, telemetry)
+            app.state.context = Context(settings, telemetry, Readiness(encoders), Path(directory), model)
             try:
                 yield
             finally:
-                await batcher.close()
+                await estimator.close()
                 pool.shutdown()
 
     app = FastAPI(
@@ -117,43 +114,32 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     install_handlers(app)
 
 
-def _batcher(
-    settings: Settings,
-    predictor: Predictor,
-    readiness: Readiness,
-    telemetry: Telemetry,
-    on_hang: Callable[[], None],
-) -> Batcher[Crop, Estimate]:
-    batcher = Batcher[Crop, Estimate](
-        estimator(predictor, readiness.succeeded),
-        BatchLimits(settings.max_batch, settings.max_video_batch, settings.max_wait_s, settings.stall_s),
-        observer=telemetry,
-        on_hang=on_hang,
-    )
-    telemetry.queue_depth.set_function(lambda: batcher.queue_depth)
-    return batcher
+def _encoders(
+    settings: Settings, predictor: Predictor, telemetry: Telemetry, on_hang: Callable[[], None]
+) -> list[BatchedEncoder]:
+    limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.max_wait_s, settings.stall_s)
+    return [BatchedEncoder(encoder, limits, observer=telemetry, on_hang=on_hang) for encoder in predictor.encoders]
 
 
 def _model(
     settings: Settings,
     detector: FaceDetector,
     predictor: Predictor,
-    batcher: Batcher[Crop, Estimate],
+    estimator: Estimator,
     pool: WorkerPool,
     telemetry: Telemetry,
 ) -> Model:
-    manifest, device = predictor.manifest, str(predictor.device)
-    telemetry.model_loaded(manifest, device, settings.precision)
+    device = str(predictor.device)
+    for manifest in predictor.manifests:
+        telemetry.model_loaded(manifest, device, settings.precision)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
     queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
-    locator = Locator(detector, manifest.input, limits, settings.scan_every_s)
-    pipeline = Pipeline(locator, batcher, pool, predictor.affects, telemetry, queue_limit)
-    info = ModelInfo(
-        device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
+    locator = Locator(detector, [encoder.input for encoder in predictor.encoders], limits, settings.scan_every_s)
+    pipeline = Pipeline(locator, estimator, predictor, pool, telemetry, queue_limit)
+    info, framewise = (
+        ModelInfo(
+            device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(reader.tasks)
+        )
+        for reader in (predictor.everything, predictor.framewise)
     )
-    return Model(pipeline, (manifest,), info)
-
-
-def _blank(predictor: Predictor) -> Crop:
-    size = predictor.manifest.input.size
-    return np.zeros((size, size, 3), dtype=np.uint8)
+    return Model(pipeline, predictor, info, framewise)

@@ -1,39 +1,96 @@
-"""The network's half of the pipeline: what the batcher's thread runs."""
+"""The network's half of the pipeline: a batcher for each encoder, and a face's features from all of them."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from model_core.affect import Affect
+from model_core.encoder import Encoder, Features
 from model_core.faces import Crop
-from model_core.predictor import Outputs, Predictor
-from service.batch_contract import BatchTooLarge
+from service.batch_contract import BatchLimits, BatchObserver, BatchTooLarge
+from service.batching import Batcher
+from service.lanes import Lane
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One face's outputs, the affect that they mean, and the seconds that its forward pass took."""
+    """One face's features, and the seconds that their forward pass took (of several encoders', the slowest)."""
 
-    outputs: Outputs
-    affect: Affect
+    features: Features
     predict_s: float
 
 
-def estimator(predictor: Predictor, succeeded: Callable[[], None]) -> Callable[[Sequence[Crop]], list[Estimate]]:
-    """The batcher's function: a timed forward pass, which tells `succeeded` that it was one."""
+class BatchedEncoder:
+    """An encoder behind a batcher. It knows when a forward pass last succeeded: what readiness asks for."""
 
-    def run(crops: Sequence[Crop]) -> list[Estimate]:
+    def __init__(
+        self, encoder: Encoder, limits: BatchLimits, *, observer: BatchObserver, on_hang: Callable[[], None]
+    ) -> None:
+        self._encoder = encoder
+        self.batcher = Batcher[Crop, Estimate](self._run, limits, observer=observer, on_hang=on_hang)
+        self.last_success_s = float("-inf")
+        """By time.monotonic."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a forward pass is known to hang."""
+        return self.batcher.stalled
+
+    async def probe(self) -> None:
+        """Make a forward pass; raises what the batcher raises."""
+        size = self._encoder.input.size
+        await self.batcher.submit(np.zeros((size, size, 3), dtype=np.uint8))
+
+    def _run(self, crops: Sequence[Crop]) -> list[Estimate]:
+        """In the batcher's thread."""
         started = time.perf_counter()
         try:
-            outputs = predictor.outputs(crops)
+            features = self._encoder.features(crops)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise BatchTooLarge(f"no memory for {len(crops)} faces at once") from error
-        affects = predictor.affects(outputs)
         elapsed = time.perf_counter() - started
-        succeeded()
-        return [Estimate(each, affect, elapsed) for each, affect in zip(outputs, affects, strict=True)]
+        self.last_success_s = time.monotonic()
+        return [Estimate(each, elapsed) for each in features]
 
-    return run
+
+class Estimator:
+    """All encoders. They run side by side, and each batches by itself."""
+
+    def __init__(self, encoders: Sequence[BatchedEncoder]) -> None:
+        self._encoders = tuple(encoders)
+
+    @property
+    def queue_depth(self) -> int:
+        """Crops that wait for a batch; a face waits once an encoder."""
+        return sum(encoder.batcher.queue_depth for encoder in self._encoders)
+
+    def expected_wait_s(self, lane: Lane) -> float:
+        """Seconds until the last encoder would start on a new face."""
+        return max(encoder.batcher.expected_wait_s(lane) for encoder in self._encoders)
+
+    async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane, *, admitted: bool) -> list[Estimate]:
+        """Features of faces, of each of which there is a crop for each encoder. Raises what `submit_many` raises."""
+        calls = [
+            asyncio.ensure_future(encoder.batcher.submit_many(crops, lane=lane, admitted=admitted))
+            for encoder, crops in zip(self._encoders, zip(*faces, strict=True), strict=True)
+        ]
+        try:
+            answers = await asyncio.gather(*calls)
+        finally:
+            for call in calls:  # where one is refused, the others are not needed
+                call.cancel()
+        if len(answers) == 1:
+            return answers[0]
+        return [
+            Estimate(np.concatenate([part.features for part in parts]), max(part.predict_s for part in parts))
+            for parts in zip(*answers, strict=True)
+        ]
+
+    async def close(self) -> None:
+        """Run what is queued and take nothing new."""
+        for encoder in self._encoders:
+            await encoder.batcher.close()

@@ -23,10 +23,10 @@ CHUNK_FRAMES = 4
 
 @dataclass(frozen=True)
 class LocatedFaces:
-    """The faces of a frame that can be aligned, with their crops and how good these are; equally long."""
+    """The faces of a frame that can be aligned, each with a crop for each encoder, and how good these are."""
 
     faces: tuple[Face, ...]
-    crops: tuple[Crop, ...]
+    crops: tuple[tuple[Crop, ...], ...]
     qualities: tuple[Quality, ...]
 
 
@@ -49,11 +49,13 @@ class LocatedFrame:
 
 
 class Locator:
-    """Finds and aligns faces for one model's input."""
+    """Finds faces, and aligns them for each encoder's input."""
 
-    def __init__(self, detector: FaceDetector, spec: InputSpec, limits: DecodeLimits, scan_every_s: float) -> None:
+    def __init__(
+        self, detector: FaceDetector, inputs: Sequence[InputSpec], limits: DecodeLimits, scan_every_s: float
+    ) -> None:
         self._detector = detector
-        self._spec = spec
+        self._shapes = [(spec.alignment, spec.size) for spec in inputs]
         self._limits = limits
         self._scan_every_s = scan_every_s
 
@@ -85,12 +87,16 @@ class Locator:
         with clock.stage("align"):
             for face in found:
                 try:
-                    crop = align(frame, face.landmarks, self._spec.alignment, self._spec.size)
+                    crops = self._crops(frame, face)
                 except ValueError:
                     continue  # a false detection: its landmarks coincide
-                aligned.append((face, crop, assess(face.box, crop)))
-        faces, crops, qualities = zip(*aligned, strict=True) if aligned else ((), (), ())
-        return LocatedFaces(faces, crops, qualities)
+                aligned.append((face, crops, assess(face.box, crops[0])))
+        return LocatedFaces(*zip(*aligned, strict=True)) if aligned else LocatedFaces((), (), ())
+
+    def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:
+        """A crop for each encoder; encoders that look at the same part of the frame share it."""
+        made = {shape: align(frame, face.landmarks, *shape) for shape in dict.fromkeys(self._shapes)}
+        return tuple(made[shape] for shape in self._shapes)
 
 
 class VideoReader:

@@ -1,26 +1,25 @@
-"""The story of a request: bytes -> frame -> faces -> crops -> affect, for one picture or for a video's frames.
+"""The story of a request: bytes -> frame -> faces -> crops -> features -> affect, for a picture or a video's frames.
 
-Decoding, detection and alignment run in a small thread pool, forward passes in the batcher's one thread; the event loop
+Decoding, detection and alignment run in a small thread pool, forward passes in one thread an encoder; the event loop
 only awaits. A video is read in chunks, each located while the chunk before it is in the network, and let go after it.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TypeVar
 
-from model_core.affect import Affect
 from model_core.faces import Crop
-from model_core.predictor import Outputs
+from model_core.predictor import Predictor, Reader
 from model_core.tracking import IouTracker
 from service.analysis import FaceAnalysis, FaceOptions, FrameAnalysis, VideoAnalysis, VideoOptions
 from service.batch_contract import BatcherClosed, BatchTooLarge, QueueFull, WorkerStalled
-from service.batching import Batcher
 from service.errors import Draining, Limit, NotReady, Overloaded
-from service.estimating import Estimate
+from service.estimating import Estimate, Estimator
 from service.lanes import Lane
-from service.locating import LocatedFaces, LocatedFrame, Locator
+from service.locating import LocatedFrame, Locator
 from service.telemetry import StageClock, Telemetry
 from service.tracks import TrackBuilder
 from service.workers import WorkerPool
@@ -31,21 +30,21 @@ FRAME_ROUTE, VIDEO_ROUTE = "/analyze/frame", "/analyze/video"
 
 
 class Pipeline:
-    """Analyses frames and videos with one locator and one batched predictor."""
+    """Analyses frames and videos with one locator, and a predictor whose encoders are batched."""
 
     def __init__(
         self,
         locator: Locator,
-        batcher: Batcher[Crop, Estimate],
+        estimator: Estimator,
+        predictor: Predictor,
         pool: WorkerPool,
-        affects: Callable[[Sequence[Outputs]], list[Affect]],
         telemetry: Telemetry,
         queue_limit: Limit,
     ) -> None:
         self._locator = locator
-        self._batcher = batcher
+        self._estimator = estimator
+        self._predictor = predictor
         self._pool = pool
-        self._affects = affects
         self._telemetry = telemetry
         self._queue_limit = queue_limit
 
@@ -55,28 +54,34 @@ class Pipeline:
         self._admit(Lane.INTERACTIVE)
         picture = await self._pool.run(lambda: self._locator.picture(file, options, clock), Lane.INTERACTIVE)
         estimates = await self._estimate(picture.located.crops, clock, Lane.INTERACTIVE)
-        faces = self._count(FRAME_ROUTE, picture.located, estimates)
+        reader, features = self._predictor.everything, [estimate.features for estimate in estimates]
+        affects = await self._read(reader, lambda: reader.affects(reader.first(features)), Lane.INTERACTIVE)
+        self._telemetry.frame(FRAME_ROUTE, affects)
+        rows = zip(picture.located.faces, affects, picture.located.qualities, strict=True)
+        faces = tuple(FaceAnalysis(*row) for row in rows)
         return FrameAnalysis(picture.width, picture.height, faces, clock.timings())
 
     async def analyze_video(self, path: Path, options: VideoOptions) -> VideoAnalysis:
         """Analyse a video file. Raises the ServiceErrors of decoding and of the queue."""
         clock = StageClock(self._telemetry)
-        tracks = TrackBuilder(IouTracker(), options.smoothing, self._affects)
+        reader = self._predictor.everything if options.temporal == "auto" else self._predictor.framewise
+        tracks = TrackBuilder(IouTracker(), reader, options.smoothing, clock)
         count = 0
         self._admit(Lane.BULK)
-        reader = await self._pool.run(lambda: self._locator.open(path, options, clock), Lane.BULK)
-        pending = self._pool.run(reader.next_chunk, Lane.BULK)
+        frames = await self._pool.run(lambda: self._locator.open(path, options, clock), Lane.BULK)
+        pending = self._pool.run(frames.next_chunk, Lane.BULK)
         try:
             while chunk := await pending:
-                pending = self._pool.run(reader.next_chunk, Lane.BULK)
-                await self._extend(tracks, chunk, clock)
+                pending = self._pool.run(frames.next_chunk, Lane.BULK)
+                estimates = await self._estimate(_crops(chunk), clock, Lane.BULK)
+                await self._read(reader, partial(self._extend, tracks, chunk, estimates), Lane.BULK)
                 count += len(chunk)
         finally:
-            reader.stop()
+            frames.stop()
             pending.cancel()
-            await self._pool.run(reader.close, Lane.INTERACTIVE)
+            await self._pool.run(frames.close, Lane.INTERACTIVE)
         samples = await self._pool.run(tracks.finish, Lane.BULK)
-        return VideoAnalysis(reader.video.info, count, reader.video.truncated, samples, clock.timings())
+        return VideoAnalysis(frames.video.info, count, frames.video.truncated, samples, clock.timings())
 
     async def render(self, function: Callable[[], R]) -> R:
         """Run a rendering in the pool: a long video's takes too much time for the event loop."""
@@ -86,7 +91,7 @@ class Pipeline:
 
     def _admit(self, lane: Lane) -> None:
         """Turn a request away where it would wait too long for its turn in the pool and then for the network."""
-        wait_s = self._pool.expected_wait_s(lane) + self._batcher.expected_wait_s(lane)
+        wait_s = self._pool.expected_wait_s(lane) + self._estimator.expected_wait_s(lane)
         if (excess_s := wait_s - self._queue_limit["value"]) > 0:
             raise self._overloaded(excess_s)
 
@@ -94,16 +99,17 @@ class Pipeline:
         detail = f"the answer would wait longer than {self._queue_limit['value']:g} s for its turn"
         return Overloaded(detail, retry_after_s=excess_s, limit=self._queue_limit)
 
-    async def _extend(self, tracks: TrackBuilder, chunk: Sequence[LocatedFrame], clock: StageClock) -> None:
-        crops = list(chain.from_iterable(frame.located.crops for frame in chunk))
-        estimates = iter(await self._estimate(crops, clock, Lane.BULK))
-        for frame in chunk:
-            here = list(islice(estimates, len(frame.located.crops)))
-            faces = self._count(VIDEO_ROUTE, frame.located, here)
-            with clock.stage("track"):
-                tracks.add(frame.time_s, frame.index, faces, [estimate.outputs for estimate in here])
+    async def _read(self, reader: Reader, function: Callable[[], R], lane: Lane) -> R:
+        """Call what reads features: where a temporal network is run for it, in the pool."""
+        return await self._pool.run(function, lane) if reader.temporal else function()
 
-    async def _estimate(self, crops: Sequence[Crop], clock: StageClock, lane: Lane) -> list[Estimate]:
+    def _extend(self, tracks: TrackBuilder, chunk: Sequence[LocatedFrame], estimates: Sequence[Estimate]) -> None:
+        rest = iter(estimates)
+        for frame in chunk:
+            here = islice(rest, len(frame.located.faces))
+            self._telemetry.frame(VIDEO_ROUTE, tracks.add(frame, [estimate.features for estimate in here]))
+
+    async def _estimate(self, crops: Sequence[Sequence[Crop]], clock: StageClock, lane: Lane) -> list[Estimate]:
         if not crops:
             return []
         started = time.perf_counter()
@@ -116,10 +122,10 @@ class Pipeline:
         self._telemetry.stage_seconds.labels("queue").observe(queue_s)
         return estimates
 
-    async def _batched(self, crops: Sequence[Crop], lane: Lane, *, admitted: bool) -> list[Estimate]:
-        """The batcher's results, and its refusals in the service's terms."""
+    async def _batched(self, crops: Sequence[Sequence[Crop]], lane: Lane, *, admitted: bool) -> list[Estimate]:
+        """The batchers' results, and their refusals in the service's terms."""
         try:
-            return await self._batcher.submit_many(crops, lane=lane, admitted=admitted)
+            return await self._estimator.estimate(crops, lane, admitted=admitted)
         except QueueFull as error:
             raise self._overloaded(error.retry_after_s) from None
         except BatcherClosed:
@@ -129,8 +135,7 @@ class Pipeline:
         except BatchTooLarge:
             raise NotReady("the device has no memory for a forward pass") from None
 
-    def _count(self, route: str, located: LocatedFaces, estimates: Sequence[Estimate]) -> tuple[FaceAnalysis, ...]:
-        """A frame's faces with what was estimated of them; the metrics see it, too."""
-        self._telemetry.frame(route, [estimate.affect for estimate in estimates])
-        rows = zip(located.faces, estimates, located.qualities, strict=True)
-        return tuple(FaceAnalysis(face, estimate.affect, quality) for face, estimate, quality in rows)
+
+def _crops(chunk: Sequence[LocatedFrame]) -> list[tuple[Crop, ...]]:
+    """The faces of some frames in a row, each with its crops."""
+    return list(chain.from_iterable(frame.located.crops for frame in chunk))

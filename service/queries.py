@@ -1,10 +1,8 @@
 """What requests may ask for in their query, as pydantic models."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.analysis import Smoothing
+from service.analysis import Smoothing, Temporal
 
 
 class Query(BaseModel):
@@ -26,8 +24,9 @@ class VideoQuery(FrameQuery):
     fps: float = Field(10.0, gt=0, le=1000, description="analysed frames a second; at most the source's")
     start_s: float = Field(0.0, ge=0, description="start of the analysed window, in seconds")
     end_s: float | None = Field(None, gt=0, description="end of the window, in seconds; the video's end if absent")
-    temporal: Literal["auto", "off"] = Field(
-        "auto", description="the bundle's temporal model where it has one, or none"
+    temporal: Temporal = Field(
+        "auto",
+        description="`off`: only bundles that judge each frame by itself; a task without one is left out",
     )
     smoothing: Smoothing = Field(
         "none", description="of a track over time: `causal` by its past, `offline` by its future as well"

@@ -1,8 +1,9 @@
-"""Readiness that tells the truth: a real forward pass must have succeeded recently."""
+"""Readiness that tells the truth: a real forward pass of every encoder must have succeeded recently."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 from service.batch_contract import QueueFull, WorkerStalled
 from service.errors import NotReady
@@ -11,36 +12,42 @@ MAX_AGE_S = 10.0
 PROBE_TIMEOUT_S = 5.0
 
 
+class Probed(Protocol):
+    """What must work."""
+
+    last_success_s: float
+    """When it last worked, by time.monotonic."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it is known to hang."""
+        ...
+
+    async def probe(self) -> None:
+        """Show that it works, which sets `last_success_s`."""
+        ...
+
+
 class Readiness:
-    """Knows when a forward pass last succeeded, and makes one when that is too long ago.
+    """Asks each of its parts for a forward pass where the last one is too long ago; without any, nothing is ready."""
 
-    probe: makes a forward pass; None where no model is loaded. stalled: whether one is known to hang.
-    """
-
-    def __init__(
-        self, probe: Callable[[], Awaitable[object]] | None, stalled: Callable[[], bool] = lambda: False
-    ) -> None:
-        self._probe = probe
-        self._stalled = stalled
-        self._last_success_s = float("-inf")
+    def __init__(self, parts: Sequence[Probed]) -> None:
+        self._parts = tuple(parts)
         self._lock = asyncio.Lock()
-
-    def succeeded(self) -> None:
-        """A forward pass has just succeeded; may be called from any thread."""
-        self._last_success_s = time.monotonic()
 
     async def require(self) -> None:
         """Return if the service can answer; raises NotReady with the reason."""
-        if self._probe is None:
+        if not self._parts:
             raise NotReady("no model is loaded")
         async with self._lock:
-            if self._stalled() or time.monotonic() - self._last_success_s > MAX_AGE_S:
-                await self._try(self._probe)
+            for part in self._parts:
+                if part.stalled or time.monotonic() - part.last_success_s > MAX_AGE_S:
+                    await self._try(part)
 
-    async def _try(self, probe: Callable[[], Awaitable[object]]) -> None:
+    async def _try(self, part: Probed) -> None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await probe()
+                await part.probe()
         except TimeoutError:
             raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, nor within {PROBE_TIMEOUT_S:g} s") from None
         except WorkerStalled:
@@ -49,4 +56,3 @@ class Readiness:
             raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, and the queue is full") from None
         except Exception as error:
             raise NotReady(f"a forward pass failed ({type(error).__name__})") from error
-        self.succeeded()

@@ -58,21 +58,23 @@ def server_timing(timings_s: Mapping[str, float]) -> str:
     return ", ".join(f"{stage};dur={spent_ms}" for stage, spent_ms in _milliseconds(timings_s).items())
 
 
-def describe_tasks(manifest: BundleManifest) -> dict[str, TaskInfo]:
-    """What a bundle answers, by task."""
-    return {task: _task(manifest, task) for task in manifest.network.tasks}
+def describe_tasks(answering: Mapping[Task, BundleManifest]) -> dict[str, TaskInfo]:
+    """Each task with what is to know of the bundle that answers it."""
+    return {task: _task(manifest, task) for task, manifest in answering.items()}
 
 
-def describe_bundle(manifest: BundleManifest) -> BundleInfo:
-    """A bundle for `/models`."""
+def describe_bundle(manifest: BundleManifest, answering: Mapping[Task, BundleManifest]) -> BundleInfo:
+    """A bundle for `/models`; `answering`: the bundles that answer where a request asks for nothing else."""
     return BundleInfo(
         name=manifest.name,
         version=manifest.version,
         sha256=manifest.weights_sha256,
         licence=manifest.licence,
-        tasks=describe_tasks(manifest),
+        tasks=describe_tasks(dict.fromkeys(manifest.network.tasks, manifest)),
+        answers=[task for task, other in answering.items() if other is manifest],
         labels=list(manifest.network.labels),
         input=asdict(manifest.input),
+        temporal=None if manifest.temporal is None else asdict(manifest.temporal),
         calibration=asdict(manifest.calibration),
         prepared_with=manifest.detector,
         training=dict(manifest.training),

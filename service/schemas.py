@@ -204,8 +204,12 @@ class BundleInfo(BaseModel):
     sha256: str
     licence: str
     tasks: dict[str, TaskInfo]
+    answers: list[str] = Field(description="the tasks that it answers; the others are a later bundle's")
     labels: list[str]
     input: dict[str, Any]
+    temporal: dict[str, Any] | None = Field(
+        None, description="of a bundle with memory: the frame rate, state and longest gap that it was evaluated with"
+    )
     calibration: dict[str, Any]
     prepared_with: str = Field(description="the face detector its crops were prepared with")
     training: dict[str, Any]

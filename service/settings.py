@@ -24,11 +24,17 @@ class SettingsError(Exception):
     """The environment is wrong; one line for each mistake."""
 
 
-def _single(value: object) -> object:
-    """A comma will separate several bundles; today only one can be served."""
-    if isinstance(value, str) and "," in value:
-        raise ValueError("only one bundle can be served at a time")
-    return (value.strip(),) if isinstance(value, str) else value
+def _references(value: object) -> object:
+    """Several bundles are separated by commas."""
+    if not isinstance(value, str):
+        return value
+    references = tuple(reference.strip() for reference in value.split(","))
+    for position, reference in enumerate(references, 1):
+        if not reference:
+            raise ValueError(f"bundle {position} of {len(references)} is empty")
+        if reference in references[: position - 1]:
+            raise ValueError(f"bundle {position} of {len(references)} is named twice")
+    return references
 
 
 def _lower(value: object) -> object:
@@ -71,11 +77,14 @@ class Settings(BaseSettings):
     protect_operations: bool = Field(
         False, description="Whether `/healthz`, `/readyz` and `/metrics` ask for a key too."
     )
-    bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_single)] = Field(
+    bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_references)] = Field(
         ("default",),
         min_length=1,
-        max_length=1,
-        description="The bundle to serve: a shipped one's name or a folder. Only one at a time is available.",
+        description="The bundles to serve, separated by commas: a shipped one's name, a folder, or "
+        "`hf:OWNER/NAME[@REVISION]` on the Hugging Face hub. Each task is answered by the last that covers it.",
+    )
+    download: bool = Field(
+        False, description="Whether a bundle on the hub may be downloaded; else it must be in the hub's cache."
     )
     device: str = Field(
         "auto",

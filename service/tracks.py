@@ -1,41 +1,50 @@
-"""The tracks of a video as they grow: faces joined over time, and their outputs smoothed as the request asks."""
+"""The tracks of a video as they grow: faces joined over time, read by track, and smoothed as the request asks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from model_core.affect import Affect
-from model_core.predictor import Outputs
+from model_core.encoder import Features
+from model_core.predictor import Outputs, Reader
 from model_core.smoothing import CausalSmoother, smooth_offline
 from model_core.tracking import FaceTracker
 from service.analysis import FaceAnalysis, Sample, Smoothing
+from service.locating import LocatedFrame
+from service.telemetry import StageClock
 
 
 class TrackBuilder:
-    """Collects one video's samples by track. `affects` makes estimates of smoothed outputs."""
+    """Collects one video's samples by track, as a reader of the bundles sees them."""
 
-    def __init__(
-        self, tracker: FaceTracker, smoothing: Smoothing, affects: Callable[[Sequence[Outputs]], list[Affect]]
-    ) -> None:
+    def __init__(self, tracker: FaceTracker, reader: Reader, smoothing: Smoothing, clock: StageClock) -> None:
         self._tracker = tracker
+        self._reader = reader
+        self._followed = reader.follow()
         self._smoothing = smoothing
-        self._affects = affects
+        self._clock = clock
         self._smoothers: dict[int, CausalSmoother] = {}
         self._samples: dict[int, list[Sample]] = {}
         self._outputs: dict[int, list[Outputs]] = {}
 
-    def add(self, time_s: float, frame: int, faces: Sequence[FaceAnalysis], outputs: Sequence[Outputs]) -> None:
-        """The next frame's faces, with the outputs that each one's affect was made of."""
-        tracked = self._tracker.update([analysis.face for analysis in faces], time_s)
-        for place, analysis, values in zip(tracked, faces, outputs, strict=True):
+    def add(self, frame: LocatedFrame, features: Sequence[Features]) -> list[Affect]:
+        """The next frame's faces, with their features; returns what they say, but for smoothing by the future."""
+        time_s, located = frame.time_s, frame.located
+        with self._clock.stage("track"):
+            ids = [place.track_id for place in self._tracker.update(list(located.faces), time_s)]
+        outputs = self._read(ids, features, time_s)
+        with self._clock.stage("track"):
             if self._smoothing == "causal":
-                smoother = self._smoothers.setdefault(place.track_id, CausalSmoother())
-                [affect] = self._affects([smoother.update(values, time_s)])
-                analysis = replace(analysis, affect=affect)  # noqa: PLW2901 - the same face, smoothed
-            elif self._smoothing == "offline":
-                self._outputs.setdefault(place.track_id, []).append(values)
-            self._samples.setdefault(place.track_id, []).append(Sample(time_s, frame, analysis))
+                outputs = [self._smoother(i).update(values, time_s) for i, values in zip(ids, outputs, strict=True)]
+            affects = self._reader.affects(outputs)
+            rows = zip(ids, located.faces, affects, located.qualities, outputs, strict=True)
+            for track_id, face, affect, quality, values in rows:
+                sample = Sample(time_s, frame.index, FaceAnalysis(face, affect, quality))
+                self._samples.setdefault(track_id, []).append(sample)
+                if self._smoothing == "offline":
+                    self._outputs.setdefault(track_id, []).append(values)
+        return affects
 
     def finish(self) -> Mapping[int, tuple[Sample, ...]]:
         """All samples by track; offline smoothing happens here, so a long video takes a moment."""
@@ -43,10 +52,19 @@ class TrackBuilder:
             return {track_id: tuple(samples) for track_id, samples in self._samples.items()}
         return {track_id: self._smoothed(track_id) for track_id in self._samples}
 
+    def _read(self, ids: Sequence[int], features: Sequence[Features], time_s: float) -> list[Outputs]:
+        if not self._reader.temporal:
+            return self._reader.first(features)
+        with self._clock.stage("temporal"):
+            return [self._followed.step(i, face, time_s) for i, face in zip(ids, features, strict=True)]
+
+    def _smoother(self, track_id: int) -> CausalSmoother:
+        return self._smoothers.setdefault(track_id, CausalSmoother())
+
     def _smoothed(self, track_id: int) -> tuple[Sample, ...]:
         samples = self._samples[track_id]
         times_s = np.array([sample.time_s for sample in samples])
-        affects = self._affects(list(smooth_offline(np.stack(self._outputs[track_id]), times_s)))
+        affects = self._reader.affects(list(smooth_offline(np.stack(self._outputs[track_id]), times_s)))
         return tuple(
             replace(sample, analysis=replace(sample.analysis, affect=affect))
             for sample, affect in zip(samples, affects, strict=True)

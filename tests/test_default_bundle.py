@@ -22,7 +22,7 @@ CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    predictor = Predictor(load_bundle(locate_bundle("default")), torch.device("cpu"))
+    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"))
     with TestClient(create_app(Settings(), build_detector("yuface"), predictor)) as client:
         yield client
 
@@ -65,7 +65,7 @@ def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray) -> None
     with torch.inference_mode():
         logits = bundle.network(to_batch([crop], bundle.manifest.input))
     expected = torch.cat([logits.valence_arousal, logits.expression, logits.action_units], dim=1)[0]
-    [found] = Predictor(bundle, torch.device("cpu")).outputs([crop])
+    [found] = Predictor([bundle], torch.device("cpu")).outputs([[crop]])
     assert found == pytest.approx(expected.numpy(), abs=1e-3)
 
 

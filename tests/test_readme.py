@@ -40,7 +40,7 @@ def assert_close(shown: Any, actual: Any, path: str = "answer") -> None:
 def test_the_answer_is_what_the_service_says(astronaut: np.ndarray) -> None:
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.S)[1])
     shown.pop("request_id", None)
-    predictor = Predictor(load_bundle(locate_bundle("default")), torch.device("cpu"))
+    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"))
     with TestClient(create_app(Settings(), build_detector("yuface"), predictor)) as client:
         response = client.post("/analyze/frame", files={"file": encoded(astronaut, ".png")})
     assert response.status_code == 200

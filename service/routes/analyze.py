@@ -60,11 +60,12 @@ async def analyze_video(
     """Tracks of the faces in a video (mp4, mov, webm, avi, gif), sampled at `fps` frames a second."""
     settings = context.settings
     faces = FaceOptions(query.max_faces, query.min_confidence)
-    options = VideoOptions(faces, query.fps, query.start_s, query.end_s, query.smoothing)
+    options = VideoOptions(faces, query.fps, query.start_s, query.end_s, query.temporal, query.smoothing)
+    info = model.info if query.temporal == "auto" else model.framewise
     with NamedTemporaryFile(dir=context.directory) as file:
         async with negotiated(request, "video_deadline_s", settings):
             await receive(request, file, raw_types=("video/", "image/gif"), max_bytes=settings.max_upload_bytes)
             async with while_client_waits(request):
                 analysis = await model.pipeline.analyze_video(Path(file.name), options)
-                body = await model.pipeline.render(lambda: video_json(analysis, model.info, request_id))
+                body = await model.pipeline.render(lambda: video_json(analysis, info, request_id))
     return Response(body, headers={"Server-Timing": server_timing(analysis.timings_s)}, media_type="application/json")

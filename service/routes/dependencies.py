@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from model_core.manifest import BundleManifest
+from model_core.predictor import Predictor
 from service.errors import NotReady
 from service.pipeline import Pipeline
 from service.readiness import Readiness
@@ -20,8 +20,10 @@ class Model:
     """The loaded model behind a pipeline, as routes describe it."""
 
     pipeline: Pipeline
-    manifests: tuple[BundleManifest, ...]
+    predictor: Predictor
     info: ModelInfo
+    framewise: ModelInfo
+    """What computed an answer, and one with `temporal=off`."""
 
 
 @dataclass(frozen=True)

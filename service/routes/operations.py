@@ -34,7 +34,7 @@ async def models(context: ContextDep, model: ModelDep) -> ModelsResponse:
         device=model.info.device,
         precision=model.info.precision,
         detector=model.info.detector,
-        bundles=[describe_bundle(manifest) for manifest in model.manifests],
+        bundles=[describe_bundle(manifest, model.predictor.everything.tasks) for manifest in model.predictor.manifests],
         limits=context.settings.limits(),
     )
 

@@ -15,7 +15,7 @@ from tests.conftest import TINY_CALIBRATION
 
 @pytest.fixture(scope="module")
 def predictor(tiny_bundle_dir: Path) -> Predictor:
-    return Predictor(load_bundle(tiny_bundle_dir), torch.device("cpu"))
+    return Predictor([load_bundle(tiny_bundle_dir)], torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def crops() -> list[Crop]:
 
 @pytest.fixture(scope="module")
 def together(predictor: Predictor, crops: list[Crop]) -> list[Affect]:
-    return predictor.predict(crops)
+    return predictor.predict([[crop] for crop in crops])
 
 
 def numbers(affect: Affect) -> list[float]:
@@ -38,7 +38,7 @@ def numbers(affect: Affect) -> list[float]:
 
 def test_alone_and_in_a_batch_are_equal(predictor: Predictor, crops: list[Crop], together: list[Affect]) -> None:
     for crop, expected in zip(crops, together, strict=True):
-        (alone,) = predictor.predict([crop])
+        (alone,) = predictor.predict([[crop]])
         assert numbers(alone) == pytest.approx(numbers(expected), abs=1e-5)
 
 
@@ -57,7 +57,7 @@ def test_results_keep_their_promises(predictor: Predictor, together: list[Affect
         assert tuple(affect.action_units) == tuple(ACTION_UNITS)
         for name, unit in affect.action_units.items():
             assert 0 <= unit.probability <= 1
-            assert unit.active == (unit.probability >= predictor.manifest.calibration.unit(name).threshold)
+            assert unit.active == (unit.probability >= predictor.manifests[0].calibration.unit(name).threshold)
 
 
 def test_no_crops_no_results(predictor: Predictor) -> None:
@@ -66,7 +66,7 @@ def test_no_crops_no_results(predictor: Predictor) -> None:
 
 def test_a_crop_of_another_size_is_refused(predictor: Predictor, crops: list[Crop]) -> None:
     with pytest.raises(ValueError, match=r"crop is uint8 \(64, 64, 3\), the model expects uint8 \(112, 112, 3\)"):
-        predictor.predict([crops[0], np.zeros((64, 64, 3), dtype=np.uint8)])
+        predictor.predict([[crops[0]], [np.zeros((64, 64, 3), dtype=np.uint8)]])
 
 
 def test_calibration_by_hand() -> None:

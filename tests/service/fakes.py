@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from model_core.affect import ACTION_UNITS, LABEL_SETS, ActionUnit, Affect, Expression
+from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
 from model_core.calibration import Calibration
+from model_core.encoder import Features
 from model_core.faces import Box, Crop, Face, Frame, Landmarks, Point
 from model_core.manifest import BundleManifest
 from model_core.models import NetworkSpec
@@ -42,8 +43,35 @@ class FakeDetector:
         return [face for face in self.faces if face.confidence >= min_confidence][:max_faces]
 
 
+class FakeReader:
+    """valence = the only feature, arousal = -valence; happiness and AU12 above one half, else neutral."""
+
+    temporal = False
+
+    def __init__(self, manifest: BundleManifest) -> None:
+        self.tasks = dict.fromkeys(TASKS, manifest)
+
+    def first(self, features: Sequence[Features]) -> list[Outputs]:
+        return list(features)
+
+    def follow(self) -> None:
+        """Nothing is remembered."""
+
+    def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
+        return [self.affect(float(level)) for [level] in outputs]
+
+    @staticmethod
+    def affect(level: float) -> Affect:
+        probabilities = dict.fromkeys(LABELS, 0.0) | {"neutral": 1 - level, "happiness": level}
+        label = "happiness" if level > 0.5 else "neutral"
+        units = {
+            name: ActionUnit(level if name == "AU12" else 0.0, name == "AU12" and level >= 0.5) for name in ACTION_UNITS
+        }
+        return Affect(level, -level, Expression(label, probabilities), units)
+
+
 class FakePredictor:
-    """valence = mean of the crop / 255, arousal = -valence; happiness and AU12 above one half, else neutral."""
+    """One bundle and its encoder, whose only feature is the mean of the crop / 255."""
 
     device = torch.device("cpu")
     manifest = BundleManifest(
@@ -61,31 +89,18 @@ class FakePredictor:
     )
 
     def __init__(self, seconds: float = 0.0) -> None:
+        self.manifests, self.input, self.encoders = (self.manifest,), self.manifest.input, (self,)
+        self.everything = self.framewise = FakeReader(self.manifest)
         self.batches: list[int] = []
         self.seconds = seconds
         self.failing: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
 
-    def predict(self, crops: Sequence[Crop]) -> list[Affect]:
-        return self.affects(self.outputs(crops))
-
-    def outputs(self, crops: Sequence[Crop]) -> list[Outputs]:
+    def features(self, crops: Sequence[Crop]) -> list[Features]:
         self.gate.wait(10)
         time.sleep(self.seconds)
         if self.failing:
             raise self.failing
         self.batches.append(len(crops))
         return [np.array([crop.mean() / 255]) for crop in crops]
-
-    def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
-        return [self.affect(float(level)) for [level] in outputs]
-
-    @staticmethod
-    def affect(level: float) -> Affect:
-        probabilities = dict.fromkeys(LABELS, 0.0) | {"neutral": 1 - level, "happiness": level}
-        label = "happiness" if level > 0.5 else "neutral"
-        units = {
-            name: ActionUnit(level if name == "AU12" else 0.0, name == "AU12" and level >= 0.5) for name in ACTION_UNITS
-        }
-        return Affect(level, -level, Expression(label, probabilities), units)

@@ -12,8 +12,8 @@ import torch
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from model_core.encoder import Features
 from model_core.faces import Crop, Face, Frame
-from model_core.predictor import Outputs
 from service.app import EXIT_HUNG, create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
@@ -66,10 +66,10 @@ def test_a_process_whose_network_hangs_ends_with_a_status_of_its_own() -> None:
 class SmallDevice(FakePredictor):
     """Has memory for two faces at a time."""
 
-    def outputs(self, crops: list[Crop]) -> list[Outputs]:
+    def features(self, crops: list[Crop]) -> list[Features]:
         if len(crops) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().outputs(crops)
+        return super().features(crops)
 
 
 def test_a_device_without_memory_for_the_batch_gets_halves() -> None:

@@ -1,5 +1,7 @@
 """`python -m service` as an operator meets it: a process that starts, answers, drains, or says why not."""
 
+import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
+from model_core.bundle import MANIFEST
 from model_core.detection import build_detector
 from service.__main__ import choose_device, load_predictor
 from service.app import create_app
@@ -35,6 +38,9 @@ def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: byte
     ("variables", "message"),
     [
         ({"AFFECT_BUNDLES": "nowhere"}, "no bundle 'nowhere'"),
+        ({"AFFECT_BUNDLES": "default,nowhere"}, "no bundle 'nowhere'"),
+        ({"AFFECT_BUNDLES": "default,default"}, "bundle 2 of 2 is named twice"),
+        ({"AFFECT_BUNDLES": "hf:no-such/bundle"}, "bundle.json is not in the hub's cache"),
         ({"AFFECT_PROT": "80"}, "did you mean AFFECT_PORT"),
         ({"AFFECT_PORT": "many"}, "AFFECT_PORT"),
         ({"AFFECT_DETECTOR": "eagle"}, "unknown face detector 'eagle'"),
@@ -42,7 +48,18 @@ def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: byte
         ({"AFFECT_DETECTOR": f"yunet:{__file__}"}, "is not a YuNet network"),
         ({"AFFECT_DEVICE": "cuda:7"}, "AFFECT_DEVICE"),
     ],
-    ids=["bundle", "mistyped", "value", "detector", "no file", "no network", "gpu"],
+    ids=[
+        "bundle",
+        "second bundle",
+        "bundle twice",
+        "hub",
+        "mistyped",
+        "value",
+        "detector",
+        "no file",
+        "no network",
+        "gpu",
+    ],
 )
 def test_refuses_to_start_with_a_line_that_says_why(variables: dict[str, str], message: str) -> None:
     with service(**variables) as process:
@@ -61,6 +78,19 @@ def test_a_bundle_that_knows_other_crops_is_told(tiny_bundle_dir: Path, name: st
         load_predictor(Settings(bundles=(str(tiny_bundle_dir),)), detector)
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
     assert [entry["serving_with"] for entry in warnings] == [name] * warned
+
+
+def test_several_bundles_are_loaded_and_one_that_answers_nothing_is_not(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_bundle_dir, tmp_path / "other")
+    manifest = json.loads((other / MANIFEST).read_text())
+    (other / MANIFEST).write_text(json.dumps(manifest | {"name": "other"}))
+    with capture_logs() as logs:
+        predictor = load_predictor(Settings(bundles=(str(tiny_bundle_dir), str(other))), FakeDetector())
+    assert [bundle.name for bundle in predictor.manifests] == ["other"]
+    [idle] = [entry for entry in logs if entry["event"].startswith("bundle not loaded")]
+    assert idle["bundle"] == "tests-only-untrained"
+    [loaded] = [entry for entry in logs if entry["event"] == "bundle loaded"]
+    assert (loaded["bundle"], loaded["answers"]) == ("other", ["valence_arousal", "expression", "action_units"])
 
 
 def test_a_detectors_file_is_not_told_to_clients(yunet_file: Path, tmp_path: Path, astronaut_png: bytes) -> None:

@@ -74,7 +74,7 @@ def test_outputs_survive_but_for_float16_rounding(
         before, after = vars(trained.network(images)), vars(bundle.network(images))
     for task, values in before.items():
         torch.testing.assert_close(after[task], values, rtol=0, atol=0.02)
-    (affect,) = Predictor(bundle, torch.device("cpu")).predict([np.zeros((32, 32, 3), np.uint8)])
+    (affect,) = Predictor([bundle], torch.device("cpu")).predict([[np.zeros((32, 32, 3), np.uint8)]])
     assert affect.expression is not None
     again = load_evaluable(folder / "bundle")
     assert (again.spec, again.input, again.calibration) == (trained.spec, trained.input, trained.calibration)

@@ -113,7 +113,7 @@ def test_a_checkpoint_becomes_a_bundle_that_predicts(
     assert manifest.input.alignment == "ddamfn-frontal-1"
     assert manifest.input.mean == (0.485, 0.456, 0.406)
     assert manifest.training["source"] == "affecnet8.pth"
-    (affect,) = Predictor(bundle, torch.device("cpu")).predict([np.zeros((112, 112, 3), np.uint8)])
+    (affect,) = Predictor([bundle], torch.device("cpu")).predict([[np.zeros((112, 112, 3), np.uint8)]])
     assert tuple(affect.expression.probabilities) == LABEL_SETS["affectnet8"]
     assert (affect.valence, affect.action_units) == (None, None)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.reporting import section, table
-from training.protocol_result import RESULT, ProtocolResult, read_result
+from training.video.result import RESULT, ProtocolResult, read_result
 
 Scores = NDArray[np.float64]
 

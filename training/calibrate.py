@@ -16,8 +16,8 @@ from training.datasets import DatasetError
 from training.fitting import fit_axes, fit_expression, fit_unit
 from training.prepared import PreparedFaces, load_prepared
 from training.scoring import POSITIVE_SCORE, Outputs, collect
-from training.sequence_trained import fit_sequences, load_sequences
 from training.trained import load_evaluable, require_match, write_calibration
+from training.video.trained import fit_sequences, load_sequences
 
 
 def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:

@@ -20,12 +20,12 @@ from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.groups import measure_groups, read_groups
-from training.predictions import ProtocolError
-from training.protocol_table import table_of_runs
 from training.report import MIN_CLASS_SIZE, Report, measure
 from training.scoring import collect
-from training.sequence_evaluation import evaluate_run
 from training.trained import load_for_measuring
+from training.video.evaluation import evaluate_run
+from training.video.predictions import ProtocolError
+from training.video.table import table_of_runs
 
 
 def render(report: Report) -> str:

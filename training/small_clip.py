@@ -25,7 +25,7 @@ from model_core.losses import contrastive_loss
 from model_core.models.clip import CONFIG, WEIGHTS, class_prompts
 from model_core.preprocessing import InputSpec, to_batch
 from training.datasets import DatasetError, build_sequence_reader
-from training.features import read_crop
+from training.video.features import read_crop
 
 SIZE, BATCH, RATE = 56, 64, 5e-4
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -21,9 +21,9 @@ from training.config_file import ConfigError, checked, read_values
 from training.datasets import DatasetError
 from training.loop import TrainingRun
 from training.prepared import PreparedFaces, load_prepared
-from training.sequence_config import SequenceConfig
-from training.sequence_loop import SequenceRun
-from training.sequence_training import build_sequence_run
+from training.video.build import build_sequence_run
+from training.video.config import SequenceConfig
+from training.video.loop import SequenceRun
 
 
 def build_run(config: TrainConfig, folder: Path, device: torch.device) -> TrainingRun:

@@ -1,7 +1,7 @@
 import numpy as np
 
 from benchmarks.systems import report, scores
-from training.protocol_result import ProtocolResult
+from training.video.result import ProtocolResult
 
 
 def run(task: str, **measures: float) -> ProtocolResult:

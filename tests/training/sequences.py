@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.sequences import Person, Sequence, SequenceTargets
-from training.predictions import SequencePredictions
+from training.video.predictions import SequencePredictions
 
 
 def unlabelled(frames: int, video: str = "a", person: Person = "", pictures: bool = True) -> Sequence:

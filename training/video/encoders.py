@@ -16,7 +16,7 @@ from model_core.models import CLIP, NetworkSpec
 from model_core.models.clip import ClipSource, class_prompts, load_clip
 from model_core.models.folding import folded
 from model_core.preprocessing import InputSpec, to_batch
-from training.sequence_config import ClipConfig, EncoderConfig, HeadConfig
+from training.video.config import ClipConfig, EncoderConfig, HeadConfig
 
 
 class FrozenEncoder:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.sequences import of_affect, of_expressions, of_units, unlabelled
-from training.predictions import ProtocolError, SequencePredictions, pictured_only, pool, split_by_video
+from training.video.predictions import ProtocolError, SequencePredictions, pictured_only, pool, split_by_video
 
 
 def test_labelled_frames_are_pooled_by_video_and_person() -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from model_core.affect import ACTION_UNITS
 from tests.training.sequences import of_units
-from training.predictions import ProtocolError
-from training.protocol import measure
-from training.protocol_result import ProtocolResult, read_result, write_result
-from training.thresholds import tune_thresholds
+from training.video.predictions import ProtocolError
+from training.video.protocol import measure
+from training.video.result import ProtocolResult, read_result, write_result
+from training.video.thresholds import tune_thresholds
 
 
 def measured() -> ProtocolResult:

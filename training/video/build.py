@@ -8,12 +8,12 @@ from model_core.affect import LABEL_SETS
 from model_core.models import build_network
 from model_core.models.heads import PromptHead
 from training.datasets import build_sequence_reader
-from training.encoders import build_encoder
-from training.features import FeatureCache
-from training.predictions import split_by_video
-from training.sequence_config import SequenceConfig
-from training.sequence_loop import SequenceRun
-from training.tracks import load_tracks
+from training.video.config import SequenceConfig
+from training.video.encoders import build_encoder
+from training.video.features import FeatureCache
+from training.video.loop import SequenceRun
+from training.video.predictions import split_by_video
+from training.video.tracks import load_tracks
 
 
 def build_sequence_run(config: SequenceConfig, folder: Path, device: torch.device) -> SequenceRun:

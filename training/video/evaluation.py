@@ -4,13 +4,13 @@ from pathlib import Path
 
 from model_core.calibration import Calibration
 from training.checkpoint import CheckpointError
-from training.protocol import Measured, measure
-from training.protocol_result import ProtocolResult, write_result
-from training.sequence_scoring import predict
-from training.sequence_trained import TrainedSequences, load_sequences
-from training.submission import HALF, write_submission
-from training.thresholds import Thresholds
 from training.trained import read_calibration
+from training.video.protocol import Measured, measure
+from training.video.result import ProtocolResult, write_result
+from training.video.scoring import predict
+from training.video.submission import HALF, write_submission
+from training.video.thresholds import Thresholds
+from training.video.trained import TrainedSequences, load_sequences
 
 
 def evaluate_run(run: Path, root: Path | None, resamples: int, submission: Path | None) -> Measured:

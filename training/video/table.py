@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_core.affect import Task
-from training.protocol_result import ProtocolResult, read_result
+from training.video.result import ProtocolResult, read_result
 
 COLUMNS: Mapping[str, tuple[Task, str]] = {
     "CCC_VA": ("valence_arousal", "p_va"),

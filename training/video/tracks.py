@@ -12,7 +12,7 @@ from model_core.affect import Task
 from training.datasets.raw import DatasetError, Split
 from training.datasets.sequences import Sequence as VideoSequence
 from training.datasets.sequences import SequenceReader
-from training.features import FeatureCache
+from training.video.features import FeatureCache
 
 
 @dataclass(frozen=True, eq=False)

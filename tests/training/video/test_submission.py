@@ -7,8 +7,8 @@ import pytest
 from model_core.affect import ACTION_UNITS
 from tests.training.sequences import of_affect, unlabelled
 from training.datasets.affwild2 import HEADERS
-from training.predictions import ProtocolError, SequencePredictions
-from training.submission import write_submission
+from training.video.predictions import ProtocolError, SequencePredictions
+from training.video.submission import write_submission
 
 
 def with_gap() -> SequencePredictions:

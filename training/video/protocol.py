@@ -16,8 +16,8 @@ from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, Task
 from model_core.calibration import AXES
 from model_core.metrics import binary_f1, ccc
 from training.bootstrap import intervals
-from training.predictions import Pooled, ProtocolError, SequencePredictions, pool
-from training.thresholds import Thresholds
+from training.video.predictions import Pooled, ProtocolError, SequencePredictions, pool
+from training.video.thresholds import Thresholds
 
 _OfFrames: TypeAlias = Callable[[NDArray[np.int64]], dict[str, Any]]
 """The measures of the frames at the given positions, with repetition."""

@@ -10,11 +10,11 @@ from model_core.affect import Task
 from model_core.calibration import Calibration
 from model_core.models.heads import AffectNetwork
 from model_core.smoothing import CausalSmoother, smooth_offline
-from training.predictions import ProtocolError, SequencePredictions, pictured_only
-from training.protocol import measure
-from training.sequence_config import SequenceConfig, Smoothing, WindowConfig
-from training.tracks import Track
-from training.windows import segments, windows
+from training.video.config import SequenceConfig, Smoothing, WindowConfig
+from training.video.predictions import ProtocolError, SequencePredictions, pictured_only
+from training.video.protocol import measure
+from training.video.tracks import Track
+from training.video.windows import segments, windows
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.windows import segments, windows
+from training.video.windows import segments, windows
 
 
 def lists(parts: list[np.ndarray]) -> list[list[int]]:

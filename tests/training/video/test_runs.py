@@ -16,13 +16,13 @@ from training import calibrate, evaluate, export, train
 from training.checkpoint import CheckpointError, load_trained
 from training.config_file import checked, read_values
 from training.generate import Plan, generate
-from training.sequence_config import SequenceConfig, WindowConfig
-from training.sequence_loop import SequenceRun
-from training.sequence_scoring import track_outputs
-from training.sequence_trained import load_sequences
-from training.sequence_training import build_sequence_run
-from training.tracks import Track
 from training.trained import read_calibration
+from training.video.build import build_sequence_run
+from training.video.config import SequenceConfig, WindowConfig
+from training.video.loop import SequenceRun
+from training.video.scoring import track_outputs
+from training.video.tracks import Track
+from training.video.trained import load_sequences
 
 CPU = torch.device("cpu")
 TASKS = {"va": "valence_arousal", "expr": "expression", "au": "action_units"}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, Task
 from training.datasets.affwild2 import HEADERS
-from training.predictions import ProtocolError, SequencePredictions
+from training.video.predictions import ProtocolError, SequencePredictions
 
 HALF: Mapping[str, float] = dict.fromkeys(ACTION_UNITS, 0.5)
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from model_core.affect import AffectLogits, Task
 from model_core.losses import ccc_loss, contrastive_loss, soft_cross_entropy
 from model_core.models.heads import AffectNetwork, PromptHead
-from training.sequence_batches import SequenceBatch
-from training.sequence_config import SequenceLossConfig
-from training.tracks import Track
+from training.video.batches import SequenceBatch
+from training.video.config import SequenceLossConfig
+from training.video.tracks import Track
 
 Objective = Callable[[AffectNetwork, SequenceBatch], Tensor]
 

@@ -5,9 +5,9 @@ import pytest
 
 from tests.training.sequences import of_expressions
 from training import evaluate
-from training.protocol import measure
-from training.protocol_result import ProtocolResult, write_result
-from training.protocol_table import table
+from training.video.protocol import measure
+from training.video.result import ProtocolResult, write_result
+from training.video.table import table
 
 OURS = ProtocolResult(
     "ours | long",

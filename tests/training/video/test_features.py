@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_core.faces import Crop
 from training.datasets.raw import DatasetError
 from training.datasets.sequences import Person, Sequence, SequenceTargets
-from training.features import FeatureCache, read_crop
+from training.video.features import FeatureCache, read_crop
 
 
 def sequence(folder: Path, greens: abc.Sequence[int | None], video: str = "a", person: Person = "") -> Sequence:

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from model_core.affect import Task
-from training.predictions import ProtocolError
-from training.thresholds import Thresholds
+from training.video.predictions import ProtocolError
+from training.video.thresholds import Thresholds
 
 RESULT = "protocol.json"
 FORMAT = 1

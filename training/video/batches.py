@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from model_core.affect import Task
-from training.sequence_config import WindowConfig
-from training.tracks import Track
-from training.windows import Indices, segments, windows
+from training.video.config import WindowConfig
+from training.video.tracks import Track
+from training.video.windows import Indices, segments, windows
 
 
 @dataclass(frozen=True)

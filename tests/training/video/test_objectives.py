@@ -11,10 +11,10 @@ from model_core.affect import Task
 from model_core.losses import contrastive_loss
 from model_core.models.heads import AffectNetwork, PromptHead
 from training.datasets.sequences import Sequence, SequenceTargets
-from training.objectives import build_objective
-from training.sequence_batches import SequenceBatch
-from training.sequence_config import SequenceLossConfig
-from training.tracks import Track
+from training.video.batches import SequenceBatch
+from training.video.config import SequenceLossConfig
+from training.video.objectives import build_objective
+from training.video.tracks import Track
 
 PLAIN = SequenceLossConfig()
 

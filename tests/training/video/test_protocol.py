@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from model_core.affect import ACTION_UNITS, LABEL_SETS
 from model_core.metrics import macro_f1
 from tests.training.sequences import of_affect, of_expressions, of_units, unlabelled
-from training.predictions import ProtocolError, SequencePredictions
-from training.protocol import measure
-from training.thresholds import Thresholds, tune_thresholds
+from training.video.predictions import ProtocolError, SequencePredictions
+from training.video.protocol import measure
+from training.video.thresholds import Thresholds, tune_thresholds
 
 UNITS = tuple(ACTION_UNITS)
 LABELS = LABEL_SETS["abaw"]

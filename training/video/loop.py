@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from model_core.models.heads import AffectNetwork
 from training.checkpoint import CheckpointError, Progress, TrainedNetwork, load_plain, save_atomically, save_trained
-from training.encoders import FrozenEncoder
-from training.objectives import build_objective
-from training.sequence_batches import training_windows
-from training.sequence_config import SequenceConfig
-from training.sequence_scoring import headline
-from training.tracks import Track
+from training.video.batches import training_windows
+from training.video.config import SequenceConfig
+from training.video.encoders import FrozenEncoder
+from training.video.objectives import build_objective
+from training.video.scoring import headline
+from training.video.tracks import Track
 
 
 @dataclass

@@ -13,12 +13,12 @@ from training.checkpoint import CheckpointError, TrainedNetwork, load_trained
 from training.config_file import checked
 from training.datasets import build_sequence_reader
 from training.datasets.raw import Split
-from training.encoders import FrozenEncoder
-from training.features import FeatureCache
 from training.fitting import fit_axes, fit_expression, fit_unit
-from training.sequence_config import SequenceConfig
-from training.sequence_scoring import outputs_over_time
-from training.tracks import Track, load_tracks
+from training.video.config import SequenceConfig
+from training.video.encoders import FrozenEncoder
+from training.video.features import FeatureCache
+from training.video.scoring import outputs_over_time
+from training.video.tracks import Track, load_tracks
 
 
 @dataclass(frozen=True)

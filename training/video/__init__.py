@@ -1,0 +1,1 @@
+"""Heads on video data: features, training, and the challenge's protocol."""

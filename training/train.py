@@ -1,10 +1,15 @@
-"""`python -m training.train`: train a network on a prepared set; the same command resumes a run that was stopped."""
+"""`python -m training.train`: train a network on a prepared set; the same command resumes a run that was stopped.
+
+`torchrun --nproc-per-node N -m training.train` shares each step among N processes, on CUDA with a GPU each.
+"""
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from torch.distributed import get_node_local_rank
 
 from model_core.bundle import BundleError, load_bundle
 from model_core.models import NetworkSpec, build_network
@@ -16,9 +21,10 @@ from training.config import ConfigError, TrainConfig, load_config
 from training.datasets import DatasetError
 from training.loop import TrainingRun
 from training.prepared import PreparedFaces, load_prepared
+from training.processes import ALONE, Processes, joined_processes
 
 
-def build_run(config: TrainConfig, folder: Path, device: torch.device) -> TrainingRun:
+def build_run(config: TrainConfig, folder: Path, device: torch.device, processes: Processes = ALONE) -> TrainingRun:
     """Put a run together: seeded network, data, folder. Raises DatasetError, CheckpointError, ValueError."""
     torch.manual_seed(config.run.seed)
     if config.run.threads:
@@ -33,7 +39,7 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device) -> Traini
     if config.network.start_from:
         start_from(network, spec, config.network.start_from)
     folder.mkdir(parents=True, exist_ok=True)
-    return TrainingRun(config, faces, spec, input_spec, network, folder, device)
+    return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)
 
 
 def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
@@ -74,6 +80,24 @@ def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
         raise DatasetError("valence-arousal and action units need a set prepared with --teacher")
 
 
+def choose_device(name: str) -> torch.device:
+    """PyTorch's device of that name; plain `cuda` is, for each of several processes, a GPU of its own.
+
+    Raises ValueError.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: PyTorch knows no such device") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {name}: PyTorch finds no GPU")
+        if device.index is None:
+            device = torch.device("cuda", get_node_local_rank(fallback_rank=0))
+        torch.cuda.set_device(device)
+    return device
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
@@ -82,14 +106,17 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the file")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    try:
-        run = build_run(load_config(args.config, args.set), args.run, torch.device(args.device))
-        resumed = run.resume()
-    except (BundleError, ConfigError, DatasetError, CheckpointError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    if resumed:
-        print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
-    run.run()
+    with ExitStack() as stack:
+        try:
+            config, device = load_config(args.config, args.set), choose_device(args.device)
+            processes = stack.enter_context(joined_processes(device))
+            run = build_run(config, args.run, device, processes)
+            resumed = run.resume()
+        except (BundleError, ConfigError, DatasetError, CheckpointError, ValueError) as error:
+            sys.exit(f"error: {error}")
+        if resumed and processes.leads:
+            print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+        run.run()
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def test_two_processes_killed_and_resumed_reach_the_weights_of_one(finished: Fin
     arguments += [part for override in overrides for part in ("--set", override)]
     with torchrun(arguments, output) as launcher:
         wait_for(folder / "last.pt", launcher)
+        assert (folder / "last.pt").exists(), output.read_text()
         os.kill(workers(launcher.pid)[1], signal.SIGKILL)
         assert launcher.wait(PATIENCE_S) != 0, output.read_text()
     with torchrun(arguments, output) as launcher:

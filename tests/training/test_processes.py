@@ -25,7 +25,7 @@ from training.train import build_run
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 def workers(launcher: int) -> list[int]:

@@ -47,13 +47,18 @@ def contrastive_loss(image: Tensor, text: Tensor, labels: Tensor, temperature: f
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
 
 
-def attention_loss(maps: Sequence[Tensor], epsilon: float = 5e-2) -> Tensor:
-    """Pushes attention heads apart: 1 / (mean squared distance over head pairs + epsilon).
+def attention_distances(maps: Sequence[Tensor]) -> Tensor:
+    """[B]: each face's squared distance between attention heads' maps [B, ...], a mean over elements and head pairs."""
+    distances = [(a - b).square().flatten(1).mean(dim=1) for i, a in enumerate(maps) for b in maps[i + 1 :]]
+    return torch.stack(distances).mean(dim=0)
+
+
+def attention_loss(distances: Tensor, epsilon: float = 5e-2) -> Tensor:
+    """Pushes attention heads apart: 1 / (the mean of `attention_distances` [B] + epsilon) (PAPER section 2).
 
     `epsilon` bounds the published form, which is infinite where two heads agree.
     """
-    distances = [F.mse_loss(a, b) for i, a in enumerate(maps) for b in maps[i + 1 :]]
-    return 1 / (torch.stack(distances).mean() + epsilon)
+    return 1 / (distances.mean() + epsilon)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,15 @@ from model_core.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from training.augmentation import Augmentation
 from training.prepared import PreparedFaces, distributions
+from training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images: float32 [B, 3, S, S]; rows: int64 [B], the records' positions in the prepared set."""
+    """images: float32 [B, 3, S, S]; rows: int64 [B], the records' positions in the prepared set.
+
+    In training by several processes `images` has this process's share only, [B / processes, 3, S, S].
+    """
 
     images: Tensor
     target: AffectTarget
@@ -40,26 +44,33 @@ def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
     )
 
 
-def training_batches(
-    faces: PreparedFaces,
-    rows: NDArray[np.int64],
-    spec: InputSpec,
-    augmentation: Augmentation,
-    *,
-    batch_size: int,
-    seed: tuple[int, int],
-    first: int = 0,
-) -> Iterator[Batch]:
-    """One epoch in random order from batch `first` on; the incomplete last batch is left out.
+@dataclass(frozen=True)
+class EpochPlan:
+    """Which batches of an epoch to make. seed: (run, epoch). first: the number of the first batch, from 0."""
 
-    `seed` is (run, epoch). Order and augmentation depend on it and the batch's number only, so a resumed epoch goes on
-    exactly where it stopped.
+    batch_size: int
+    seed: tuple[int, int]
+    first: int = 0
+    processes: Processes = ALONE
+
+
+def training_batches(
+    faces: PreparedFaces, rows: NDArray[np.int64], spec: InputSpec, augmentation: Augmentation, plan: EpochPlan
+) -> Iterator[Batch]:
+    """One epoch in random order, with this process's share of each batch's images; an incomplete last one is left out.
+
+    The order depends on the seed only, a crop's augmentation on the seed, its batch's number and its place in the
+    batch: a resumed epoch goes on exactly where it stopped, and several processes make what one would.
     """
-    order = np.random.default_rng(seed).permutation(rows)
-    for number in range(first, len(order) // batch_size):
-        chosen = np.sort(order[number * batch_size : (number + 1) * batch_size])
-        rng = np.random.default_rng((*seed, number))
-        crops = [augmentation.apply(faces.crops[row], spec.size, rng) for row in chosen]
+    order = np.random.default_rng(plan.seed).permutation(rows)
+    for number in range(plan.first, len(order) // plan.batch_size):
+        chosen = np.sort(order[number * plan.batch_size : (number + 1) * plan.batch_size])
+        crops = [
+            augmentation.apply(
+                faces.crops[chosen[place]], spec.size, np.random.default_rng((*plan.seed, number, place))
+            )
+            for place in range(plan.batch_size)[plan.processes.share(plan.batch_size)]
+        ]
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
 
 

@@ -21,10 +21,11 @@ class CheckpointError(Exception):
 
 @dataclass
 class Progress:
-    """Where a run stands: the next step within an epoch, and the best validation score so far."""
+    """Where a run stands: the next step within an epoch, the epoch's recent mean loss, the best score on validation."""
 
     epoch: int = 0
     step: int = 0
+    loss: float = 0.0
     best_score: float = float("-inf")
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -12,6 +12,9 @@ from model_core.models import BACKBONES
 from training.augmentation import Augmentation
 from training.config_file import Section, checked, read_values
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of arithmetic: float32, or autocast to a shorter format."""
+
 
 class DataConfig(Section):
     """prepared: folder made by `training.prepare`. limit: use only the first faces of each split, for a quick try."""
@@ -42,6 +45,7 @@ class OptimizerConfig(Section):
     """AdamW with linear warm-up and cosine decay. trunk_factor scales the rate of `backbone.features`.
 
     fixed_norm_epochs: that many last epochs go on from the averaged network with its batch norms fixed.
+    batch_size: faces of a step, over all processes. accumulate: parts in which a process takes its share of them.
     """
 
     rate: float = Field(2e-3, gt=0)
@@ -49,16 +53,22 @@ class OptimizerConfig(Section):
     weight_decay: float = Field(0.05, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(128, ge=2)
+    accumulate: int = Field(1, ge=1)
     epochs: int = Field(5, ge=1)
     fixed_norm_epochs: int = Field(0, ge=0)
     gradient_norm: float = Field(5.0, gt=0)
 
 
 class RunConfig(Section):
-    """save_every: steps between checkpoints. compile: torch.compile for the training step."""
+    """save_every: steps between checkpoints. log_every: steps between points of TensorBoard's training curves.
+
+    compile: torch.compile for the training step. precision: of the backbone's arithmetic; float16 on GPUs only.
+    """
 
     seed: int = 0
+    precision: Precision = "float32"
     save_every: int = Field(100, ge=1)
+    log_every: int = Field(20, ge=1)
     compile: bool = False
     threads: int | None = Field(None, ge=1)
 
@@ -73,6 +83,17 @@ class TrainConfig(Section):
     augmentation: Augmentation = Augmentation()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
+
+    def fingerprint(self) -> str:
+        """As JSON, what decides the weights: not how often a run writes, nor how a machine is kept busy."""
+        return self.model_dump_json(exclude={"run": {"compile", "threads", "save_every", "log_every"}})
+
+    def continues(self, fingerprint: str) -> bool:
+        """Whether this run may go on from that one's; keys which its version did not know count as their defaults."""
+        try:
+            return TrainConfig.model_validate_json(fingerprint).fingerprint() == self.fingerprint()
+        except ValueError:
+            return False
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -1,12 +1,13 @@
 """A network's outputs on a whole split, and the measures taken of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model_core.affect import Task
 from model_core.metrics import accuracy, ccc, macro_f1, pearson
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
@@ -43,8 +44,20 @@ def collect(
         for task, values in vars(logits).items():
             if values is not None:
                 parts.setdefault(task, []).append(values.double().cpu().numpy())
-    joined = {task: np.concatenate(values) for task, values in parts.items()}
-    return Outputs(found, joined.get("valence_arousal"), joined.get("expression"), joined.get("action_units"))
+    whole = {task: np.concatenate(values) for task, values in parts.items()}
+    return Outputs(found, whole.get("valence_arousal"), whole.get("expression"), whole.get("action_units"))
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Outputs on parts of a split, in their order, as those of the whole; parts without a found face do not count."""
+    filled = [part for part in parts if len(part.rows)] or parts[:1]
+
+    def column(task: Task) -> NDArray[np.float64] | None:
+        values = [getattr(part, task) for part in filled]
+        return None if values[0] is None else np.concatenate(values)
+
+    rows = np.concatenate([part.rows for part in filled])
+    return Outputs(rows, column("valence_arousal"), column("expression"), column("action_units"))
 
 
 def predicted_majority(

@@ -30,9 +30,9 @@ from model_core.smoothing import CausalSmoother, smooth_offline
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
-from training.loop import total_loss
 from training.prepared import PreparedFaces
 from training.simulated import FRAME_RATE, TREMBLING, Motion, blended, ramp, simulate
+from training.step import total_loss
 from training.temporal_measures import METHODS, Tracks, compare, render
 from training.trained import Evaluable, load_for_measuring
 
@@ -85,7 +85,7 @@ def train_lstm(tracks: list[Tracks], spec: NetworkSpec, weights: LossWeights, ep
             flat = AffectLogits(**{task: getattr(logits, task).flatten(0, 1) for task in spec.widths})
             wanted = AffectTarget(**{name: values[chosen].flatten(0, 1) for name, values in target.items()})
             optimizer.zero_grad(set_to_none=True)
-            total_loss(flat, wanted, (), weights).backward()
+            total_loss(flat, wanted, None, weights).backward()
             optimizer.step()
             schedule.step()
     return network.eval()

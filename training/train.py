@@ -1,13 +1,17 @@
 """`python -m training.train`: train a network on a prepared set, or a head on video data.
 
-The same command resumes a run that was stopped.
+The same command resumes a run that was stopped. `torchrun --nproc-per-node N -m -- training.train` shares each step of
+a run on still pictures among N processes, on CUDA with a GPU each.
 """
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.distributed import get_node_local_rank
 
 from model_core.bundle import BundleError, load_bundle
 from model_core.models import NetworkSpec, build_network
@@ -21,12 +25,13 @@ from training.config_file import ConfigError, checked, read_values
 from training.datasets import DatasetError
 from training.loop import TrainingRun
 from training.prepared import PreparedFaces, load_prepared
+from training.processes import ALONE, Processes, joined_processes
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.loop import SequenceRun
 
 
-def build_run(config: TrainConfig, folder: Path, device: torch.device) -> TrainingRun:
+def build_run(config: TrainConfig, folder: Path, device: torch.device, processes: Processes = ALONE) -> TrainingRun:
     """Put a run together: seeded network, data, folder. Raises DatasetError, CheckpointError, ValueError."""
     torch.manual_seed(config.run.seed)
     if config.run.threads:
@@ -41,7 +46,7 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device) -> Traini
     if config.network.start_from:
         start_from(network, spec, config.network.start_from)
     folder.mkdir(parents=True, exist_ok=True)
-    return TrainingRun(config, faces, spec, input_spec, network, folder, device)
+    return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)
 
 
 def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
@@ -84,12 +89,37 @@ def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
         raise DatasetError(f"{missing} need a set prepared with --teacher")
 
 
-def _build(path: Path, overrides: list[str], folder: Path, device: torch.device) -> TrainingRun | SequenceRun:
+def _build(
+    values: dict[str, Any], args: argparse.Namespace, device: torch.device, processes: Processes
+) -> TrainingRun | SequenceRun:
     """A run on video data if its configuration has an encoder, else on still pictures."""
-    values = read_values(path, overrides)
-    if "encoder" in values:
-        return build_sequence_run(checked(SequenceConfig, values, str(path)), folder, device)
-    return build_run(checked(TrainConfig, values, str(path)), folder, device)
+    if "encoder" not in values:
+        return build_run(checked(TrainConfig, values, str(args.config)), args.run, device, processes)
+    if processes.count > 1:
+        raise ConfigError("a head on video data is trained by one process")
+    return build_sequence_run(checked(SequenceConfig, values, str(args.config)), args.run, device)
+
+
+def choose_device(name: str) -> torch.device:
+    """PyTorch's device of that name; plain `cuda` is, for each of several processes, a GPU of its own.
+
+    Raises ValueError.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: PyTorch knows no such device") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {name}: PyTorch finds no GPU")
+        if device.index is None:
+            device = torch.device("cuda", get_node_local_rank(fallback_rank=0))
+        torch.cuda.set_device(device)
+    return device
+
+
+ERRORS = (BundleError, CheckpointError, ClipError, ConfigError, DatasetError, ModuleNotFoundError, ValueError)
+"""What ends the command with one line."""
 
 
 def main() -> None:
@@ -100,22 +130,17 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the file")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    try:
-        run = _build(args.config, args.set, args.run, torch.device(args.device))
-        resumed = run.resume()
-    except (
-        BundleError,
-        ClipError,
-        ConfigError,
-        DatasetError,
-        CheckpointError,
-        ModuleNotFoundError,
-        ValueError,
-    ) as error:
-        sys.exit(f"error: {error}")
-    if resumed:
-        print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
-    run.run()
+    with ExitStack() as stack:
+        try:
+            device = choose_device(args.device)
+            processes = stack.enter_context(joined_processes(device))
+            run = _build(read_values(args.config, args.set), args, device, processes)
+            resumed = run.resume()
+        except ERRORS as error:
+            sys.exit(f"error: {error}")
+        if resumed and processes.leads:
+            print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+        run.run()
 
 
 if __name__ == "__main__":

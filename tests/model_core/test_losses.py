@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.affect import AffectLogits, AffectTarget
-from model_core.losses import affect_losses, attention_loss, ccc_loss, soft_binary_cross_entropy, soft_cross_entropy
+from model_core.losses import (
+    affect_losses,
+    attention_distances,
+    attention_loss,
+    ccc_loss,
+    soft_binary_cross_entropy,
+    soft_cross_entropy,
+)
 
 seeds = st.integers(0, 10_000)
 
@@ -96,8 +103,11 @@ def test_only_the_networks_tasks_have_losses() -> None:
 def test_attention_loss_by_hand() -> None:
     # Distances of the pairs: 1, 4, 1; mean 2.
     maps = [torch.zeros(1, 2, 2), torch.ones(1, 2, 2), torch.full((1, 2, 2), 2.0)]
-    assert attention_loss(maps, epsilon=0.5).item() == pytest.approx(1 / 2.5)
+    distances = attention_distances(maps)
+    assert distances.tolist() == [2]
+    assert attention_loss(distances, epsilon=0.5).item() == pytest.approx(1 / 2.5)
 
 
 def test_attention_loss_is_bounded_where_heads_agree() -> None:
-    assert attention_loss([torch.ones(1, 2), torch.ones(1, 2)], epsilon=0.1).item() == pytest.approx(10)
+    distances = attention_distances([torch.ones(1, 2), torch.ones(1, 2)])
+    assert attention_loss(distances, epsilon=0.1).item() == pytest.approx(10)

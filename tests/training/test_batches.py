@@ -9,8 +9,9 @@ from model_core.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from tests.fakes import write_prepared
 from training.augmentation import Augmentation
-from training.batches import Batch, ahead, evaluation_batches, targets, training_batches
+from training.batches import Batch, EpochPlan, ahead, evaluation_batches, targets, training_batches
 from training.prepared import PreparedFaces, load_prepared
+from training.processes import ALONE, Processes
 
 SPEC = InputSpec(32, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
 
@@ -20,9 +21,11 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> PreparedFaces:
     return load_prepared(write_prepared(tmp_path_factory.mktemp("set") / "prepared", train=22, missing=[3]))
 
 
-def epoch(faces: PreparedFaces, first: int = 0, seed: tuple[int, int] = (1, 0)) -> list[Batch]:
-    rows = faces.indices("train")
-    return list(training_batches(faces, rows, SPEC, Augmentation(), batch_size=4, seed=seed, first=first))
+def epoch(
+    faces: PreparedFaces, first: int = 0, seed: tuple[int, int] = (1, 0), processes: Processes = ALONE
+) -> list[Batch]:
+    plan = EpochPlan(4, seed, first, processes)
+    return list(training_batches(faces, faces.indices("train"), SPEC, Augmentation(), plan))
 
 
 def test_an_epoch_sees_each_record_at_most_once(faces: PreparedFaces) -> None:
@@ -42,6 +45,16 @@ def test_a_resumed_epoch_goes_on_exactly(faces: PreparedFaces, first: int) -> No
         assert torch.equal(batch.images, expected.images)
         for name, value in vars(expected.target).items():
             assert torch.equal(getattr(batch.target, name), value)
+
+
+def test_processes_make_parts_of_the_same_batches(faces: PreparedFaces) -> None:
+    shares = [epoch(faces, processes=Processes(rank, 2)) for rank in range(2)]
+    for whole, first, second in zip(epoch(faces), *shares, strict=True):
+        assert torch.equal(torch.cat([first.images, second.images]), whole.images)
+        assert len(first.images) == 2
+        for part in (first, second):
+            assert np.array_equal(part.rows, whole.rows)
+            assert torch.equal(part.target.expression, whole.target.expression)
 
 
 def test_batches_made_ahead_are_the_same_and_their_errors_arrive(faces: PreparedFaces) -> None:

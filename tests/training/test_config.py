@@ -1,3 +1,4 @@
+import json
 import tomllib
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def test_overrides(file: Path, override: str, table: str, key: str, value: objec
     assert getattr(getattr(load_config(file, [override]), table), key) == value
 
 
+def test_a_run_goes_on_from_an_earlier_version_s(file: Path) -> None:
+    """Keys that were not there yet count as their defaults; how often a run writes does not matter."""
+    config = load_config(file, ["run.save_every=7", "run.log_every=3", "run.compile=true", "run.threads=2"])
+    stored = json.loads(config.fingerprint())
+    assert stored["run"] == {"seed": 0, "precision": "float32"}
+    assert config.continues(config.fingerprint())
+    del stored["run"]["precision"], stored["optimizer"]["accumulate"]
+    assert config.continues(json.dumps(stored))
+
+
+@pytest.mark.parametrize("change", ["optimizer.accumulate=2", "run.precision=bfloat16", "run.seed=1", "data.limit=9"])
+def test_what_decides_the_weights_makes_another_run(file: Path, change: str) -> None:
+    assert not load_config(file, [change]).continues(load_config(file).fingerprint())
+
+
+def test_what_is_no_configuration_is_another_run(file: Path) -> None:
+    config = load_config(file)
+    stored = json.loads(config.fingerprint())
+    for fingerprint in ("", "{", "{}", json.dumps(stored | {"removed": 1})):
+        assert not config.continues(fingerprint)
+
+
 def test_the_last_override_wins(file: Path) -> None:
     assert load_config(file, ["run.seed=1", "run.seed=2"]).run.seed == 2
 
@@ -68,6 +91,8 @@ def test_the_last_override_wins(file: Path) -> None:
         ("network.tasks=['gaze']", "network.tasks.0: "),
         ("input.colour=bgr", "input.colour: "),
         ("optimizer.epochs=0", "optimizer.epochs: "),
+        ("optimizer.accumulate=0", "optimizer.accumulate: "),
+        ("run.precision=int8", "run.precision: Input should be 'float32', 'bfloat16' or 'float16'"),
         ("optimizer.epochs=many", "optimizer.epochs: "),
         ("run.seed", "--set takes table.key=value, got 'run.seed'"),
         ("seed=1", "--set takes table.key=value, got 'seed=1'"),

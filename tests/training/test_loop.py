@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.affect import ACTION_UNITS, LABEL_SETS, AffectLogits, AffectTarget
-from model_core.losses import LossWeights
-from model_core.models.ddamfn import DDAMFN, PooledMFN
+from model_core.affect import LABEL_SETS
 from tests.training.conftest import FinishedRun
-from training.checkpoint import CheckpointError, load_plain, load_trained
+from training.checkpoint import CheckpointError, load_plain, load_trained, save_atomically
 from training.config import load_config
-from training.loop import TrainingRun, encode, total_loss
+from training.loop import TrainingRun
 from training.train import build_run
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +49,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(finished: FinishedRun, tmp_pat
     whole = finished.run.network.state_dict()
     for name, value in run.network.state_dict().items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=1e-6, msg=name)
+    for record, other in zip(run.progress.history, finished.run.progress.history, strict=True):
+        assert record == pytest.approx(other, abs=1e-5)
     best, expected = (load_trained(folder / "best.pt") for folder in (tmp_path, finished.folder))
     for name, value in best.weights.items():
         torch.testing.assert_close(value, expected.weights[name], rtol=0, atol=1e-6, msg=name)
@@ -74,6 +74,30 @@ def test_another_configuration_is_refused_in_the_same_folder(finished: FinishedR
 
 def test_how_often_to_save_may_change(finished: FinishedRun) -> None:
     assert again(finished, finished.folder, "run.save_every=7").resume()
+
+
+def test_a_checkpoint_without_a_scaler_is_resumed(finished: FinishedRun, tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    state = load_plain(finished.folder / "last.pt")
+    del state["scaler"]
+    save_atomically(state, tmp_path / "last.pt")
+    assert again(finished, tmp_path).resume()
+
+
+def test_scaled_gradients_make_the_same_steps(finished: FinishedRun, tmp_path: Path) -> None:
+    """A gradient scaler as float16 has it, on the CPU, where its powers of 2 change nothing; and it is resumed."""
+    overrides = ("optimizer.epochs=1", "run.save_every=2")
+    plain, scaled = (again(finished, tmp_path / name, *overrides) for name in ("plain", "scaled"))
+    scaled._scaler = torch.amp.GradScaler("cpu", init_scale=256)
+    for run in (plain, scaled):
+        run._train_epoch()
+    expected = plain.network.state_dict()
+    for name, value in scaled.network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6, msg=name)
+    resumed = again(finished, tmp_path / "scaled", *overrides)
+    resumed._scaler = torch.amp.GradScaler("cpu")
+    assert resumed.resume()
+    assert resumed._scaler.get_scale() == 256
 
 
 def test_a_new_folder_has_nothing_to_resume(finished: FinishedRun, tmp_path: Path) -> None:
@@ -116,31 +140,6 @@ def test_too_few_faces_for_a_batch(finished: FinishedRun, tmp_path: Path) -> Non
         again(finished, tmp_path, "data.limit=5")
 
 
-def test_encode_knows_attention() -> None:
-    with torch.inference_mode():
-        vector, attention = encode(DDAMFN().eval(), torch.zeros(1, 3, 112, 112))
-        assert vector.shape == (1, 512)
-        assert len(attention) == 2
-        vector, attention = encode(PooledMFN().eval(), torch.zeros(1, 3, 32, 32))
-        assert vector.shape == (1, 512)
-        assert attention == ()
-
-
-def test_total_loss_by_hand() -> None:
-    rows, units = torch.ones(2), torch.ones(2, len(ACTION_UNITS))
-    constant = torch.zeros(2, 2)
-    target = AffectTarget(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), rows, torch.eye(8)[:2], rows, units, units)
-    logits = AffectLogits(constant, torch.zeros(2, 8), torch.zeros(2, 12))
-    maps = (torch.zeros(1, 4), torch.ones(1, 4))
-    weights = LossWeights(expression=1, valence_arousal=0.5, action_units=2, attention=0.1)
-    # A constant estimate has no concordance: a loss of 1. The maps are 1 apart: 1 / 1.05.
-    expected = math.log(8) + 0.5 * 1 + 2 * math.log(2) + 0.1 / 1.05
-    assert total_loss(logits, target, maps, weights).item() == pytest.approx(expected)
-    assert total_loss(logits, target, (), weights).item() == pytest.approx(expected - 0.1 / 1.05)
-    none = LossWeights(0, 0, 0, 0)
-    assert total_loss(logits, target, maps, none).item() == 0
-
-
 def test_rows_without_a_face_are_not_trained_on(finished: FinishedRun, tmp_path: Path) -> None:
     run = again(finished, tmp_path)
     assert run.faces.found[run._rows].all()
@@ -170,12 +169,14 @@ def test_the_best_weights_are_the_averaged_ones(finished: FinishedRun) -> None:
 
 def test_the_last_epochs_keep_their_norms(finished: FinishedRun, tmp_path: Path) -> None:
     run = again(finished, tmp_path, "optimizer.fixed_norm_epochs=1")
-    run._finish_epoch(run._train_epoch())
+    run._train_epoch()
+    run._finish_epoch()
     averaged = {name: value.clone() for name, value in run._average.module.state_dict().items()}
     run._prepare_network()
     for name, value in run.network.state_dict().items():
         assert torch.equal(value, averaged[name]), name
-    run._finish_epoch(run._train_epoch())
+    run._train_epoch()
+    run._finish_epoch()
     best, changed = run._average.module.state_dict(), 0
     for name, value in run.network.state_dict().items():
         if "running" in name:

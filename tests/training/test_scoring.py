@@ -9,7 +9,7 @@ from model_core.affect import AffectLogits
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from tests.training.test_report import FACES, ROWS, outputs
-from training.scoring import collect, headline, predicted_majority
+from training.scoring import Outputs, collect, headline, joined, predicted_majority
 
 SPEC = InputSpec(4, "rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "arcface-1")
 
@@ -34,6 +34,17 @@ def test_outputs_are_of_the_found_faces_in_order() -> None:
     np.testing.assert_allclose(collected.expression, [[0.8] * 3, [0.0] * 3], atol=1e-6)
     assert collected.expression.dtype == np.float64
     assert not network.training
+
+
+def test_parts_are_joined_in_their_order() -> None:
+    first, second = (Outputs(np.array([i]), None, np.full((1, 3), float(i)), None) for i in (4, 7))
+    empty = Outputs(np.array([], dtype=np.int64), None, None, None)
+    whole = joined([empty, second, first])
+    assert whole.rows.tolist() == [7, 4]
+    assert whole.expression is not None
+    assert whole.expression[:, 0].tolist() == [7, 4]
+    assert whole.action_units is None
+    assert len(joined([empty, empty]).rows) == 0
 
 
 def test_a_face_not_found_has_no_prediction() -> None:

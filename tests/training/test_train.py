@@ -79,6 +79,10 @@ def test_derived_tasks_need_derived_targets(finished: FinishedRun, tmp_path: Pat
         (["--set", "run.seed=9"], "error: .*was made with another configuration"),
         (["--set", "network.start_from=nowhere.pt"], r"error: nowhere\.pt does not exist"),
         (["--set", "network.hidden=0"], "error: .*hidden"),
+        (["--set", "optimizer.accumulate=3"], r"error: optimizer\.batch_size 8 does not divide into 1 .* x 3 .* equal"),
+        (["--set", "optimizer.accumulate=8"], "error: .* equal parts of at least 2"),
+        (["--set", "run.precision=float16"], "error: .*float16 needs a GPU"),
+        (["--device", "abacus"], "error: --device abacus: PyTorch knows no such device"),
     ],
 )
 def test_mistakes_end_the_command_with_one_line(
@@ -89,6 +93,23 @@ def test_mistakes_end_the_command_with_one_line(
     with pytest.raises(SystemExit, match=message) as caught:
         train.main()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"--device {name}: PyTorch finds no GPU"):
+        train.choose_device(name)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda", "cuda:3"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
+def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch, name: str, chosen: str) -> None:
+    taken: list[torch.device] = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert train.choose_device(name) == torch.device(chosen)
+    assert taken == [torch.device(chosen)] * (name != "cpu")
 
 
 def test_a_network_can_go_on_from_a_bundle(tiny_bundle_dir: Path) -> None:

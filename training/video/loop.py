@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from model_core.models.heads import AffectNetwork
 from training.checkpoint import CheckpointError, Progress, TrainedNetwork, load_plain, save_atomically, save_trained
+from training.run_log import RunLog
 from training.video.batches import training_windows
 from training.video.config import SequenceConfig
 from training.video.encoders import FrozenEncoder
@@ -51,6 +52,7 @@ class SequenceRun:
         total = steps * options.epochs if options.schedule == "cosine" else None
         self._schedule = LambdaLR(self._optimizer, lambda step: 1.0 if total is None else _cosine(step / total))
         self._objective = build_objective(task, self.tracks, self.config.loss)
+        self._log = RunLog(self.folder, every=1)
 
     def resume(self) -> bool:
         """Go on from `last.pt` if there is one; raises CheckpointError where it belongs to another configuration."""
@@ -89,8 +91,7 @@ class SequenceRun:
         measures = headline(self.network, self.config, self.held_out)
         record = {"epoch": progress.epoch + 1, "loss": loss, **measures}
         progress.history.append(record)
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(record) + "\n")
+        self._log.epoch(progress.epoch + 1, progress.history)
         if measures["score"] > progress.best_score:
             progress.best_score = measures["score"]
             weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}

@@ -60,7 +60,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     [
         (("--table", "a", "--prepared", "b"), "not allowed with"),
         (("--table", "a", "--split", "train"), "--table goes alone"),
-        ((), "one of the arguments --prepared --table is required"),
+        ((), "one of the arguments --prepared --run --table is required"),
     ],
 )
 def test_wrong_arguments(

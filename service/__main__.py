@@ -28,21 +28,25 @@ def choose_device(name: str, engine: Engine = "torch") -> torch.device:
     return device
 
 
-def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
-    """The configured bundle on its device; warns if its crops came from another detector.
+def load_predictors(settings: Settings, detector: FaceDetector) -> list[Predictor]:
+    """The configured bundle on each of its devices; warns if its crops came from another detector.
 
     Raises SettingsError, BundleError, and what build_runtime raises.
     """
     options = RuntimeOptions(settings.engine, settings.precision)
-    device = choose_device(settings.device, settings.engine)
+    devices = [choose_device(name, settings.engine) for name in settings.device.split(",")]
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device, options)
+    path = locate_bundle(settings.bundles[0])
+    # Read for each device: a network moves to its device.
+    predictors = [Predictor(load_bundle(path), device, options) for device in devices]
+    predictor = predictors[0]
     prepared_with = predictor.manifest.detector
     if family(prepared_with) != family(detector.name):
         logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=detector.name)
-    logger.info("bundle loaded", bundle=predictor.manifest.name, device=str(device), asked_for=settings.device)
-    return predictor
+    found = ",".join(map(str, devices))
+    logger.info("bundle loaded", bundle=predictor.manifest.name, device=found, asked_for=settings.device)
+    return predictors
 
 
 def main() -> None:
@@ -51,7 +55,8 @@ def main() -> None:
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
         detector = build_detector(settings.detector)
-        app = create_app(settings, detector, load_predictor(settings, detector))
+        predictor, *replicas = load_predictors(settings, detector)
+        app = create_app(settings, detector, predictor, replicas=replicas)
     except (SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.

@@ -1,8 +1,9 @@
 """The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,10 +54,11 @@ def create_app(
     detector: FaceDetector,
     predictor: Predictor | None,
     on_hang: Callable[[], None] = end_process,
+    replicas: Sequence[Predictor] = (),
 ) -> FastAPI:
-    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready.
+    """An app around a detector and a predictor, `replicas` being the same on further devices.
 
-    `on_hang` is called for a forward pass that outlasts twice `stall_s`."""
+    Without a predictor it lives, and says that it is not ready. `on_hang`: for a pass that outlasts twice `stall_s`."""
     telemetry = Telemetry()
 
     @asynccontextmanager
@@ -67,10 +69,10 @@ def create_app(
                 app.state.context = Context(settings, telemetry, Readiness(None), Path(directory), None)
                 yield
                 return
-            readiness = Readiness(lambda: batcher.submit(_blank(predictor)), lambda: batcher.stalled)
-            batcher = _batcher(settings, predictor, readiness, telemetry, on_hang)
+            predictors = (predictor, *replicas)
+            batcher, readiness = _batcher(settings, predictors, telemetry, on_hang)
             pool = WorkerPool(settings.decode_workers)
-            model = _model(settings, detector, predictor, batcher, pool, telemetry)
+            model = _model(settings, detector, predictors, batcher, pool, telemetry)
             app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
             try:
                 yield
@@ -86,8 +88,7 @@ def create_app(
         redoc_url=None,
         telemetry=_traces(settings),
     )
-    _mount(app, settings, telemetry)
-    return app
+    return _mount(app, settings, telemetry)
 
 
 def _traces(settings: Settings) -> TelemetryConfig:
@@ -102,7 +103,7 @@ def _traces(settings: Settings) -> TelemetryConfig:
     }
 
 
-def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
+def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
     """The routes and what stands around them; with API keys all routes but the open ones are closed."""
     routes = list(app.router.routes)  # the framework's own
     for router in (analyze.router, operations.router):
@@ -115,41 +116,46 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     complete(app.openapi(), open_routes)  # in place: the framework keeps the document that it has made
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
+    return app
 
 
 def _batcher(
     settings: Settings,
-    predictor: Predictor,
-    readiness: Readiness,
+    predictors: Sequence[Predictor],
     telemetry: Telemetry,
     on_hang: Callable[[], None],
-) -> Batcher[Crop, Estimate]:
+) -> tuple[Batcher[Crop, Estimate], Readiness]:
+    blank = _blank(predictors[0])
+    readiness = Readiness(lambda: batcher.submit_to_each(blank), lambda: batcher.stalled, len(predictors))
+    run, *others = [estimator(each, partial(readiness.succeeded, i)) for i, each in enumerate(predictors)]
     batcher = Batcher[Crop, Estimate](
-        estimator(predictor, readiness.succeeded),
+        run,
         BatchLimits(settings.max_batch, settings.max_video_batch, settings.max_wait_s, settings.stall_s),
+        replicas=others,
         observer=telemetry,
         on_hang=on_hang,
     )
     telemetry.queue_depth.set_function(lambda: batcher.queue_depth)
-    return batcher
+    return batcher, readiness
 
 
 def _model(
     settings: Settings,
     detector: FaceDetector,
-    predictor: Predictor,
+    predictors: Sequence[Predictor],
     batcher: Batcher[Crop, Estimate],
     pool: WorkerPool,
     telemetry: Telemetry,
 ) -> Model:
-    manifest, device = predictor.manifest, str(predictor.device)
-    telemetry.model_loaded(manifest, device, settings.precision)
+    manifest, devices = predictors[0].manifest, [str(predictor.device) for predictor in predictors]
+    for device in devices:
+        telemetry.model_loaded(manifest, device, settings.precision)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
     queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
     locator = Locator(detector, manifest.input, limits, settings.scan_every_s)
-    pipeline = Pipeline(locator, batcher, pool, predictor.affects, telemetry, queue_limit)
+    pipeline = Pipeline(locator, batcher, pool, predictors[0].affects, telemetry, queue_limit)
     info = ModelInfo(
-        device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
+        device=",".join(devices), precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
     )
     return Model(pipeline, (manifest,), info)
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
 from model_core.detection import build_detector
-from service.__main__ import choose_device, load_predictor
+from service.__main__ import choose_device, load_predictors
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.service.fakes import FakeDetector, FakePredictor
@@ -58,7 +58,7 @@ def test_a_bundle_that_knows_other_crops_is_told(tiny_bundle_dir: Path, name: st
     detector = FakeDetector()
     detector.name = name
     with capture_logs() as logs:
-        load_predictor(Settings(bundles=(str(tiny_bundle_dir),)), detector)
+        load_predictors(Settings(bundles=(str(tiny_bundle_dir),)), detector)
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
     assert [entry["serving_with"] for entry in warnings] == [name] * warned
 

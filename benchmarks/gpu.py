@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -68,13 +69,13 @@ def forms(plain: Forward, made: Sequence[Way], at: Place, images: Tensor) -> Map
     """Name -> one pass over `images`, in host memory; `served` includes the copies, the others have them there."""
     near = images.to(at.device)
     standard = near.contiguous(memory_format=torch.contiguous_format)
-    work: dict[str, Callable[[], object]] = {BASELINE: lambda: plain(standard)}
+    work: dict[str, Callable[[], object]] = {BASELINE: partial(plain, standard)}
     for way in made:
-        work[f"eager {way.precision}"] = lambda way=way: way.forward(near)
+        work[f"eager {way.precision}"] = partial(way.forward, near)
         work[f"recorded {way.precision}"] = at.record(way.forward, near)
         if way.compiled:
-            work[f"compiled {way.precision}"] = lambda run=way.compiled: run(near)
-        work[f"served {way.precision}"] = lambda way=way: way.served(images)
+            work[f"compiled {way.precision}"] = partial(way.compiled, near)
+        work[f"served {way.precision}"] = partial(way.served, images)
     return work
 
 
@@ -104,8 +105,8 @@ def copies(at: Place, size: int, plan: Plan) -> str:
         pinned = pageable.pin_memory() if at.device.type == "cuda" else pageable.clone()
         there = torch.zeros(count, 3, size, size, device=at.device)
         work: dict[str, Callable[[], object]] = {
-            "pageable": lambda there=there, host=pageable: there.copy_(host),
-            "pinned": lambda there=there, host=pinned: there.copy_(host, non_blocking=True),
+            "pageable": partial(there.copy_, pageable),
+            "pinned": partial(there.copy_, pinned, non_blocking=True),
         }
         medians = interleaved({name: _waited(run, at) for name, run in work.items()}, plan.rounds)
         gigabytes = pageable.numel() * 4 / 1e9

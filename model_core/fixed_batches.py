@@ -42,7 +42,8 @@ def cuda_graph(forward: Forward, images: Tensor) -> Callable[[], Tensor]:
                 forward(images)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other devices' threads go on meanwhile
+        # The stream is named, for the default one belongs to whichever device was first.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             output = forward(images)
 
     def replay() -> Tensor:

@@ -13,11 +13,13 @@ from model_core.bundle import load_bundle
 from model_core.runtimes import JoinedNetwork
 
 
-def test_a_quick_run_on_a_cpu_checks_and_times_everything(tiny_bundle_dir: Path) -> None:
-    text, good = measure(load_bundle(tiny_bundle_dir), place("cpu"), QUICK)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_quick_run_checks_and_times_everything(tiny_bundle_dir: Path, device: str) -> None:
+    text, good = measure(load_bundle(tiny_bundle_dir), place(device), QUICK)
     assert good
     assert text.count("| float32 |") == 2
-    assert "| float32 | 1 | 0 | 0 | yes |" in text  # recorded on a CPU means the same
+    if device == "cpu":
+        assert "| float32 | 1 | 0 | 0 | yes |" in text  # recorded on a CPU means the same
     for size in QUICK.batches:
         for form in (BASELINE, "eager float32", "recorded bfloat16", "served float32"):
             assert f"| {size} | {form} |" in text

@@ -31,8 +31,8 @@ NOISE = 6.0
 
 LIMITS: Mapping[str, tuple[float, float, float]] = {
     "float32": (0.999, 1e-4, 0.005),
-    "float16": (0.99, 0.002, 0.03),
-    "bfloat16": (0.97, 0.01, 0.15),
+    "float16": (0.995, 0.001, 0.02),
+    "bfloat16": (0.98, 0.005, 0.08),
 }
 """By number format: least share with the CPU's label, largest mean and largest 99.9th percentile of change."""
 

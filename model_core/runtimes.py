@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model_core.affect import AffectLogits
+from model_core.fixed_batches import FixedBatches, Forward, cuda_graph
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
 
 Engine: TypeAlias = Literal["torch", "openvino"]
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 Runtime: TypeAlias = Callable[[Tensor], NDArray[np.float64]]
 """float32 [B, 3, S, S] -> float64 [B, D]: what the network gives, such as its tasks' outputs in the order of TASKS."""
@@ -22,7 +23,7 @@ Runtime: TypeAlias = Callable[[Tensor], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """engine: `torch`, or `openvino` for CPUs (extra `openvino`). precision: of the arithmetic, not of the weights."""
+    """engine: `torch`, or `openvino` for CPUs (extra `openvino`). precision: of the arithmetic; float16: GPUs."""
 
     engine: Engine = "torch"
     precision: Precision = "float32"
@@ -37,7 +38,9 @@ EVERY_WAY = (
     RuntimeOptions("openvino", "float32"),
     RuntimeOptions("openvino", "bfloat16"),
 )
-"""All engines and number formats; the first is the default, and the reference of the others."""
+"""All engines and number formats of a CPU; the first is the default, and the reference of the others."""
+
+_LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def joined(logits: AffectLogits, tasks: Sequence[str]) -> Tensor:
@@ -67,28 +70,47 @@ def build_runtime(
 ) -> Runtime:
     """Make a network ready to answer for crops of `size` pixels; `tasks` in the order of TASKS.
 
-    Raises ModuleNotFoundError without the extra that an engine needs, ValueError for OpenVINO on another device.
+    On a GPU it runs as CUDA graphs, which are recorded here: seconds, once. That has not been run on a GPU yet.
+    Raises ModuleNotFoundError without the extra that an engine needs, ValueError for OpenVINO on another device than a
+    CPU and for float16 on another than a GPU, torch.OutOfMemoryError where a GPU has no room for one face.
     """
     return build_joined(JoinedNetwork(folded(network), tasks).eval(), size, device, options)
 
 
 def build_joined(network: nn.Module, size: int, device: torch.device, options: RuntimeOptions) -> Runtime:
     """The same for a network that is folded and gives one tensor, [B, D]; raises what `build_runtime` raises."""
+    if options.precision == "float16" and device.type != "cuda":
+        raise ValueError(f"float16 is for GPUs, not for {device}: float32 and bfloat16 run there")
     if options.engine == "openvino":
         if device.type != "cpu":
             raise ValueError(f"OpenVINO runs on the CPU here, not on {device}")
         return _openvino(network, size, options.precision)
-    return _torch(network, device, options.precision)
+    forward = forward_pass(network, device, options.precision)
+    if device.type == "cuda":
+        return FixedBatches(forward, size, device, cuda_graph)
+    return lambda batch: np.asarray(forward(batch).double().numpy())
 
 
-def _torch(network: nn.Module, device: torch.device, precision: Precision) -> Runtime:
+def forward_pass(network: nn.Module, device: torch.device, precision: Precision) -> Forward:
+    """Move a network to a device, channels innermost: float32 [B, 3, S, S] there -> its output there, no gradients."""
     network = network.to(device).to(memory_format=torch.channels_last)
+    low = _LOW.get(precision)
+    if low is not None and device.type == "cuda":
+        narrow(network, low)
 
-    def run(batch: Tensor) -> NDArray[np.float64]:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            return np.asarray(network(batch.to(device)).double().cpu().numpy())
+    def forward(images: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(device.type, low, enabled=low is not None):
+            output: Tensor = network(images)
+            return output
 
-    return run
+    return forward
+
+
+def narrow(network: nn.Module, dtype: torch.dtype) -> None:
+    """Convert once, in place, the weights that autocast would convert in each pass; the outputs stay the same."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
 
 
 def _openvino(network: nn.Module, size: int, precision: Precision) -> Runtime:

@@ -29,17 +29,23 @@ def choose_device(name: str, engine: Engine = "torch") -> torch.device:
     return device
 
 
-def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
-    """The configured bundles on their device; warns of one whose crops came from another detector, or that is idle.
+def load_predictors(settings: Settings, detector: FaceDetector) -> list[Predictor]:
+    """The configured bundles on each of the devices; warns of one whose crops came from another detector, or is idle.
 
     Raises SettingsError, BundleError, and what build_runtime raises.
     """
     options = RuntimeOptions(settings.engine, settings.precision)
-    device = choose_device(settings.device, settings.engine)
+    devices = [choose_device(name, settings.engine) for name in settings.device.split(",")]
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    bundles = [load_bundle(find_bundle(name, download=settings.download)) for name in settings.bundles]
-    predictor = Predictor(bundles, device, options)
+    paths = [find_bundle(name, download=settings.download) for name in settings.bundles]
+    # Read for each device: a network moves to its device.
+    predictors = [Predictor([load_bundle(path) for path in paths], device, options) for device in devices]
+    _tell(predictors[0], detector, ",".join(map(str, devices)), settings.device)
+    return predictors
+
+
+def _tell(predictor: Predictor, detector: FaceDetector, found: str, asked_for: str) -> None:
     for manifest in predictor.idle:
         logger.warning("bundle not loaded: later ones cover all its tasks", bundle=manifest.name)
     for manifest in predictor.manifests:
@@ -51,8 +57,7 @@ def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
                 serving_with=detector.name,
             )
         tasks = [task for task, other in predictor.everything.tasks.items() if other is manifest]
-        logger.info("bundle loaded", bundle=manifest.name, answers=tasks, device=str(device), asked_for=settings.device)
-    return predictor
+        logger.info("bundle loaded", bundle=manifest.name, answers=tasks, device=found, asked_for=asked_for)
 
 
 def main() -> None:
@@ -61,7 +66,8 @@ def main() -> None:
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
         detector = build_detector(settings.detector)
-        app = create_app(settings, detector, load_predictor(settings, detector))
+        predictor, *replicas = load_predictors(settings, detector)
+        app = create_app(settings, detector, predictor, replicas=replicas)
     except (SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.

@@ -1,7 +1,7 @@
 """The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,10 +50,11 @@ def create_app(
     detector: FaceDetector,
     predictor: Predictor | None,
     on_hang: Callable[[], None] = end_process,
+    replicas: Sequence[Predictor] = (),
 ) -> FastAPI:
-    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready.
+    """An app around a detector and a predictor, `replicas` being the same on further devices.
 
-    `on_hang` is called for a forward pass that outlasts twice `stall_s`."""
+    Without a predictor it lives, and says that it is not ready. `on_hang`: for a pass that outlasts twice `stall_s`."""
     telemetry = Telemetry()
 
     @asynccontextmanager
@@ -64,10 +65,10 @@ def create_app(
                 app.state.context = Context(settings, telemetry, Readiness(()), Path(directory), None)
                 yield
                 return
-            encoders = _encoders(settings, predictor, telemetry, on_hang)
+            predictors = (predictor, *replicas)
+            encoders = _encoders(settings, predictors, telemetry, on_hang)
             estimator, pool = Estimator(encoders), WorkerPool(settings.decode_workers)
-            telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
-            model = _model(settings, detector, predictor, estimator, pool, telemetry)
+            model = _model(settings, detector, predictors, estimator, pool, telemetry)
             app.state.context = Context(settings, telemetry, Readiness(encoders), Path(directory), model)
             try:
                 yield
@@ -83,8 +84,7 @@ def create_app(
         redoc_url=None,
         telemetry=_traces(settings),
     )
-    _mount(app, settings, telemetry)
-    return app
+    return _mount(app, settings, telemetry)
 
 
 def _traces(settings: Settings) -> TelemetryConfig:
@@ -99,7 +99,7 @@ def _traces(settings: Settings) -> TelemetryConfig:
     }
 
 
-def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
+def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
     """The routes and what stands around them; with API keys all routes but the open ones are closed."""
     routes = list(app.router.routes)  # the framework's own
     for router in (analyze.router, operations.router):
@@ -112,33 +112,40 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     complete(app.openapi(), open_routes)  # in place: the framework keeps the document that it has made
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
+    return app
 
 
 def _encoders(
-    settings: Settings, predictor: Predictor, telemetry: Telemetry, on_hang: Callable[[], None]
+    settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, on_hang: Callable[[], None]
 ) -> list[BatchedEncoder]:
     limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.max_wait_s, settings.stall_s)
-    return [BatchedEncoder(encoder, limits, observer=telemetry, on_hang=on_hang) for encoder in predictor.encoders]
+    replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
+    return [BatchedEncoder(each, limits, observer=telemetry, on_hang=on_hang) for each in replicas]
 
 
 def _model(
     settings: Settings,
     detector: FaceDetector,
-    predictor: Predictor,
+    predictors: Sequence[Predictor],
     estimator: Estimator,
     pool: WorkerPool,
     telemetry: Telemetry,
 ) -> Model:
-    device = str(predictor.device)
+    predictor, devices = predictors[0], [str(each.device) for each in predictors]
+    telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
     for manifest in predictor.manifests:
-        telemetry.model_loaded(manifest, device, settings.precision)
+        for device in devices:
+            telemetry.model_loaded(manifest, device, settings.precision)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
     queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], limits, settings.scan_every_s)
     pipeline = Pipeline(locator, estimator, predictor, pool, telemetry, queue_limit)
     info, framewise = (
         ModelInfo(
-            device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(reader.tasks)
+            device=",".join(devices),
+            precision=settings.precision,
+            detector=detector.name,
+            tasks=describe_tasks(reader.tasks),
         )
         for reader in (predictor.everything, predictor.framewise)
     )

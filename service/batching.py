@@ -1,4 +1,4 @@
-"""Items of many concurrent callers, run together in batches by one worker thread.
+"""Items of many concurrent callers, run together in batches by one worker thread, or by several.
 
 `Batcher` knows nothing of what it batches. Its promises:
 
@@ -7,9 +7,11 @@
 * interactive items go before bulk ones, of which a batch takes few, so that they add little to another's wait;
 * a batch that fails is halved and retried, so that only the items to blame fail, and the worker lives on;
 * a batch that was too large for memory lowers the largest size for good;
+* of several replicas a free one takes the next batch; each has a thread, a pace and a largest size of its own;
 * an item whose caller has gone before its batch was formed never runs;
 * the queue is bounded by the time an item would wait in it, not by a length;
-* a batch that does not end in time fails, with all that waits behind it; what does not end at all is reported;
+* a batch that does not end in time fails, with all that waits behind it where no other replica runs; what does not
+  end at all is reported;
 * closing runs what is queued and takes nothing new.
 """
 
@@ -18,7 +20,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
 from service.batch_contract import (
@@ -32,7 +33,7 @@ from service.batch_contract import (
     WrongResultCount,
 )
 from service.lanes import Lane, LaneQueue
-from service.watched import WatchedThread
+from service.replicas import Entry, Replica
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,22 +41,14 @@ P = ParamSpec("P")
 
 logger = logging.getLogger(__name__)
 
-_MEMORY = 0.9
-"""Share of the seconds-per-item average that survives one further item."""
-
-
-@dataclass(frozen=True)
-class _Entry(Generic[Item]):
-    item: Item
-    queued_at: float
-
 
 class Batcher(Generic[Item, Result]):
     """Batches calls to `run`, which takes items and returns as many results in their order.
 
-    `run` is called in one thread, never twice at once. Everything else belongs to one event loop, the one of the
-    callers; the object may be made before the loop runs. `on_hang` is called when a batch that stalled has not ended
-    after as long again: a thread cannot be ended from outside, so only the process can be.
+    `run` is called in one thread, never twice at once; `replicas` do the same, each in a thread of its own. Everything
+    else belongs to one event loop, the one of the callers; the object may be made before the loop runs. `on_hang` is
+    called when a batch that stalled has not ended after as long again: a thread cannot be ended from outside, so only
+    the process can be.
     """
 
     def __init__(
@@ -63,20 +56,15 @@ class Batcher(Generic[Item, Result]):
         run: Callable[[list[Item]], list[Result]],
         limits: BatchLimits,
         *,
+        replicas: Sequence[Callable[[list[Item]], list[Result]]] = (),
         observer: BatchObserver | None = None,
         on_hang: Callable[[], None] = lambda: None,
     ) -> None:
-        self._run = run
         self._limits = limits
-        self._max_items = limits.max_items
+        self._replicas = [Replica(each, limits, on_hang) for each in (run, *replicas)]
         self._observer = observer or NoObserver()
-        self._thread = WatchedThread(limits.stall_s, on_hang)
-        self._queue: LaneQueue[asyncio.Future[Result], _Entry[Item]] = LaneQueue()
-        self._worker: asyncio.Task[None] | None = None
+        self._queue: LaneQueue[asyncio.Future[Result], Entry[Item]] = LaneQueue()
         self._closed = False
-        self._item_s = 0.0
-        self._running_size = 0
-        self._running_since = 0.0
 
     @property
     def queue_depth(self) -> int:
@@ -85,18 +73,20 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def stalled(self) -> bool:
-        """Whether the running batch has not ended in time."""
-        return self._thread.stalled
+        """Whether a running batch has not ended in time."""
+        return any(replica.stalled for replica in self._replicas)
 
     def expected_wait_s(self, lane: Lane) -> float:
-        """Seconds until a new item's batch would start: seconds an item, a moving average, times the items before it.
+        """Seconds until a new item's batch would start: the items before it at the pace of all replicas together.
 
-        A running batch that is slower than the average counts at its own pace, so a stalled one fills the queue.
+        A running batch that is slower than its replica's average counts at its own pace, so a stalled one fills the
+        queue.
         """
-        item_s = self._item_s
-        if self._running_size:
-            item_s = max(item_s, (time.perf_counter() - self._running_since) / self._running_size)
-        return item_s * (self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth)
+        paces_s = [replica.item_s() for replica in self._replicas]
+        if not min(paces_s):
+            return 0.0
+        depth = self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth
+        return depth / sum(1 / item_s for item_s in paces_s)
 
     async def submit(self, item: Item) -> Result:
         """Run one interactive item; see `submit_many`."""
@@ -111,20 +101,15 @@ class Batcher(Generic[Item, Result]):
         Raises QueueFull, WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
         that is cancelled, or has lost an item, takes its other queued items with it.
         """
-        if self._closed:
-            raise BatcherClosed("the batcher is closed")
-        if self.stalled:
-            raise WorkerStalled("an earlier batch has not ended")
+        self._refuse_if(all(replica.stalled for replica in self._replicas))
         # Its own items do not count: a request larger than the bound must pass when nothing else waits.
         if not admitted and (wait_s := self.expected_wait_s(lane)) > self._limits.max_wait_s:
             raise QueueFull(wait_s - self._limits.max_wait_s)
-        loop, now = asyncio.get_running_loop(), time.perf_counter()
-        futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
+        now = time.perf_counter()
+        futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         for future, item in zip(futures, items, strict=True):
-            self._queue.push(lane, future, _Entry(item, now))
-        if self._queue and (self._worker is None or self._worker.done()):
-            # In an empty context, for a batch belongs to no single request.
-            self._worker = loop.create_task(self._work(), context=Context())
+            self._queue.push(lane, future, Entry(item, now))
+        self._wake()
         try:
             return await asyncio.gather(*futures)
         finally:
@@ -132,60 +117,93 @@ class Batcher(Generic[Item, Result]):
                 self._queue.discard(future)
                 future.cancel()
 
+    async def submit_to_each(self, item: Item) -> list[Result]:
+        """Run an item once on every replica, before what waits, and return their results in the order of the replicas.
+
+        Raises WorkerStalled where one has stalled, BatcherClosed, or what the first of them raised that failed.
+        """
+        self._refuse_if(self.stalled)
+        loop, entry = asyncio.get_running_loop(), Entry(item, time.perf_counter())
+        futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in self._replicas]
+        for replica, future in zip(self._replicas, futures, strict=True):
+            replica.own[future] = entry
+        self._wake()
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            for replica, future in zip(self._replicas, futures, strict=True):
+                replica.own.pop(future, None)
+                future.cancel()
+
     async def close(self) -> None:
         """Refuse new items, wait until all queued ones have run, and end the thread. May be called again."""
         self._closed = True
-        if self._worker is not None:
-            # `wait` does not cancel the worker when the caller of close is cancelled.
-            await asyncio.wait([self._worker])
-        self._thread.shutdown()
+        workers = [replica.worker for replica in self._replicas if replica.worker is not None]
+        if workers:
+            # `wait` does not cancel the workers when the caller of close is cancelled.
+            await asyncio.wait(workers)
+        for replica in self._replicas:
+            replica.shutdown()
 
-    async def _work(self) -> None:
+    def _refuse_if(self, stalled: bool) -> None:
+        if self._closed:
+            raise BatcherClosed("the batcher is closed")
+        if stalled:
+            raise WorkerStalled("an earlier batch has not ended")
+
+    def _wake(self) -> None:
+        """Have idle replicas work; those that find nothing are idle again at once."""
+        for replica in self._replicas:
+            if replica.idle and (self._queue or replica.own):
+                # In an empty context, for a batch belongs to no single request.
+                replica.worker = asyncio.get_running_loop().create_task(self._work(replica), context=Context())
+
+    async def _work(self, replica: Replica[Item, Result]) -> None:
         """Run batches until the queue is empty; the next submit starts it anew."""
-        while self._queue:
-            batch = self._take()
+        while self._queue or replica.own:
+            batch = self._take(replica)
             if not batch:
                 continue
             started = time.perf_counter()
-            self._running_size, self._running_since = len(batch), started
-            try:
-                await self._run_batch(batch)
-            finally:
-                self._running_size = 0
-            run_s = time.perf_counter() - started
-            memory = _MEMORY ** len(batch) if self._item_s else 0.0
-            self._item_s = memory * self._item_s + (1 - memory) * run_s / len(batch)
             waits_s = [started - entry.queued_at for entry in batch.values()]
+            replica.starts(len(batch))
+            try:
+                await self._run_batch(replica, batch)
+            finally:
+                run_s = replica.ends()
             self._tell(self._observer.batch, len(batch), waits_s, run_s)
 
-    def _take(self) -> dict[asyncio.Future[Result], _Entry[Item]]:
+    def _take(self, replica: Replica[Item, Result]) -> dict[asyncio.Future[Result], Entry[Item]]:
         """Remove and return the next batch; a future that is done by now has been cancelled by its caller."""
-        batch: dict[asyncio.Future[Result], _Entry[Item]] = {}
+        batch = {future: entry for future, entry in replica.own.items() if not future.done()}
+        replica.own = {}
         # Where interactive items alone fill batches, one bulk item still goes along: it must get on, too.
-        reserved = 1 if self._queue.depth(Lane.BULK) and self._max_items > 1 else 0
-        self._fill(batch, Lane.INTERACTIVE, self._max_items - reserved)
-        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._limits.max_bulk, self._max_items)))
+        reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 else 0
+        self._fill(batch, Lane.INTERACTIVE, replica.max_items - reserved)
+        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._limits.max_bulk, replica.max_items)))
         return batch
 
-    def _fill(self, batch: dict[asyncio.Future[Result], _Entry[Item]], lane: Lane, size: int) -> None:
+    def _fill(self, batch: dict[asyncio.Future[Result], Entry[Item]], lane: Lane, size: int) -> None:
         while self._queue.depth(lane) and len(batch) < size:
             future, entry = self._queue.pop(lane)
             if not future.done():
                 batch[future] = entry
 
-    async def _run_batch(self, batch: dict[asyncio.Future[Result], _Entry[Item]]) -> None:
+    async def _run_batch(
+        self, replica: Replica[Item, Result], batch: dict[asyncio.Future[Result], Entry[Item]]
+    ) -> None:
         """Run a batch and settle its futures; after a failure, run what is still awaited in two halves."""
         items = [entry.item for entry in batch.values()]
-        outcome = await self._thread.call(lambda: self._guarded(items), lambda: self._give_up(batch))
+        outcome = await replica.call(items, lambda: self._give_up(replica, batch))
         if isinstance(outcome, Exception) and len(batch) > 1 and not isinstance(outcome, WrongResultCount):
             if isinstance(outcome, BatchTooLarge):
-                self._max_items = min(self._max_items, len(batch) // 2)
+                replica.max_items = min(replica.max_items, len(batch) // 2)
             self._tell(self._observer.halved, len(batch))
             awaited = [pair for pair in batch.items() if not pair[0].done()]
             middle = (len(awaited) + 1) // 2
             for half in (awaited[:middle], awaited[middle:]):
                 if half:
-                    await self._run_batch(dict(half))
+                    await self._run_batch(replica, dict(half))
             return
         for position, future in enumerate(batch):
             if future.done():
@@ -195,23 +213,13 @@ class Batcher(Generic[Item, Result]):
             else:
                 future.set_result(outcome[position])
 
-    def _guarded(self, items: list[Item]) -> list[Result] | Exception:
-        """Call `run` in the worker thread; what it raises is returned, so that nothing can end the worker."""
-        try:
-            results = self._run(items)
-        except StopIteration as error:
-            return RuntimeError(f"run raised {error!r}")  # a future refuses to carry a StopIteration
-        except Exception as error:
-            return error
-        if len(results) != len(items):
-            return WrongResultCount(f"run returned {len(results)} results for {len(items)} items")
-        return results
-
-    def _give_up(self, batch: dict[asyncio.Future[Result], _Entry[Item]]) -> None:
-        """The running batch has stalled: fail it and all that waits behind it."""
-        lost = dict(batch)
-        for lane in Lane:
-            self._fill(lost, lane, len(lost) + self.queue_depth)
+    def _give_up(self, replica: Replica[Item, Result], batch: dict[asyncio.Future[Result], Entry[Item]]) -> None:
+        """The running batch has stalled: fail it and all that waits for this replica, or for all where none runs."""
+        lost = batch | replica.own
+        replica.own = {}
+        if all(each.stalled for each in self._replicas):
+            for lane in Lane:
+                self._fill(lost, lane, len(lost) + self.queue_depth)
         for future in lost:
             if not future.done():
                 future.set_exception(WorkerStalled("the batch has not ended in time"))

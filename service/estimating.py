@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,15 +25,21 @@ class Estimate:
 
 
 class BatchedEncoder:
-    """An encoder behind a batcher. It knows when a forward pass last succeeded: what readiness asks for."""
+    """An encoder behind a batcher, with a replica on each device. It knows when forward passes last succeeded."""
 
     def __init__(
-        self, encoder: Encoder, limits: BatchLimits, *, observer: BatchObserver, on_hang: Callable[[], None]
+        self, replicas: Sequence[Encoder], limits: BatchLimits, *, observer: BatchObserver, on_hang: Callable[[], None]
     ) -> None:
-        self._encoder = encoder
-        self.batcher = Batcher[Crop, Estimate](self._run, limits, observer=observer, on_hang=on_hang)
-        self.last_success_s = float("-inf")
-        """By time.monotonic."""
+        """`replicas`: the same encoder on each of the devices, at least one."""
+        self._size = replicas[0].input.size
+        self._succeeded_s = [float("-inf")] * len(replicas)
+        run, *others = [partial(self._run, place, encoder) for place, encoder in enumerate(replicas)]
+        self.batcher = Batcher[Crop, Estimate](run, limits, replicas=others, observer=observer, on_hang=on_hang)
+
+    @property
+    def last_success_s(self) -> float:
+        """When the last forward pass succeeded on the replica that has waited longest for one, by time.monotonic."""
+        return min(self._succeeded_s)
 
     @property
     def stalled(self) -> bool:
@@ -40,20 +47,19 @@ class BatchedEncoder:
         return self.batcher.stalled
 
     async def probe(self) -> None:
-        """Make a forward pass; raises what the batcher raises."""
-        size = self._encoder.input.size
-        await self.batcher.submit(np.zeros((size, size, 3), dtype=np.uint8))
+        """Make a forward pass on each replica; raises what the batcher raises."""
+        await self.batcher.submit_to_each(np.zeros((self._size, self._size, 3), dtype=np.uint8))
 
-    def _run(self, crops: Sequence[Crop]) -> list[Estimate]:
-        """In the batcher's thread."""
+    def _run(self, place: int, encoder: Encoder, crops: Sequence[Crop]) -> list[Estimate]:
+        """In the replica's thread."""
         started = time.perf_counter()
         try:
-            features = self._encoder.features(crops)
+            features = encoder.features(crops)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise BatchTooLarge(f"no memory for {len(crops)} faces at once") from error
         elapsed = time.perf_counter() - started
-        self.last_success_s = time.monotonic()
+        self._succeeded_s[place] = time.monotonic()
         return [Estimate(each, elapsed) for each in features]
 
 

@@ -1,11 +1,11 @@
-"""Readiness that tells the truth: a real forward pass of every encoder must have succeeded recently."""
+"""Readiness that tells the truth: a forward pass of every encoder, on every device, must have succeeded recently."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from service.batch_contract import QueueFull, WorkerStalled
+from service.batch_contract import WorkerStalled
 from service.errors import NotReady
 
 MAX_AGE_S = 10.0
@@ -15,8 +15,10 @@ PROBE_TIMEOUT_S = 5.0
 class Probed(Protocol):
     """What must work."""
 
-    last_success_s: float
-    """When it last worked, by time.monotonic."""
+    @property
+    def last_success_s(self) -> float:
+        """When it last worked, by time.monotonic."""
+        ...
 
     @property
     def stalled(self) -> bool:
@@ -52,7 +54,5 @@ class Readiness:
             raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, nor within {PROBE_TIMEOUT_S:g} s") from None
         except WorkerStalled:
             raise NotReady("a forward pass has not ended in time") from None
-        except QueueFull:
-            raise NotReady(f"no forward pass succeeded for {MAX_AGE_S:g} s, and the queue is full") from None
         except Exception as error:
             raise NotReady(f"a forward pass failed ({type(error).__name__})") from error

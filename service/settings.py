@@ -88,14 +88,16 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+(,cuda:\d+)*)$",
+        description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N`, or several GPUs "
+        "as `cuda:0,cuda:1`, a copy on each.",
     )
     engine: Engine = Field(
         "torch", description="What runs the networks: `torch`, or `openvino` (extra `openvino`; CPUs, faster)."
     )
     precision: Precision = Field(
-        "float32", description="Number format of the arithmetic: `float32`, or `bfloat16`, faster and less exact."
+        "float32",
+        description="Number format of the arithmetic: `float32`; `bfloat16`, faster, less exact; `float16`, on GPUs.",
     )
     detector: Name = Field(
         "yuface",
@@ -138,6 +140,14 @@ class Settings(BaseSettings):
         False,
         description="Whether traces go to the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`.",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _differ(cls, value: str) -> str:
+        names = value.split(",")
+        if len(set(names)) < len(names):
+            raise ValueError("the same GPU is named twice")
+        return value
 
     @field_validator("otel")
     @classmethod

@@ -29,7 +29,9 @@ TINY_CALIBRATION = Calibration(
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test marked `system` where a command it names is absent."""
+    """Skip a test marked `system` where a command it names is absent, and one marked `gpu` without CUDA."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("CUDA is absent: no GPU, or a torch without it")
     for command in (name for marker in item.iter_markers("system") for name in marker.args):
         if shutil.which(command) is None:
             pytest.skip(f"the command {command} is absent: it comes with a system package")

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from model_core.affect import LABEL_SETS
 from model_core.models import NetworkSpec, build_network
+from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
-from model_core.runtimes import RuntimeOptions, build_runtime
+from model_core.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_runtime, narrow
 
 CPU = torch.device("cpu")
 TASKS = ("valence_arousal", "expression", "action_units")
@@ -52,6 +53,32 @@ def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDA
     found = build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "bfloat16"))(images(4))
     off = np.abs(found - expected)
     assert 1e-4 < off.max() < 0.5 * np.abs(expected).max()
+
+
+def test_weights_converted_once_give_the_same(network: AffectNetwork) -> None:
+    joined = JoinedNetwork(folded(network), TASKS)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        each_time = joined(images(2))
+        narrow(joined, torch.bfloat16)
+        once = joined(images(2))
+    assert {weight.dtype for weight in joined.parameters()} == {torch.bfloat16, torch.float32}  # PReLU stays
+    assert torch.equal(once, each_time)
+
+
+def test_float16_is_for_gpus(network: AffectNetwork) -> None:
+    with pytest.raises(ValueError, match="float16 is for GPUs, not for cpu"):
+        build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "float16"))
+    assert all(way.precision != "float16" for way in EVERY_WAY)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "within"), [("float32", 1e-3), ("float16", 0.05), ("bfloat16", 0.3)])
+def test_a_gpu_says_what_the_cpu_says(
+    network: AffectNetwork, expected: NDArray[np.float64], precision: str, within: float
+) -> None:
+    run = build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("torch", precision))
+    for count in (4, 1, 3):
+        assert run(images(4)[:count]) == pytest.approx(expected[:count], abs=within)
 
 
 def test_openvino_is_for_cpus(network: AffectNetwork) -> None:

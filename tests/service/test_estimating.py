@@ -12,7 +12,7 @@ from tests.service.fakes import FakePredictor
 
 
 def batched(encoder: FakePredictor, max_wait_s: float = 10) -> BatchedEncoder:
-    return BatchedEncoder(encoder, BatchLimits(8, 8, max_wait_s, 30), observer=NoObserver(), on_hang=lambda: None)
+    return BatchedEncoder([encoder], BatchLimits(8, 8, max_wait_s, 30), observer=NoObserver(), on_hang=lambda: None)
 
 
 def face(first: int, second: int) -> tuple[np.ndarray, np.ndarray]:

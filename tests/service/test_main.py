@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from model_core.bundle import MANIFEST
 from model_core.detection import build_detector
-from service.__main__ import choose_device, load_predictor
+from service.__main__ import choose_device, load_predictors
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.service.fakes import FakeDetector, FakePredictor
@@ -75,7 +75,7 @@ def test_a_bundle_that_knows_other_crops_is_told(tiny_bundle_dir: Path, name: st
     detector = FakeDetector()
     detector.name = name
     with capture_logs() as logs:
-        load_predictor(Settings(bundles=(str(tiny_bundle_dir),)), detector)
+        load_predictors(Settings(bundles=(str(tiny_bundle_dir),)), detector)
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
     assert [entry["serving_with"] for entry in warnings] == [name] * warned
 
@@ -85,7 +85,7 @@ def test_several_bundles_are_loaded_and_one_that_answers_nothing_is_not(tiny_bun
     manifest = json.loads((other / MANIFEST).read_text())
     (other / MANIFEST).write_text(json.dumps(manifest | {"name": "other"}))
     with capture_logs() as logs:
-        predictor = load_predictor(Settings(bundles=(str(tiny_bundle_dir), str(other))), FakeDetector())
+        [predictor] = load_predictors(Settings(bundles=(str(tiny_bundle_dir), str(other))), FakeDetector())
     assert [bundle.name for bundle in predictor.manifests] == ["other"]
     [idle] = [entry for entry in logs if entry["event"].startswith("bundle not loaded")]
     assert idle["bundle"] == "tests-only-untrained"

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 
 from model_core.runtimes import RuntimeOptions
+from service.__main__ import choose_device, choose_runtime
 from service.settings import load_settings
 
 PORT = 8099
@@ -33,7 +34,7 @@ class ServiceProcess:
 def engine_options() -> RuntimeOptions:
     """The engine and the number format to measure: AFFECT_ENGINE and AFFECT_PRECISION, as the service reads them."""
     settings = load_settings()
-    return RuntimeOptions(settings.engine, settings.precision)
+    return choose_runtime(settings, choose_device(settings.device, settings.engine))
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """`python -m service`: serve the bundle that the environment names."""
 
+import importlib.util
 import signal
 import sys
 
+import numpy as np
 import structlog
 import torch
 import uvicorn
@@ -10,22 +12,34 @@ import uvicorn
 from model_core.bundle import BundleError, load_bundle, locate_bundle
 from model_core.detection import FaceDetector, build_detector, family
 from model_core.predictor import Predictor
-from model_core.runtimes import Engine, RuntimeOptions
+from model_core.runtimes import RuntimeOptions
 from service.app import create_app
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, load_settings
 
 logger = structlog.get_logger("service")
 
+KEEP_ALIVE_S = 120
+"""Seconds before an idle connection is closed: longer than clients and proxies keep theirs (5 s in Python, 60 in nginx
+and load balancers, 90 in Go). Where both close at the same moment, a request that is on its way gets no answer."""
 
-def choose_device(name: str, engine: Engine = "torch") -> torch.device:
+
+def choose_device(name: str, engine: str = "auto") -> torch.device:
     """`auto` takes a GPU if there is one that the engine can use. Raises SettingsError for a GPU that is not there."""
     if name == "auto":
-        return torch.device("cuda" if engine == "torch" and torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if engine != "openvino" and torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"AFFECT_DEVICE: {name} was asked for, and {torch.cuda.device_count()} GPUs are visible")
     return device
+
+
+def choose_runtime(settings: Settings, device: torch.device) -> RuntimeOptions:
+    """The engine and the number format as set; the engine `auto` is OpenVINO on a CPU where it is installed."""
+    if settings.engine != "auto":
+        return RuntimeOptions(settings.engine, settings.precision)
+    faster = device.type == "cpu" and importlib.util.find_spec("openvino") is not None
+    return RuntimeOptions("openvino" if faster else "torch", settings.precision)
 
 
 def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
@@ -33,16 +47,26 @@ def load_predictor(settings: Settings, detector: FaceDetector) -> Predictor:
 
     Raises SettingsError, BundleError, and what build_runtime raises.
     """
-    options = RuntimeOptions(settings.engine, settings.precision)
     device = choose_device(settings.device, settings.engine)
+    options = choose_runtime(settings, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     predictor = Predictor(load_bundle(locate_bundle(settings.bundles[0])), device, options)
+    warm_up(predictor)
     prepared_with = predictor.manifest.detector
     if family(prepared_with) != family(detector.name):
         logger.warning("detector differs", bundle_prepared_with=prepared_with, serving_with=detector.name)
-    logger.info("bundle loaded", bundle=predictor.manifest.name, device=str(device), asked_for=settings.device)
+    asked_for = {"device_asked_for": settings.device, "engine_asked_for": settings.engine}
+    runs = {"device": str(device), "engine": options.engine, "precision": options.precision}
+    logger.info("bundle loaded", bundle=predictor.manifest.name, **runs, **asked_for)
     return predictor
+
+
+def warm_up(predictor: Predictor) -> None:
+    """Engines are slow in their first passes, from which the queue would expect long waits."""
+    size = predictor.manifest.input.size
+    for _ in range(3):
+        predictor.outputs([np.zeros((size, size, 3), dtype=np.uint8)])
 
 
 def main() -> None:
@@ -64,6 +88,7 @@ def main() -> None:
         port=settings.port,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_s,
     )
 

@@ -21,7 +21,8 @@ from service.batching import Batcher
 from service.decode_limits import DecodeLimits
 from service.errors import Limit
 from service.estimating import Estimate, estimator
-from service.locating import Locator
+from service.lanes import Lane
+from service.locating import Locator, WatchedDetector
 from service.middleware import RequestContext, RequireKey
 from service.openapi import complete
 from service.pipeline import Pipeline
@@ -39,12 +40,12 @@ from service.workers import WorkerPool
 logger = structlog.get_logger("service")
 
 EXIT_HUNG = 70
-"""Exit status of a process whose network hangs: only a supervisor's restart helps."""
+"""Exit status of a process in which a thread hangs: only a supervisor's restart helps."""
 
 
 def end_process() -> None:
-    """End at once, without waiting for the thread that hangs."""
-    logger.critical("the network hangs; the process ends", exit_status=EXIT_HUNG)
+    """What becomes of a forward pass or a detection that outlasts twice `stall_s`: an end that waits for no thread."""
+    logger.critical("the network or the face detector hangs; the process ends", exit_status=EXIT_HUNG)
     os._exit(EXIT_HUNG)
 
 
@@ -54,9 +55,7 @@ def create_app(
     predictor: Predictor | None,
     on_hang: Callable[[], None] = end_process,
 ) -> FastAPI:
-    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready.
-
-    `on_hang` is called for a forward pass that outlasts twice `stall_s`."""
+    """An app around a detector and a predictor; without a predictor it lives, and says that it is not ready."""
     telemetry = Telemetry()
 
     @asynccontextmanager
@@ -67,16 +66,18 @@ def create_app(
                 app.state.context = Context(settings, telemetry, Readiness(None), Path(directory), None)
                 yield
                 return
-            readiness = Readiness(lambda: batcher.submit(_blank(predictor)), lambda: batcher.stalled)
+            watched = WatchedDetector(detector)
+            pool = WorkerPool(settings.decode_workers, settings.stall_s, watched.call_of, on_hang)
+            blank = _blank(predictor)
+            readiness = Readiness(lambda: batcher.submit(blank), lambda: batcher.stalled, lambda: pool.stalled)
             batcher = _batcher(settings, predictor, readiness, telemetry, on_hang)
-            pool = WorkerPool(settings.decode_workers)
-            model = _model(settings, detector, predictor, batcher, pool, telemetry)
+            model = _model(settings, watched, predictor, batcher, pool, telemetry)
             app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
             try:
                 yield
             finally:
                 await batcher.close()
-                pool.shutdown()
+                await pool.close()
 
     app = FastAPI(
         title="Facial affect service",
@@ -142,14 +143,19 @@ def _model(
     pool: WorkerPool,
     telemetry: Telemetry,
 ) -> Model:
-    manifest, device = predictor.manifest, str(predictor.device)
-    telemetry.model_loaded(manifest, device, settings.precision)
+    manifest, device, options = predictor.manifest, str(predictor.device), predictor.options
+    telemetry.model_loaded(manifest, device, options)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
-    queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
     locator = Locator(detector, manifest.input, limits, settings.scan_every_s)
-    pipeline = Pipeline(locator, batcher, pool, predictor.affects, telemetry, queue_limit)
+    fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
+    waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
+    pipeline = Pipeline(locator, batcher, pool, predictor.affects, telemetry, waits)
     info = ModelInfo(
-        device=device, precision=settings.precision, detector=detector.name, tasks=describe_tasks(manifest)
+        device=device,
+        engine=options.engine,
+        precision=options.precision,
+        detector=detector.name,
+        tasks=describe_tasks(manifest),
     )
     return Model(pipeline, (manifest,), info)
 

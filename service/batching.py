@@ -21,6 +21,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
+from service.averages import MovingAverage
 from service.batch_contract import (
     BatcherClosed,
     BatchLimits,
@@ -39,9 +40,6 @@ Result = TypeVar("Result")
 P = ParamSpec("P")
 
 logger = logging.getLogger(__name__)
-
-_MEMORY = 0.9
-"""Share of the seconds-per-item average that survives one further item."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Batcher(Generic[Item, Result]):
         self._queue: LaneQueue[asyncio.Future[Result], _Entry[Item]] = LaneQueue()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
-        self._item_s = 0.0
+        self._item_s = MovingAverage(most=4)
         self._running_size = 0
         self._running_since = 0.0
 
@@ -88,15 +86,19 @@ class Batcher(Generic[Item, Result]):
         """Whether the running batch has not ended in time."""
         return self._thread.stalled
 
-    def expected_wait_s(self, lane: Lane) -> float:
+    def expected_wait_s(self, lane: Lane, coming: float = 0) -> float:
         """Seconds until a new item's batch would start: seconds an item, a moving average, times the items before it.
 
-        A running batch that is slower than the average counts at its own pace, so a stalled one fills the queue.
+        These are what the running batch still has to do, what waits, and `coming` items, of callers who will submit
+        before. A running batch that is slower than the average counts at its own pace: a stalled one fills the queue.
         """
-        item_s = self._item_s
+        item_s, rest_s = self._item_s.value, 0.0
         if self._running_size:
-            item_s = max(item_s, (time.perf_counter() - self._running_since) / self._running_size)
-        return item_s * (self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth)
+            elapsed_s = time.perf_counter() - self._running_since
+            item_s = max(item_s, elapsed_s / self._running_size)
+            rest_s = item_s * self._running_size - elapsed_s
+        waiting = self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth
+        return rest_s + item_s * (waiting + coming)
 
     async def submit(self, item: Item) -> Result:
         """Run one interactive item; see `submit_many`."""
@@ -107,7 +109,7 @@ class Batcher(Generic[Item, Result]):
     ) -> list[Result]:
         """Run all items of one caller and return their results in order; they may be split over batches.
 
-        `admitted` items are let in however long the queue is: a caller's later ones, whose first had to pass the bound.
+        `admitted` items are let in however long the queue is: their caller has passed a bound before.
         Raises QueueFull, WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
         that is cancelled, or has lost an item, takes its other queued items with it.
         """
@@ -153,8 +155,7 @@ class Batcher(Generic[Item, Result]):
             finally:
                 self._running_size = 0
             run_s = time.perf_counter() - started
-            memory = _MEMORY ** len(batch) if self._item_s else 0.0
-            self._item_s = memory * self._item_s + (1 - memory) * run_s / len(batch)
+            self._item_s.note(run_s / len(batch), len(batch))
             waits_s = [started - entry.queued_at for entry in batch.values()]
             self._tell(self._observer.batch, len(batch), waits_s, run_s)
 

@@ -14,6 +14,7 @@ from model_core.manifest import BundleManifest
 from model_core.models import NetworkSpec
 from model_core.predictor import Outputs
 from model_core.preprocessing import InputSpec
+from model_core.runtimes import RuntimeOptions
 
 LABELS = LABEL_SETS["ferplus"]
 
@@ -46,6 +47,7 @@ class FakePredictor:
     """valence = mean of the crop / 255, arousal = -valence; happiness and AU12 above one half, else neutral."""
 
     device = torch.device("cpu")
+    options = RuntimeOptions()
     manifest = BundleManifest(
         name="fake",
         version="7",

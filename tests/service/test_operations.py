@@ -49,6 +49,7 @@ def test_models_tells_bundles_and_limits(client: TestClient) -> None:
     [bundle] = document["bundles"]
     assert (bundle["name"], bundle["version"], bundle["labels"][:2]) == ("fake", "7", ["neutral", "happiness"])
     assert bundle["input"]["size"] == 32
+    assert (document["device"], document["engine"], document["precision"]) == ("cpu", "torch", "float32")
     assert document["limits"]["AFFECT_MAX_PIXELS"] == 1_000_000
     assert document["limits"]["AFFECT_MAX_UPLOAD_BYTES"] == 2_000_000
 
@@ -65,7 +66,8 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert metric(client, "affect_faces_per_frame_sum") == 1
     assert metric(client, 'affect_frames_total{route="/analyze/frame"}') == 1
     assert metric(client, 'affect_in_flight{route="/analyze/frame"}') == 0
-    assert metric(client, 'affect_model_info{bundle="fake",device="cpu",precision="float32",version="7"}') == 1
+    info = 'bundle="fake",device="cpu",engine="torch",precision="float32",version="7"'
+    assert metric(client, f"affect_model_info{{{info}}}") == 1
 
 
 def test_sixteen_clients_share_batches_and_get_their_own_answers() -> None:

@@ -32,7 +32,7 @@ def test_calls_return_and_raise_what_they_do_and_interactive_ones_go_first() -> 
         with pytest.raises(ZeroDivisionError):
             await failing
         assert await first
-        pool.shutdown()
+        await pool.close()
 
     asyncio.run(story())
 
@@ -50,7 +50,7 @@ def test_a_cancelled_call_is_never_run_and_counts_no_more() -> None:
         assert pool.expected_wait_s(Lane.BULK) == 0
         event.set()
         await first
-        pool.shutdown()
+        await pool.close()
         assert not ran
 
     asyncio.run(story())
@@ -60,6 +60,6 @@ def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     async def story() -> None:
         pool, both = WorkerPool(2), threading.Barrier(2)
         await asyncio.wait_for(asyncio.gather(*(pool.run(lambda: both.wait(5), Lane.BULK) for _ in range(4))), 10)
-        pool.shutdown()
+        await pool.close()
 
     asyncio.run(story())

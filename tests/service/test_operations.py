@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2 as httpx
@@ -112,6 +113,37 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     assert refused.json()["code"] == "overloaded"
     assert int(refused.headers["Retry-After"]) >= 1
     assert refused.json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.1}
+
+
+def test_a_refused_upload_is_not_read_and_a_video_may_wait_longer() -> None:
+    predictor = FakePredictor(seconds=0.1)
+    app = create_app(Settings(max_wait_s=0.2, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
+    read: list[bool] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(True)
+        yield b"no media at all"
+
+    async def run() -> tuple[int, int]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            frame = {"files": {"file": png(100)}}
+            await client.post("/analyze/frame", **frame)  # the batcher learns how long an item takes
+            predictor.gate.clear()
+            load = [asyncio.create_task(client.post("/analyze/frame", **frame)) for _ in range(3)]
+            await asyncio.sleep(0.5)  # one runs for so long, and so may the one that waits
+            refused = await client.post("/analyze/frame", content=body(), headers={"content-type": "image/png"})
+            assert read == []
+            video = await client.post("/analyze/video", content=body(), headers={"content-type": "video/mp4"})
+            predictor.gate.set()
+            await asyncio.gather(*load)
+            return refused.status_code, video.status_code
+
+    assert asyncio.run(run()) == (429, 415)
+    assert read == [True]
 
 
 def test_a_late_answer_is_a_504() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from service.batch_contract import WorkerStalled
 from service.lanes import Lane
 from service.workers import WorkerPool
 
@@ -52,6 +53,59 @@ def test_a_cancelled_call_is_never_run_and_counts_no_more() -> None:
         await first
         await pool.close()
         assert not ran
+
+    asyncio.run(story())
+
+
+def test_a_bulk_call_gets_on_however_many_interactive_ones_wait() -> None:
+    async def story() -> None:
+        pool, order = WorkerPool(1), []
+        event, first = blocked(pool)
+        bulk = [pool.run(lambda: order.append("bulk"), Lane.BULK) for _ in range(2)]
+        interactive = [pool.run(lambda: order.append("interactive"), Lane.INTERACTIVE) for _ in range(40)]
+        assert (pool.depth(Lane.BULK), pool.depth(Lane.INTERACTIVE)) == (2, 41)  # with the one that runs
+        event.set()
+        await asyncio.gather(first, *bulk, *interactive)
+        await pool.close()
+        assert [place for place, lane in enumerate(order) if lane == "bulk"] == [15, 31]
+
+    asyncio.run(story())
+
+
+def test_only_a_call_that_stays_in_one_step_stalls() -> None:
+    async def story() -> None:
+        steps: dict[int, int] = {}
+        hung: list[bool] = []
+        pool = WorkerPool(2, stall_s=0.5, step_of=steps.get, on_hang=lambda: hung.append(True))
+        gates = {name: threading.Event() for name in ("stays", "moves", "none")}
+
+        def work(name: str) -> Callable[[], str]:
+            def call() -> str:
+                for number in range(1000):
+                    if name != "none":
+                        steps[threading.get_ident()] = number if name == "moves" else -1
+                    if gates[name].wait(0.01):
+                        break
+                return name
+
+            return call
+
+        moves, stays = (pool.run(work(name), Lane.INTERACTIVE) for name in ("moves", "stays"))
+        with pytest.raises(WorkerStalled):
+            await stays
+        assert pool.stalled
+        gates["moves"].set()
+        assert await moves == "moves"
+        unwatched = pool.run(work("none"), Lane.INTERACTIVE)
+        while not hung:
+            await asyncio.sleep(0.01)
+        assert not unwatched.done()
+        for gate in gates.values():
+            gate.set()
+        assert await unwatched == "none"
+        await pool.close()
+        assert not pool.stalled
+        assert hung == [True]
 
     asyncio.run(story())
 

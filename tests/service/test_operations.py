@@ -1,15 +1,19 @@
 """Health, readiness, models, metrics, and what happens between concurrent requests."""
 
 import asyncio
+import inspect
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.routes import analyze, operations
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media import mp4, png
@@ -239,3 +243,15 @@ def test_work_of_a_client_that_left_is_not_done(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert 0 < len(predictor.batches) < 10  # of 50 chunks
+
+
+def test_no_request_is_sent_to_a_thread_before_its_route() -> None:
+    def called(dependant: Dependant) -> Iterator[Callable[..., object]]:
+        for each in dependant.dependencies:
+            yield from (each.call, *called(each))
+
+    routes = [route for route in (*analyze.router.routes, *operations.router.routes) if isinstance(route, APIRoute)]
+    dependencies = {call for route in routes for call in called(route.dependant)}
+    assert len(dependencies) >= 3
+    assert all(map(inspect.iscoroutinefunction, dependencies))
+    assert all(inspect.iscoroutinefunction(route.endpoint) for route in routes)

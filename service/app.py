@@ -44,8 +44,8 @@ EXIT_HUNG = 70
 
 
 def end_process() -> None:
-    """What becomes of a forward pass or a detection that outlasts twice `stall_s`: an end that waits for no thread."""
-    logger.critical("the network or the face detector hangs; the process ends", exit_status=EXIT_HUNG)
+    """What becomes of a thread that hangs for twice `stall_s`: an end of the process that waits for no thread."""
+    logger.critical("a thread hangs, in the network or before it; the process ends", exit_status=EXIT_HUNG)
     os._exit(EXIT_HUNG)
 
 

@@ -146,8 +146,8 @@ class Pipeline:
 
 
 async def _awaited(call: "asyncio.Future[R]") -> R:
-    """A pool's result, and its stall in the service's terms: nothing but the detector is watched there."""
+    """A pool's result, and its stall in the service's terms."""
     try:
         return await call
     except WorkerStalled:
-        raise NotReady("the face detector does not answer") from None
+        raise NotReady("decoding or face detection does not answer") from None

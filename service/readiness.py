@@ -15,18 +15,18 @@ class Readiness:
     """Knows when a forward pass last succeeded, and makes one when that is too long ago.
 
     probe: makes a forward pass; None where no model is loaded. stalled: whether one is known to hang.
-    detector_stalled: whether a detection is.
+    locating_stalled: whether a decoding or a face detection is.
     """
 
     def __init__(
         self,
         probe: Callable[[], Awaitable[object]] | None,
         stalled: Callable[[], bool] = lambda: False,
-        detector_stalled: Callable[[], bool] = lambda: False,
+        locating_stalled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._probe = probe
         self._stalled = stalled
-        self._detector_stalled = detector_stalled
+        self._locating_stalled = locating_stalled
         self._last_success_s = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -38,8 +38,8 @@ class Readiness:
         """Return if the service can answer; raises NotReady with the reason."""
         if self._probe is None:
             raise NotReady("no model is loaded")
-        if self._detector_stalled():
-            raise NotReady("a face detection has not ended in time")
+        if self._locating_stalled():
+            raise NotReady("a decoding or a face detection has not ended in time")
         async with self._lock:
             if self._stalled() or time.monotonic() - self._last_success_s > MAX_AGE_S:
                 await self._try(self._probe)

@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     max_video_wait_s: Seconds = Field(10, description="The same of a video, which waits behind frames.")
     stall_s: Seconds = Field(
         30,
-        description="Longest time of a forward pass, and of a detection, in seconds; then its requests get 503, and "
-        "after as long again the process ends with status 70.",
+        description="Longest time of a forward pass, of a face detection, and of decoding a picture, in seconds; then "
+        "its requests get 503, and after as long again the process ends with status 70.",
     )
     deadline_s: Seconds = Field(60, description="Longest time for a frame's answer, in seconds; beyond it: 504.")
     video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")

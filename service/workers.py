@@ -23,7 +23,7 @@ _BULK_EVERY = 16
 
 @dataclass(eq=False)
 class _Running:
-    """A call in a thread: `step`, of those that must end, which it was seen in for `still_s` seconds of ticks."""
+    """A call in a thread: the `step` that it was last seen in, and for how many seconds of ticks."""
 
     future: "asyncio.Future[Any]"
     lane: Lane
@@ -40,9 +40,10 @@ class _Running:
 class WorkerPool:
     """`workers` threads. Belongs to one event loop, the one of its callers; may be made before the loop runs.
 
-    step_of: which step that must end, by a number, a thread is in; None where it is in none. A call that stays in one
-    for `stall_s` seconds fails with WorkerStalled, though its thread stays occupied; after as long again `on_hang` is
-    called. While all threads are stalled, whatever waits or comes fails likewise.
+    step_of: which step that must end, by a number, a thread is in; None where it is in none, which bulk calls alone may
+    be for long. A call that stays where it is for `stall_s` seconds fails with WorkerStalled, though its thread stays
+    occupied; after as long again `on_hang` is called. While all threads are stalled, whatever waits or comes fails
+    likewise.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class WorkerPool:
 
     def _look_at(self, running: _Running) -> None:
         step = None if running.thread is None else self._step_of(running.thread)
-        if step is None or step != running.step:
+        if step != running.step or (step is None and running.lane is Lane.BULK):
             running.step, running.still_s = step, 0.0
             return
         before_s, running.still_s = running.still_s, running.still_s + TICK_S

@@ -72,7 +72,7 @@ def test_a_bulk_call_gets_on_however_many_interactive_ones_wait() -> None:
     asyncio.run(story())
 
 
-def test_only_a_call_that_stays_in_one_step_stalls() -> None:
+def test_only_a_call_that_stays_where_it_is_stalls() -> None:
     async def story() -> None:
         steps: dict[int, int] = {}
         hung: list[bool] = []
@@ -96,7 +96,7 @@ def test_only_a_call_that_stays_in_one_step_stalls() -> None:
         assert pool.stalled
         gates["moves"].set()
         assert await moves == "moves"
-        unwatched = pool.run(work("none"), Lane.INTERACTIVE)
+        unwatched = pool.run(work("none"), Lane.BULK)
         while not hung:
             await asyncio.sleep(0.01)
         assert not unwatched.done()
@@ -106,6 +106,21 @@ def test_only_a_call_that_stays_in_one_step_stalls() -> None:
         await pool.close()
         assert not pool.stalled
         assert hung == [True]
+
+    asyncio.run(story())
+
+
+def test_an_interactive_call_must_end_even_outside_of_steps() -> None:
+    async def story() -> None:
+        pool = WorkerPool(2, stall_s=0.25)
+        gate = threading.Event()
+        bulk, interactive = (pool.run(lambda: gate.wait(5), lane) for lane in (Lane.BULK, Lane.INTERACTIVE))
+        with pytest.raises(WorkerStalled):
+            await interactive
+        assert not bulk.done()
+        gate.set()
+        assert await bulk
+        await pool.close()
 
     asyncio.run(story())
 

@@ -26,6 +26,7 @@ from benchmarks.process import URL, engine_options, running_service
 from benchmarks.reporting import circumstances, percentiles_ms, section, table
 from model_core.bundle import load_bundle, locate_bundle
 from model_core.detection import build_detector
+from model_core.faces import Crop
 from model_core.predictor import Predictor
 from service.analysis import FaceOptions
 from service.decode_limits import DecodeLimits
@@ -76,7 +77,7 @@ def offline(sent: Sequence[bytes]) -> Callable[[int], float]:
     locator = Locator(build_detector("yuface"), bundle.manifest.input, DecodeLimits(50_000_000, 600, 6000), 0.5)
     clock = StageClock(Telemetry())
 
-    def crops_of(number: int) -> tuple[object, ...]:
+    def crops_of(number: int) -> tuple[Crop, ...]:
         return locator.picture(BytesIO(sent[number % len(sent)]), FaceOptions(), clock).located.crops
 
     def faces_per_s(count: int) -> float:

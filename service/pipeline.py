@@ -54,7 +54,12 @@ class Pipeline:
         self._picture_faces = MovingAverage()
 
     def admit(self, lane: Lane) -> None:
-        """Raises Overloaded for a request that would wait too long; cheap, so worth asking before an upload is read."""
+        """Raises Overloaded for a request that would wait too long, NotReady where the network hangs.
+
+        Cheap, so worth asking before an upload is read.
+        """
+        if self._batcher.stalled:
+            raise NotReady("the network does not answer")
         limit = self._wait_limits[lane]
         if (excess_s := self._expected_wait_s(lane) - limit["value"]) > 0:
             detail = f"the answer would wait longer than {limit['value']:g} s for its turn"

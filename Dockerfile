@@ -11,8 +11,9 @@ WORKDIR /src
 # torch alone is taken; what torch needs comes with the rest.
 COPY pyproject.toml ./
 RUN python -c "import tomllib; all = tomllib.load(open('pyproject.toml', 'rb')); project = all['project']; \
-        serve = project['optional-dependencies']['serve']; \
-        print(*all['build-system']['requires'], *project['dependencies'], *serve, sep='\n')" > requirements.txt \
+        extras = project['optional-dependencies']; \
+        print(*all['build-system']['requires'], *project['dependencies'], *extras['serve'], *extras['openvino'], \
+        sep='\n')" > requirements.txt \
     && if [ -n "$TORCH_INDEX" ]; then \
         python -m pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch[<>=]' requirements.txt)"; fi \
     && python -m pip install --requirement requirements.txt

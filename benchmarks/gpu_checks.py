@@ -4,7 +4,7 @@ Each check gives a section of markdown, and whether it was passed. Not run on a 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.reporting import section, table
-from model_core.affect import ACTION_UNITS, Affect
+from model_core.affect import ACTION_UNITS
 from model_core.bundle import Bundle
+from model_core.encoder import Encoder, Features
 from model_core.faces import Crop
 from model_core.fixed_batches import FixedBatches, Record, cuda_graph, eager
-from model_core.predictor import Outputs, Predictor
+from model_core.predictor import Predictor
+from model_core.preprocessing import InputSpec
 from model_core.runtimes import JoinedNetwork, Precision, RuntimeOptions, forward_pass
-from service.batch_contract import BatchLimits
-from service.batching import Batcher
-from service.estimating import Estimate, estimator
+from service.batch_contract import BatchLimits, NoObserver
+from service.estimating import BatchedEncoder, Estimate
 from training.generated.drawing import Pose, draw
 from training.generated.people import person
 
@@ -78,7 +79,8 @@ def drawn(count: int, seed: int = 0) -> list[Crop]:
 
 def probabilities(predictor: Predictor, crops: Sequence[Crop]) -> NDArray[np.float64]:
     """[N, labels]: the expressions' probabilities of N crops."""
-    affects = (affect for i in range(0, len(crops), _BATCH) for affect in predictor.predict(crops[i : i + _BATCH]))
+    rows = [[crop] for crop in crops]
+    affects = (affect for i in range(0, len(rows), _BATCH) for affect in predictor.predict(rows[i : i + _BATCH]))
     return np.array([list(affect.expression.probabilities.values()) for affect in affects if affect.expression])
 
 
@@ -97,10 +99,10 @@ def within(measured: tuple[float, float, float], precision: str) -> bool:
 
 def agreement(bundle: Bundle, at: Place, crops: Sequence[Crop]) -> tuple[str, bool]:
     """The device in each number format beside the CPU in float32: a section, and whether all keep to LIMITS."""
-    expected = probabilities(Predictor(bundle, torch.device("cpu")), crops)
+    expected = probabilities(Predictor([bundle], torch.device("cpu")), crops)
     rows, good = [], True
     for precision in at.precisions:
-        predictor = Predictor(bundle, at.device, RuntimeOptions("torch", precision))
+        predictor = Predictor([bundle], at.device, RuntimeOptions("torch", precision))
         measured = differences(probabilities(predictor, crops), expected)
         rows.append((precision, *measured, _verdict(within(measured, precision))))
         good &= within(measured, precision)
@@ -125,13 +127,14 @@ def repetition(network: JoinedNetwork, at: Place, images: Tensor) -> tuple[str, 
 
 
 class Hungry:
-    """Stands for a predictor with memory for two faces: more of them ask the device for what it cannot have."""
+    """Stands for an encoder with memory for two faces: more of them ask the device for what it cannot have."""
 
     def __init__(self, device: torch.device) -> None:
+        self.input = InputSpec(112, "rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "arcface-1")
         self._device = device
         self.sizes: list[int] = []
 
-    def outputs(self, crops: Sequence[Crop]) -> list[Outputs]:
+    def features(self, crops: Sequence[Crop]) -> list[Features]:
         """One number a crop, its mean; torch.OutOfMemoryError for more than two crops."""
         self.sizes.append(len(crops))
         if len(crops) > 2:
@@ -141,23 +144,20 @@ class Hungry:
                 raise torch.OutOfMemoryError(str(error)) from error
         return [np.array([crop.mean()]) for crop in crops]
 
-    def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
-        """The number as valence."""
-        return [Affect(valence=float(value)) for [value] in outputs]
-
 
 def small_memory(at: Place, crops: Sequence[Crop]) -> tuple[str, bool]:
     """A device that runs out of memory: batches are halved, nothing is lost, and later batches stay small."""
     hungry = Hungry(at.device)
-    run: Callable[[Sequence[Crop]], list[Estimate]] = estimator(hungry, lambda: None)  # type: ignore[arg-type]
+    replicas: list[Encoder] = [hungry]  # type: ignore[list-item]
 
     async def story() -> list[Estimate]:
-        batcher = Batcher[Crop, Estimate](run, BatchLimits(8, 8, 60, 60))
+        limits = BatchLimits(8, 8, 60, 60)
+        batcher = BatchedEncoder(replicas, limits, observer=NoObserver(), on_hang=lambda: None).batcher
         found = [*await batcher.submit_many(crops), *await batcher.submit_many(crops)]
         await batcher.close()
         return found
 
-    values = [estimate.affect.valence for estimate in asyncio.run(story())]
+    values = [float(value) for estimate in asyncio.run(story()) for value in estimate.features]
     good = values == [float(crop.mean()) for crop in crops] * 2 and hungry.sizes[-1] <= 2
     text = f"Batches that were tried: {hungry.sizes}. As it should be: {_verdict(good)}."
     return section("Out of memory", text), good

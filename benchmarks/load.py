@@ -18,12 +18,26 @@ NO_ANSWER = 0
 
 @dataclass
 class Answers:
-    """What clients got in `span_s` seconds: how many of each status, and the seconds that each 200 took."""
+    """What clients got in `span_s` seconds: how many of each status, and the seconds that each 200 took.
+
+    failures: what NO_ANSWER was, by the name of the exception.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     faces: int = 0
     span_s: float = 0.0
+
+    def __add__(self, other: "Answers") -> "Answers":
+        """Both, one after another."""
+        return Answers(
+            self.statuses + other.statuses,
+            self.failures + other.failures,
+            self.seconds + other.seconds,
+            self.faces + other.faces,
+            self.span_s + other.span_s,
+        )
 
     def faces_per_s(self) -> float:
         """Analysed faces a second."""
@@ -40,21 +54,24 @@ def client(timeout_s: float = 120) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(timeout=timeout_s, limits=limits)
 
 
-async def ask(http: httpx2.AsyncClient, picture: bytes, answers: Answers, since: float) -> None:
-    """Send a frame; its time counts from `since`, of time.perf_counter."""
+async def ask(http: httpx2.AsyncClient, picture: bytes, answers: Answers, since: float) -> float:
+    """Send a frame; its time counts from `since`, of time.perf_counter. Returns the seconds of a Retry-After."""
     try:
         response = await http.post(f"{URL}/analyze/frame", files={"file": picture})
-    except httpx2.TransportError:
+    except httpx2.TransportError as error:
         answers.statuses[NO_ANSWER] += 1
-        return
+        answers.failures[type(error).__name__] += 1
+        return 0.0
     answers.statuses[response.status_code] += 1
     if response.status_code == 200:
         answers.seconds.append(time.perf_counter() - since)
         answers.faces += len(response.json()["faces"])
+    return float(response.headers.get("retry-after", 0))
 
 
 async def closed_loop(pictures: Sequence[bytes], clients: int, duration_s: float) -> Answers:
-    """Each client sends its next frame when it has the answer to its last one; all are warmed up before."""
+    """Each client sends its next frame when it has the answer to its last one, and after Retry-After where it was
+    refused; all are warmed up before."""
     answers = Answers()
     async with client() as http:
         await asyncio.gather(*(ask(http, pictures[0], Answers(), 0) for _ in range(clients)))
@@ -65,7 +82,7 @@ async def closed_loop(pictures: Sequence[bytes], clients: int, duration_s: float
                 since = time.perf_counter()
                 if since - started >= duration_s:
                     return
-                await ask(http, pictures[turn % len(pictures)], answers, since)
+                await asyncio.sleep(await ask(http, pictures[turn % len(pictures)], answers, since))
 
         await asyncio.gather(*(send(number) for number in range(clients)))
         answers.span_s = time.perf_counter() - started

@@ -113,11 +113,11 @@ def _asked(process: "subprocess.Popen[str]", errors: IO[str]) -> Turn:
 
 def ours(frames: Sequence[Frame]) -> Callable[[], Turn]:
     """Detect, align and predict with the shipped bundle, by the engine that AFFECT_ENGINE names."""
-    predictor = Predictor(load_bundle(locate_bundle("default")), torch.device("cpu"), engine_options())
-    detector, spec = build_detector("yuface"), predictor.manifest.input
+    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"), engine_options())
+    detector, spec = build_detector("yuface"), predictor.encoders[0].input
 
     def run(frame: Frame) -> int:
-        crops = [align(frame, face.landmarks, spec.alignment, spec.size) for face in detector.detect(frame)]
+        crops = [[align(frame, face.landmarks, spec.alignment, spec.size)] for face in detector.detect(frame)]
         return len(predictor.predict(crops))
 
     return lambda: _turn(frames, run)
@@ -133,7 +133,7 @@ def stand_in(frames: Sequence[Frame]) -> Callable[[], Turn]:
     detector, spec = build_detector("yuface"), InputSpec(224, "rgb", (0.5,) * 3, (0.25,) * 3, "arcface-1")
 
     def run(frame: Frame) -> int:
-        crops = [align(frame, face.landmarks, spec.alignment, spec.size) for face in detector.detect(frame)]
+        crops = [[align(frame, face.landmarks, spec.alignment, spec.size)] for face in detector.detect(frame)]
         with torch.inference_mode():
             return len(network(to_batch(crops, spec))) if crops else 0
 

@@ -1,10 +1,11 @@
 """The service as a process of its own, as benchmarks measure it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,11 @@ from pathlib import Path
 import httpx2
 
 from model_core.runtimes import RuntimeOptions
+from service.__main__ import choose_device, choose_runtime
 from service.settings import load_settings
+
+END_S = 40
+"""Longer than a service that drains."""
 
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}"
@@ -33,7 +38,7 @@ class ServiceProcess:
 def engine_options() -> RuntimeOptions:
     """The engine and the number format to measure: AFFECT_ENGINE and AFFECT_PRECISION, as the service reads them."""
     settings = load_settings()
-    return RuntimeOptions(settings.engine, settings.precision)
+    return choose_runtime(settings, choose_device(settings.device, settings.engine))
 
 
 @contextmanager
@@ -42,13 +47,42 @@ def running_service(**settings: str) -> Iterator[ServiceProcess]:
     options = engine_options()
     environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": str(PORT), "AFFECT_LOG_LEVEL": "warning"}
     environment |= {"AFFECT_ENGINE": options.engine, "AFFECT_PRECISION": options.precision, **settings}
-    with subprocess.Popen([sys.executable, "-m", "service"], env=environment) as process:
+    with child([sys.executable, "-m", "service"], environment) as process:
+        with httpx2.Client() as client:
+            _wait_until_ready(client, process)
+        yield ServiceProcess(process.pid)
+
+
+@contextmanager
+def child(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that does not outlive the block, however this ends: a signal to end it becomes SystemExit, too.
+
+    It gets SIGTERM, and SIGKILL if it does not end within END_S. Belongs to the main thread, as signals do.
+    """
+    with _signals_raise(), subprocess.Popen(command, env=environment) as process:
         try:
-            with httpx2.Client() as client:
-                _wait_until_ready(client, process)
-            yield ServiceProcess(process.pid)
+            yield process
         finally:
             process.terminate()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """By default these signals end Python at once, with nothing tidied up."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]") -> None:

@@ -1,19 +1,20 @@
 """`python -m benchmarks.service`: one-face pictures sent to the service as a process, by few and by many clients.
 
-With batching and without; beside the same work done offline on the same cores; at three times what it can do; and
-while it analyses a video.
+In rounds, so that a busy moment of the machine meets all: the same work offline on the same cores, the service with
+batching, the service without. Then at three times what it can do, and while it analyses a video.
 """
 
 import argparse
 import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import httpx2
 import torch
@@ -35,23 +36,42 @@ from service.telemetry import StageClock, Telemetry
 OVERLOAD = 3
 PERCENTILE_HEADER = ("p50 ms", "p95 ms", "p99 ms")
 
+WAYS: Mapping[str, Mapping[str, str]] = {"on": {}, "off": {"AFFECT_MAX_BATCH": "1", "AFFECT_MAX_VIDEO_BATCH": "1"}}
+"""Batching and what the service is told for it."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: clients of each load, seconds of a load and of the overload, and offline pictures."""
+    """How much is measured: clients of each load, rounds, seconds of a load in a round, offline pictures in a round,
+    clients at capacity, seconds of the overload, and further AFFECT_ variables of the service."""
 
     clients: tuple[int, ...] = (1, 4, 16, 64)
-    load_s: float = 15
+    rounds: int = 3
+    load_s: float = 5
+    offline: int = 160
+    at_capacity: int = 16
     overload_s: float = 40
-    offline: int = 512
     clip_frames: int = 600
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
-QUICK = Plan((1, 2), 0.5, 0.5, 4, 8)
+QUICK = Plan((1, 2), 2, 0.5, 4, 2, 0.5, 8)
 
 
-def offline_faces_per_s(sent: Sequence[bytes], count: int) -> float:
-    """The same pictures through the same parts without a service: two threads locate, batches of 32 are predicted."""
+@dataclass(frozen=True)
+class Load:
+    """A load's answers, and the forward passes and the faces in them that the service counted meanwhile."""
+
+    answers: Answers
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+def offline(sent: Sequence[bytes]) -> Callable[[int], float]:
+    """The same pictures through the same parts without a service: a function of their number that gives faces/s.
+
+    Two threads locate, batches of up to 32 are predicted.
+    """
     bundle = load_bundle(locate_bundle("default"))
     predictor = Predictor([bundle], torch.device("cpu"), engine_options())
     locator = Locator(build_detector("yuface"), [bundle.manifest.input], DecodeLimits(50_000_000, 600, 6000), 0.5)
@@ -60,37 +80,77 @@ def offline_faces_per_s(sent: Sequence[bytes], count: int) -> float:
     def crops_of(number: int) -> tuple[tuple[Crop, ...], ...]:
         return locator.picture(BytesIO(sent[number % len(sent)]), FaceOptions(), clock).located.crops
 
-    predictor.predict(list(crops_of(0)))
-    started, faces = time.perf_counter(), 0
-    with ThreadPoolExecutor(2) as pool:
-        crops = (crop for located in pool.map(crops_of, range(count)) for crop in located)
-        while batch := list(islice(crops, 32)):
-            faces += len(predictor.predict(batch))
-    return faces / (time.perf_counter() - started)
+    def faces_per_s(count: int) -> float:
+        started, faces = time.perf_counter(), 0
+        with ThreadPoolExecutor(2) as pool:
+            crops = (crop for located in pool.map(crops_of, range(count)) for crop in located)
+            while batch := list(islice(crops, 32)):
+                faces += len(predictor.predict(batch))
+        return faces / (time.perf_counter() - started)
+
+    faces_per_s(32)  # warms up
+    return faces_per_s
 
 
-async def loads(sent: Sequence[bytes], plan: Plan, batching: str) -> tuple[list[list[object]], Answers]:
-    """A row for each number of clients, and the answers of the load with the most faces a second."""
-    rows, best = [], Answers(span_s=1)
-    for clients in plan.clients:
-        before = await batches_so_far()
-        answers = await closed_loop(sent, clients, plan.load_s)
-        size = mean_batch(before, await batches_so_far())
-        rows.append([batching, clients, answers.faces_per_s(), *percentiles_ms(answers.seconds), size])
-        rows[-1].append(sum(answers.statuses.values()) - answers.statuses[200])
-        best = max(best, answers, key=Answers.faces_per_s)
-    return rows, best
+async def load(sent: Sequence[bytes], clients: int, seconds: float) -> Load:
+    """So many clients, one picture after another."""
+    before = await batches_so_far()
+    answers = await closed_loop(sent, clients, seconds)
+    return Load(answers, before, await batches_so_far())
 
 
-async def overload(sent: Sequence[bytes], plan: Plan, capacity: Answers) -> str:
+Rounds = dict[tuple[str, int], list[Load]]
+"""The loads of each round, by batching and clients."""
+
+
+def measure_rounds(sent: Sequence[bytes], plan: Plan, variables: Mapping[str, str]) -> tuple[Rounds, list[float]]:
+    """The loads, and offline faces/s of each round."""
+    faces_per_s = offline(sent)
+    loads: Rounds = {(way, clients): [] for way in WAYS for clients in plan.clients}
+    alone = []
+    for number in range(plan.rounds):
+        alone.append(faces_per_s(plan.offline))
+        for way in list(WAYS)[:: -1 if number % 2 else 1]:  # neither is always the first
+            with running_service(**variables, **WAYS[way]):
+                for clients in plan.clients:
+                    loads[way, clients].append(asyncio.run(load(sent, clients, plan.load_s)))
+    return loads, alone
+
+
+def loads_table(loads: Rounds) -> str:
+    """A row for each way and number of clients, over all rounds."""
+    rows = []
+    for (way, clients), each in loads.items():
+        answers = sum((load.answers for load in each), Answers())
+        sizes = [mean_batch(load.before, load.after) for load in each]
+        refused = sum(answers.statuses.values()) - answers.statuses[200]
+        times = percentiles_ms(answers.seconds)
+        rows.append((way, clients, answers.faces_per_s(), *times, sum(sizes) / len(sizes), refused))
+    return table(("batching", "clients", "faces/s", *PERCENTILE_HEADER, "faces in a pass", "not 200"), rows)
+
+
+def ratios_table(loads: Rounds, alone: Sequence[float]) -> str:
+    """What batching gains and what the service costs: medians of the rounds' own ratios."""
+    rows = []
+    for clients in dict.fromkeys(clients for _, clients in loads):
+        on, off = ([load.answers.faces_per_s() for load in loads[way, clients]] for way in WAYS)
+        pairs = list(zip(on, off, alone, strict=True))
+        rows.append((clients, median(a / b for a, b, _ in pairs if b), median(a / c for a, _, c in pairs)))
+    return table(("clients", "batching on / off", "service / offline"), rows)
+
+
+async def overload(sent: Sequence[bytes], plan: Plan) -> str:
     """What becomes of requests that arrive faster than the service can answer."""
+    capacity = await closed_loop(sent, plan.at_capacity, plan.load_s * plan.rounds)
     rate = OVERLOAD * capacity.faces_per_s()
-    answers = await open_loop(sent, rate, plan.overload_s)
+    crowd = await open_loop(sent, rate, plan.overload_s)
     rows = [
-        _outcome("at capacity", capacity.faces_per_s(), capacity),
-        _outcome(f"at {OVERLOAD} times capacity", rate, answers),
+        _outcome(f"{plan.at_capacity} clients", capacity.faces_per_s(), capacity),
+        _outcome(f"at {OVERLOAD} times their rate", rate, crowd),
     ]
-    return table(("load", "frames/s sent", "200", "429", "5xx", "no answer", "accepted p95 ms"), rows)
+    header = ("load", "frames/s sent", "200", "429", "5xx", "no answer", "accepted p95 ms")
+    lost = ", ".join(f"{name} {count}" for name, count in (capacity + crowd).failures.items())
+    return table(header, rows) + (f"\n\nWithout an answer: {lost}." if lost else "")
 
 
 def _outcome(name: str, rate: float, answers: Answers) -> tuple[object, ...]:
@@ -108,9 +168,9 @@ def _outcome(name: str, rate: float, answers: Answers) -> tuple[object, ...]:
 
 async def beside_a_video(sent: Sequence[bytes], plan: Plan, clip: Path) -> str:
     """One client's frames in an idle service, and while it analyses a clip over and over."""
-    idle = await closed_loop(sent, 1, plan.load_s)
+    idle = await closed_loop(sent, 1, plan.load_s * plan.rounds)
     video = asyncio.create_task(_analyze_again_and_again(clip))
-    busy = await closed_loop(sent, 1, plan.load_s)
+    busy = await closed_loop(sent, 1, plan.load_s * plan.rounds)
     if video.done():
         video.result()  # it ends on an error only
     video.cancel()
@@ -128,33 +188,37 @@ async def _analyze_again_and_again(clip: Path) -> None:
 
 def measure(plan: Plan) -> str:
     """The markdown section."""
-    sent, threads = pictures(16), str(torch.get_num_threads())
-    offline = offline_faces_per_s(sent, plan.offline)
+    sent, variables = pictures(16), {"AFFECT_THREADS": str(torch.get_num_threads()), **plan.variables}
+    loads, alone = measure_rounds(sent, plan, variables)
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
         write_clip(clip, plan.clip_frames, 30)
-        with running_service(AFFECT_THREADS=threads):
-            rows, best = asyncio.run(loads(sent, plan, "on"))
-            crowd = asyncio.run(overload(sent, plan, best))
+        with running_service(**variables):
+            crowd = asyncio.run(overload(sent, plan))
             video = asyncio.run(beside_a_video(sent, plan, clip))  # last: the clip that it leaves may go on for a while
-    with running_service(AFFECT_THREADS=threads, AFFECT_MAX_BATCH="1", AFFECT_MAX_VIDEO_BATCH="1"):
-        rows += asyncio.run(loads(sent, plan, "off"))[0]
-    header = ("batching", "clients", "faces/s", *PERCENTILE_HEADER, "faces in a pass", "not 200")
-    note = f"Offline, the same parts without a service: {offline:.3g} faces/s. Clients share the service's cores."
-    return section(f"Service, {engine_options()}", table(header, rows), note, crowd, video)
+    told = ", ".join(f"{name}={value}" for name, value in variables.items())
+    rounds = ", ".join(f"{value:.3g}" for value in alone)
+    note = f"{told}. Offline, the same parts without a service: {rounds} faces/s. Clients share the service's cores."
+    tables = (loads_table(loads), ratios_table(loads, alone), crowd, video)
+    return section(f"Service, {engine_options()}", note, *tables)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=list(Plan.clients))
-    parser.add_argument("--load-s", type=float, default=Plan.load_s, help="seconds of each load")
+    parser.add_argument("--rounds", type=int, default=Plan.rounds)
+    parser.add_argument("--load-s", type=float, default=Plan.load_s, help="seconds of each load in a round")
     parser.add_argument("--overload-s", type=float, default=Plan.overload_s, help="seconds of the overload")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="AFFECT_NAME=VALUE", help="a variable of the service"
+    )
     parser.add_argument("--quick", action="store_true", help="half a second of each: does it run at all?")
     args = parser.parse_args()
-    plan = Plan(tuple(args.clients), args.load_s, args.overload_s)
+    variables = dict(pair.split("=", 1) for pair in args.set)
+    plan = Plan(tuple(args.clients), args.rounds, args.load_s, overload_s=args.overload_s, variables=variables)
     print(circumstances(torch.get_num_threads()), end="\n\n")
-    print(measure(QUICK if args.quick else plan))
+    print(measure(replace(QUICK, variables=variables) if args.quick else plan))
 
 
 if __name__ == "__main__":

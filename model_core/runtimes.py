@@ -1,8 +1,10 @@
 """How a network is run for answers: its serving form, on a device, by an engine and in a number format."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -114,6 +116,8 @@ def narrow(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _openvino(network: nn.Module, size: int, precision: Precision) -> Runtime:
+    # OpenVINO tells a server on the internet that it was imported and used, and does without where this is missing.
+    sys.modules["openvino_telemetry"] = cast("ModuleType", None)
     try:
         import openvino
     except ModuleNotFoundError as error:

@@ -18,7 +18,8 @@ from service.batch_contract import BatchLimits
 from service.decode_limits import DecodeLimits
 from service.errors import Limit
 from service.estimating import BatchedEncoder, Estimator
-from service.locating import Locator
+from service.lanes import Lane
+from service.locating import Locator, WatchedDetector
 from service.middleware import RequestContext, RequireKey
 from service.openapi import complete
 from service.pipeline import Pipeline
@@ -36,12 +37,12 @@ from service.workers import WorkerPool
 logger = structlog.get_logger("service")
 
 EXIT_HUNG = 70
-"""Exit status of a process whose network hangs: only a supervisor's restart helps."""
+"""Exit status of a process in which a thread hangs: only a supervisor's restart helps."""
 
 
 def end_process() -> None:
-    """End at once, without waiting for the thread that hangs."""
-    logger.critical("the network hangs; the process ends", exit_status=EXIT_HUNG)
+    """What becomes of a thread that hangs for twice `stall_s`: an end of the process that waits for no thread."""
+    logger.critical("a thread hangs, in the network or before it; the process ends", exit_status=EXIT_HUNG)
     os._exit(EXIT_HUNG)
 
 
@@ -66,15 +67,9 @@ def create_app(
                 yield
                 return
             predictors = (predictor, *replicas)
-            encoders = _encoders(settings, predictors, telemetry, on_hang)
-            estimator, pool = Estimator(encoders), WorkerPool(settings.decode_workers)
-            model = _model(settings, detector, predictors, estimator, pool, telemetry)
-            app.state.context = Context(settings, telemetry, Readiness(encoders), Path(directory), model)
-            try:
+            async with _serving(settings, detector, predictors, telemetry, on_hang) as (readiness, model):
+                app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
                 yield
-            finally:
-                await estimator.close()
-                pool.shutdown()
 
     app = FastAPI(
         title="Facial affect service",
@@ -85,6 +80,27 @@ def create_app(
         telemetry=_traces(settings),
     )
     return _mount(app, settings, telemetry)
+
+
+@asynccontextmanager
+async def _serving(
+    settings: Settings,
+    detector: FaceDetector,
+    predictors: Sequence[Predictor],
+    telemetry: Telemetry,
+    on_hang: Callable[[], None],
+) -> AsyncIterator[tuple[Readiness, Model]]:
+    """The threads that work, from the first request to the last."""
+    watched = WatchedDetector(detector)
+    pool = WorkerPool(settings.decode_workers, settings.stall_s, watched.call_of, on_hang)
+    encoders = _encoders(settings, predictors, telemetry, on_hang)
+    estimator = Estimator(encoders)
+    model = _model(settings, watched, predictors, estimator, pool, telemetry)
+    try:
+        yield Readiness(encoders, lambda: pool.stalled), model
+    finally:
+        await estimator.close()
+        await pool.close()
 
 
 def _traces(settings: Settings) -> TelemetryConfig:
@@ -131,19 +147,21 @@ def _model(
     pool: WorkerPool,
     telemetry: Telemetry,
 ) -> Model:
-    predictor, devices = predictors[0], [str(each.device) for each in predictors]
+    predictor, devices, options = predictors[0], [str(each.device) for each in predictors], predictors[0].options
     telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
     for manifest in predictor.manifests:
         for device in devices:
-            telemetry.model_loaded(manifest, device, settings.precision)
+            telemetry.model_loaded(manifest, device, options)
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
-    queue_limit = Limit(name=variable("max_wait_s"), value=settings.max_wait_s)
+    fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
+    waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], limits, settings.scan_every_s)
-    pipeline = Pipeline(locator, estimator, predictor, pool, telemetry, queue_limit)
+    pipeline = Pipeline(locator, estimator, predictor, pool, telemetry, waits)
     info, framewise = (
         ModelInfo(
             device=",".join(devices),
-            precision=settings.precision,
+            engine=options.engine,
+            precision=options.precision,
             detector=detector.name,
             tasks=describe_tasks(reader.tasks),
         )

@@ -76,17 +76,24 @@ class Batcher(Generic[Item, Result]):
         """Whether a running batch has not ended in time."""
         return any(replica.stalled for replica in self._replicas)
 
-    def expected_wait_s(self, lane: Lane) -> float:
-        """Seconds until a new item's batch would start: the items before it at the pace of all replicas together.
+    @property
+    def blocked(self) -> bool:
+        """Whether no replica takes a new batch, for each has one that has not ended in time."""
+        return all(replica.stalled for replica in self._replicas)
 
-        A running batch that is slower than its replica's average counts at its own pace, so a stalled one fills the
-        queue.
+    def expected_wait_s(self, lane: Lane, coming: float = 0) -> float:
+        """Seconds until a new item's batch would start: the items before it, at the pace of all replicas together.
+
+        These are what running batches still have to do, what waits, and `coming` items, of callers who will submit
+        before. A running batch that is slower than its replica's average counts at its own pace: a stalled one fills
+        the queue.
         """
         paces_s = [replica.item_s() for replica in self._replicas]
         if not min(paces_s):
             return 0.0
-        depth = self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth
-        return depth / sum(1 / item_s for item_s in paces_s)
+        running = [replica.rest() for replica in self._replicas]
+        waiting = self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth
+        return ((sum(running) if all(running) else 0) + waiting + coming) / sum(1 / item_s for item_s in paces_s)
 
     async def submit(self, item: Item) -> Result:
         """Run one interactive item; see `submit_many`."""
@@ -97,11 +104,11 @@ class Batcher(Generic[Item, Result]):
     ) -> list[Result]:
         """Run all items of one caller and return their results in order; they may be split over batches.
 
-        `admitted` items are let in however long the queue is: a caller's later ones, whose first had to pass the bound.
+        `admitted` items are let in however long the queue is: their caller has passed a bound before.
         Raises QueueFull, WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
         that is cancelled, or has lost an item, takes its other queued items with it.
         """
-        self._refuse_if(all(replica.stalled for replica in self._replicas))
+        self._refuse_if(self.blocked)
         # Its own items do not count: a request larger than the bound must pass when nothing else waits.
         if not admitted and (wait_s := self.expected_wait_s(lane)) > self._limits.max_wait_s:
             raise QueueFull(wait_s - self._limits.max_wait_s)

@@ -74,14 +74,22 @@ class Estimator:
         """Crops that wait for a batch; a face waits once an encoder."""
         return sum(encoder.batcher.queue_depth for encoder in self._encoders)
 
-    def expected_wait_s(self, lane: Lane) -> float:
-        """Seconds until the last encoder would start on a new face."""
-        return max(encoder.batcher.expected_wait_s(lane) for encoder in self._encoders)
+    @property
+    def blocked(self) -> bool:
+        """Whether one of the encoders takes no new face."""
+        return any(encoder.batcher.blocked for encoder in self._encoders)
 
-    async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane, *, admitted: bool) -> list[Estimate]:
-        """Features of faces, of each of which there is a crop for each encoder. Raises what `submit_many` raises."""
+    def expected_wait_s(self, lane: Lane, coming: float) -> float:
+        """Seconds until the last encoder would start on a new face; `coming`: faces yet to be found before it."""
+        return max(encoder.batcher.expected_wait_s(lane, coming) for encoder in self._encoders)
+
+    async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:
+        """Features of faces that were let in, of each of which there is a crop for each encoder.
+
+        Raises what `submit_many` raises, but for QueueFull.
+        """
         calls = [
-            asyncio.ensure_future(encoder.batcher.submit_many(crops, lane=lane, admitted=admitted))
+            asyncio.ensure_future(encoder.batcher.submit_many(crops, lane=lane, admitted=True))
             for encoder, crops in zip(self._encoders, zip(*faces, strict=True), strict=True)
         ]
         try:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import IO
 
 from model_core.alignment import align
@@ -107,7 +108,7 @@ class VideoReader:
         self._frames = iter(video)
         self._locate = locate
         self._clock = clock
-        # A cancelled request closes the video while a thread may still be reading from it.
+        # A cancelled request closes the video while a thread may still be reading from it, or hang.
         self._lock = Lock()
         self._closed = False
 
@@ -120,6 +121,8 @@ class VideoReader:
                 if timed is None:
                     break
                 chunk.append(LocatedFrame(timed.time_s, timed.index, self._locate(timed)))
+        if self._closed:
+            self.close()
         return chunk
 
     def _next_frame(self) -> TimedFrame | None:
@@ -131,7 +134,37 @@ class VideoReader:
         self.video.stop()
 
     def close(self) -> None:
-        """Release the decoder, after a chunk that is being read; `stop` shortens that."""
-        with self._lock:
-            self._closed = True
-            self.video.close()
+        """Release the decoder; where a chunk is being read, whoever reads it does so at its end. Returns at once."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self.video.close()
+            finally:
+                self._lock.release()
+
+
+class WatchedDetector:
+    """A face detector that tells whether a thread is at work in it: calls are short, so one that lasts hangs."""
+
+    def __init__(self, detector: FaceDetector) -> None:
+        self._detector = detector
+        self._numbers = count()
+        self._at_work: dict[int, int] = {}
+
+    @property
+    def name(self) -> str:
+        """See FaceDetector."""
+        return self._detector.name
+
+    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+        """See FaceDetector."""
+        thread = get_ident()
+        self._at_work[thread] = next(self._numbers)
+        try:
+            return self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces)
+        finally:
+            del self._at_work[thread]
+
+    def call_of(self, thread: int) -> int | None:
+        """The number of the call in which a thread is, another for each call; None where it is in none."""
+        return self._at_work.get(thread)

@@ -4,8 +4,10 @@ Decoding, detection and alignment run in a small thread pool, forward passes in 
 only awaits. A video is read in chunks, each located while the chunk before it is in the network, and let go after it.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +17,8 @@ from model_core.faces import Crop
 from model_core.predictor import Predictor, Reader
 from model_core.tracking import IouTracker
 from service.analysis import FaceAnalysis, FaceOptions, FrameAnalysis, VideoAnalysis, VideoOptions
-from service.batch_contract import BatcherClosed, BatchTooLarge, QueueFull, WorkerStalled
+from service.averages import MovingAverage
+from service.batch_contract import BatcherClosed, BatchTooLarge, WorkerStalled
 from service.errors import Draining, Limit, NotReady, Overloaded
 from service.estimating import Estimate, Estimator
 from service.lanes import Lane
@@ -39,20 +42,34 @@ class Pipeline:
         predictor: Predictor,
         pool: WorkerPool,
         telemetry: Telemetry,
-        queue_limit: Limit,
+        wait_limits: Mapping[Lane, Limit],
     ) -> None:
         self._locator = locator
         self._estimator = estimator
         self._predictor = predictor
         self._pool = pool
         self._telemetry = telemetry
-        self._queue_limit = queue_limit
+        self._wait_limits = wait_limits
+        self._picture_faces = MovingAverage()
+
+    def admit(self, lane: Lane) -> None:
+        """Raises Overloaded for a request that would wait too long, NotReady where the network hangs.
+
+        Cheap, so worth asking before an upload is read.
+        """
+        if self._estimator.blocked:
+            raise NotReady("the network does not answer")
+        limit = self._wait_limits[lane]
+        if (excess_s := self._expected_wait_s(lane) - limit["value"]) > 0:
+            detail = f"the answer would wait longer than {limit['value']:g} s for its turn"
+            raise Overloaded(detail, retry_after_s=excess_s, limit=limit)
 
     async def analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
         """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
         clock = StageClock(self._telemetry)
-        self._admit(Lane.INTERACTIVE)
-        picture = await self._pool.run(lambda: self._locator.picture(file, options, clock), Lane.INTERACTIVE)
+        self.admit(Lane.INTERACTIVE)
+        picture = await self._pooled(lambda: self._locator.picture(file, options, clock), Lane.INTERACTIVE)
+        self._picture_faces.note(len(picture.located.crops))
         estimates = await self._estimate(picture.located.crops, clock, Lane.INTERACTIVE)
         reader, features = self._predictor.everything, [estimate.features for estimate in estimates]
         affects = await self._read(reader, lambda: reader.affects(reader.first(features)), Lane.INTERACTIVE)
@@ -67,11 +84,11 @@ class Pipeline:
         reader = self._predictor.everything if options.temporal == "auto" else self._predictor.framewise
         tracks = TrackBuilder(IouTracker(), reader, options.smoothing, clock)
         count = 0
-        self._admit(Lane.BULK)
-        frames = await self._pool.run(lambda: self._locator.open(path, options, clock), Lane.BULK)
+        self.admit(Lane.BULK)
+        frames = await self._pooled(lambda: self._locator.open(path, options, clock), Lane.BULK)
         pending = self._pool.run(frames.next_chunk, Lane.BULK)
         try:
-            while chunk := await pending:
+            while chunk := await _awaited(pending):
                 pending = self._pool.run(frames.next_chunk, Lane.BULK)
                 estimates = await self._estimate(_crops(chunk), clock, Lane.BULK)
                 await self._read(reader, partial(self._extend, tracks, chunk, estimates), Lane.BULK)
@@ -79,29 +96,29 @@ class Pipeline:
         finally:
             frames.stop()
             pending.cancel()
-            await self._pool.run(frames.close, Lane.INTERACTIVE)
-        samples = await self._pool.run(tracks.finish, Lane.BULK)
+            with suppress(NotReady):
+                await self._pooled(frames.close, Lane.INTERACTIVE)
+        samples = await self._pooled(tracks.finish, Lane.BULK)
         return VideoAnalysis(frames.video.info, count, frames.video.truncated, samples, clock.timings())
 
     async def render(self, function: Callable[[], R]) -> R:
         """Run a rendering in the pool: a long video's takes too much time for the event loop."""
         clock = StageClock(self._telemetry)
         with clock.stage("render"):
-            return await self._pool.run(function, Lane.BULK)
+            return await self._pooled(function, Lane.BULK)
 
-    def _admit(self, lane: Lane) -> None:
-        """Turn a request away where it would wait too long for its turn in the pool and then for the network."""
-        wait_s = self._pool.expected_wait_s(lane) + self._estimator.expected_wait_s(lane)
-        if (excess_s := wait_s - self._queue_limit["value"]) > 0:
-            raise self._overloaded(excess_s)
+    def _expected_wait_s(self, lane: Lane) -> float:
+        """Pool and networks work side by side: a request waits for the slowest of them, and in the networks for the
+        faces that are yet to be found in the pictures before it, too."""
+        coming = self._pool.depth(Lane.INTERACTIVE) * self._picture_faces.value
+        return max(self._pool.expected_wait_s(lane), self._estimator.expected_wait_s(lane, coming))
 
-    def _overloaded(self, excess_s: float) -> Overloaded:
-        detail = f"the answer would wait longer than {self._queue_limit['value']:g} s for its turn"
-        return Overloaded(detail, retry_after_s=excess_s, limit=self._queue_limit)
+    async def _pooled(self, function: Callable[[], R], lane: Lane) -> R:
+        return await _awaited(self._pool.run(function, lane))
 
     async def _read(self, reader: Reader, function: Callable[[], R], lane: Lane) -> R:
         """Call what reads features: where a temporal network is run for it, in the pool."""
-        return await self._pool.run(function, lane) if reader.temporal else function()
+        return await self._pooled(function, lane) if reader.temporal else function()
 
     def _extend(self, tracks: TrackBuilder, chunk: Sequence[LocatedFrame], estimates: Sequence[Estimate]) -> None:
         rest = iter(estimates)
@@ -113,8 +130,7 @@ class Pipeline:
         if not crops:
             return []
         started = time.perf_counter()
-        # Once let in, a video is not turned away half-way.
-        estimates = await self._batched(crops, lane, admitted=lane is Lane.BULK)
+        estimates = await self._batched(crops, lane)
         predict_s = max(estimate.predict_s for estimate in estimates)
         clock.add("predict", predict_s)
         queue_s = max(0.0, time.perf_counter() - started - predict_s)
@@ -122,12 +138,10 @@ class Pipeline:
         self._telemetry.stage_seconds.labels("queue").observe(queue_s)
         return estimates
 
-    async def _batched(self, crops: Sequence[Sequence[Crop]], lane: Lane, *, admitted: bool) -> list[Estimate]:
-        """The batchers' results, and their refusals in the service's terms."""
+    async def _batched(self, crops: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:
+        """The batchers' results, and their refusals in the service's terms; who was let in is not turned away later."""
         try:
-            return await self._estimator.estimate(crops, lane, admitted=admitted)
-        except QueueFull as error:
-            raise self._overloaded(error.retry_after_s) from None
+            return await self._estimator.estimate(crops, lane)
         except BatcherClosed:
             raise Draining("the service is shutting down") from None
         except WorkerStalled:
@@ -139,3 +153,11 @@ class Pipeline:
 def _crops(chunk: Sequence[LocatedFrame]) -> list[tuple[Crop, ...]]:
     """The faces of some frames in a row, each with its crops."""
     return list(chain.from_iterable(frame.located.crops for frame in chunk))
+
+
+async def _awaited(call: "asyncio.Future[R]") -> R:
+    """A pool's result, and its stall in the service's terms."""
+    try:
+        return await call
+    except WorkerStalled:
+        raise NotReady("decoding or face detection does not answer") from None

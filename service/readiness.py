@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from service.batch_contract import WorkerStalled
@@ -33,14 +33,18 @@ class Probed(Protocol):
 class Readiness:
     """Asks each of its parts for a forward pass where the last one is too long ago; without any, nothing is ready."""
 
-    def __init__(self, parts: Sequence[Probed]) -> None:
+    def __init__(self, parts: Sequence[Probed], locating_stalled: Callable[[], bool] = lambda: False) -> None:
+        """locating_stalled: whether a decoding or a face detection is known to hang."""
         self._parts = tuple(parts)
+        self._locating_stalled = locating_stalled
         self._lock = asyncio.Lock()
 
     async def require(self) -> None:
         """Return if the service can answer; raises NotReady with the reason."""
         if not self._parts:
             raise NotReady("no model is loaded")
+        if self._locating_stalled():
+            raise NotReady("a decoding or a face detection has not ended in time")
         async with self._lock:
             for part in self._parts:
                 if part.stalled or time.monotonic() - part.last_success_s > MAX_AGE_S:

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from service.averages import MovingAverage
 from service.batch_contract import BatchLimits, WrongResultCount
 from service.watched import WatchedThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_MEMORY = 0.9
-"""Share of the seconds-per-item average that survives one further item."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Replica(Generic[Item, Result]):
     ) -> None:
         self._run = run
         self._thread = WatchedThread(limits.stall_s, on_hang)
-        self._item_s = 0.0
+        self._item_s = MovingAverage(most=4)
         self._running_size = 0
         self._running_since = 0.0
         self.max_items = limits.max_items
@@ -55,8 +53,15 @@ class Replica(Generic[Item, Result]):
     def item_s(self) -> float:
         """Seconds an item, a moving average. A running batch that is slower counts at its own pace."""
         if not self._running_size:
-            return self._item_s
-        return max(self._item_s, (time.perf_counter() - self._running_since) / self._running_size)
+            return self._item_s.value
+        return max(self._item_s.value, (time.perf_counter() - self._running_since) / self._running_size)
+
+    def rest(self) -> float:
+        """Items of the running batch that it still has to do, at that pace; 0 without one."""
+        item_s = self.item_s()
+        if not self._running_size or not item_s:
+            return 0.0
+        return max(0.0, self._running_size - (time.perf_counter() - self._running_since) / item_s)
 
     def starts(self, size: int) -> None:
         """A batch of `size` items starts now."""
@@ -65,8 +70,7 @@ class Replica(Generic[Item, Result]):
     def ends(self) -> float:
         """The batch has ended: returns the seconds that it took, with retries."""
         run_s = time.perf_counter() - self._running_since
-        memory = _MEMORY**self._running_size if self._item_s else 0.0
-        self._item_s = memory * self._item_s + (1 - memory) * run_s / self._running_size
+        self._item_s.note(run_s / self._running_size, self._running_size)
         self._running_size = 0
         return run_s
 

@@ -95,6 +95,7 @@ class ModelInfo(BaseModel):
     """What computed an answer."""
 
     device: str = Field(examples=["cpu"])
+    engine: str = Field(examples=["openvino"])
     precision: str = Field(examples=["float32"])
     detector: str = Field(examples=["yuface-2023.5.1"])
     tasks: dict[str, TaskInfo]
@@ -220,6 +221,7 @@ class ModelsResponse(BaseModel):
     """Answer of GET /models."""
 
     device: str
+    engine: str = Field(description="what runs the networks", examples=["openvino"])
     precision: str
     detector: str
     bundles: list[BundleInfo]

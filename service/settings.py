@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_core.runtimes import Engine, Precision
+from model_core.runtimes import Precision
 
 PREFIX = "AFFECT_"
 MIN_KEY_LENGTH = 16
@@ -92,8 +92,10 @@ class Settings(BaseSettings):
         description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N`, or several GPUs "
         "as `cuda:0,cuda:1`, a copy on each.",
     )
-    engine: Engine = Field(
-        "torch", description="What runs the networks: `torch`, or `openvino` (extra `openvino`; CPUs, faster)."
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="What runs the networks: `torch`, `openvino` (extra `openvino`; CPUs, faster), or `auto`: OpenVINO "
+        "on a CPU where it is installed, else PyTorch.",
     )
     precision: Precision = Field(
         "float32",
@@ -115,12 +117,13 @@ class Settings(BaseSettings):
     max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")
     max_frames: Count = Field(6000, description="Most analysed frames of one video.")
     max_wait_s: Seconds = Field(
-        10, description="Longest expected wait in the queues, in seconds; beyond it requests are refused with 429."
+        0.5, description="Longest expected wait of a frame in the queues, in seconds; beyond it: 429 with Retry-After."
     )
+    max_video_wait_s: Seconds = Field(10, description="The same of a video, which waits behind frames.")
     stall_s: Seconds = Field(
         30,
-        description="Longest time of a forward pass, in seconds; then its requests get 503, and after as long again "
-        "the process ends with status 70.",
+        description="Longest time of a forward pass, of a face detection, and of decoding a picture, in seconds; then "
+        "its requests get 503, and after as long again the process ends with status 70.",
     )
     deadline_s: Seconds = Field(60, description="Longest time for a frame's answer, in seconds; beyond it: 504.")
     video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
@@ -174,8 +177,8 @@ class Settings(BaseSettings):
 
     def limits(self) -> dict[str, int | float]:
         """The limits in force, by variable, as `/models` publishes them."""
-        names = ("max_upload_bytes", "max_pixels", "max_video_s", "max_frames", "max_wait_s", "deadline_s")
-        return {variable(name): getattr(self, name) for name in (*names, "video_deadline_s")}
+        names = ("max_upload_bytes", "max_pixels", "max_video_s", "max_frames", "max_wait_s", "max_video_wait_s")
+        return {variable(name): getattr(self, name) for name in (*names, "deadline_s", "video_deadline_s")}
 
 
 def load_settings() -> Settings:

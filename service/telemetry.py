@@ -18,6 +18,7 @@ from prometheus_client import (
 
 from model_core.affect import Affect
 from model_core.manifest import BundleManifest
+from model_core.runtimes import RuntimeOptions
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -53,7 +54,10 @@ class Telemetry:
         )
         self.frames = Counter("affect_frames", "Analysed frames.", ["route"], registry=registry)
         self.model_info = Gauge(
-            "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "precision"], registry=registry
+            "affect_model_info",
+            "Loaded bundles.",
+            ["bundle", "version", "device", "engine", "precision"],
+            registry=registry,
         )
         self.predictions = Counter("affect_predictions", "Faces by top expression.", ["expression"], registry=registry)
         self.confidence = Histogram(
@@ -64,9 +68,9 @@ class Telemetry:
         """The Prometheus text exposition."""
         return generate_latest(self.registry)
 
-    def model_loaded(self, manifest: BundleManifest, device: str, precision: str) -> None:
+    def model_loaded(self, manifest: BundleManifest, device: str, options: RuntimeOptions) -> None:
         """Publish a bundle."""
-        self.model_info.labels(manifest.name, manifest.version, device, precision).set(1)
+        self.model_info.labels(manifest.name, manifest.version, device, options.engine, options.precision).set(1)
 
     def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
         """A forward pass of `size` faces, each of which had waited; called by the batcher."""

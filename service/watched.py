@@ -1,4 +1,8 @@
-"""A thread for calls that may never end: it notices, and says so."""
+"""Threads that may hang: who notices, and says so.
+
+Time is counted in ticks of the event loop, not by a clock: a process that was stopped for a while comes back to one
+late tick, not to a stalled call.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +11,7 @@ from typing import TypeVar
 
 R = TypeVar("R")
 
-_TICK_S = 0.25
+TICK_S = 0.25
 
 
 class WatchedThread:
@@ -41,10 +45,9 @@ class WatchedThread:
 
 
 async def _ends(running: "asyncio.Future[R]", within_s: float) -> bool:
-    """Wait in ticks: a process that was stopped for a while comes back to one late tick, not to a stalled call."""
     waited_s = 0.0
     while waited_s < within_s:
-        tick_s = min(_TICK_S, within_s - waited_s)
+        tick_s = min(TICK_S, within_s - waited_s)
         await asyncio.wait([running], timeout=tick_s)
         if running.done():
             return True

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.analysis import FaceOptions, VideoOptions
+from service.lanes import Lane
 from service.openapi import TIMED, problems, upload
 from service.pipeline import FRAME_ROUTE, VIDEO_ROUTE
 from service.queries import FrameQuery, VideoQuery
@@ -41,6 +42,7 @@ async def analyze_frame(
     options = FaceOptions(query.max_faces, query.min_confidence)
     with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(context.directory)) as file:
         async with negotiated(request, "deadline_s", settings):
+            model.pipeline.admit(Lane.INTERACTIVE)  # before the upload is read
             await receive(request, file, raw_types=("image/",), max_bytes=settings.max_upload_bytes)
             async with while_client_waits(request):
                 analysis = await model.pipeline.analyze_frame(file, options)
@@ -64,6 +66,7 @@ async def analyze_video(
     info = model.info if query.temporal == "auto" else model.framewise
     with NamedTemporaryFile(dir=context.directory) as file:
         async with negotiated(request, "video_deadline_s", settings):
+            model.pipeline.admit(Lane.BULK)
             await receive(request, file, raw_types=("video/", "image/gif"), max_bytes=settings.max_upload_bytes)
             async with while_client_waits(request):
                 analysis = await model.pipeline.analyze_video(Path(file.name), options)

@@ -1,4 +1,4 @@
-"""What routes are given."""
+"""What routes are given. Coroutines, though nothing is awaited: a plain function would be sent to a thread and back."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Context:
     model: Model | None
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
@@ -46,7 +46,7 @@ def _context(request: Request) -> Context:
 ContextDep = Annotated[Context, Depends(_context)]
 
 
-def _model(context: ContextDep) -> Model:
+async def _model(context: ContextDep) -> Model:
     if context.model is None:
         raise NotReady("no model is loaded")
     return context.model
@@ -55,7 +55,7 @@ def _model(context: ContextDep) -> Model:
 ModelDep = Annotated[Model, Depends(_model)]
 
 
-def _request_id(request: Request) -> str:
+async def _request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 

@@ -32,6 +32,7 @@ async def models(context: ContextDep, model: ModelDep) -> ModelsResponse:
     """The loaded bundles with their labels, input contract, calibration and measured quality; the limits in force."""
     return ModelsResponse(
         device=model.info.device,
+        engine=model.info.engine,
         precision=model.info.precision,
         detector=model.info.detector,
         bundles=[describe_bundle(manifest, model.predictor.everything.tasks) for manifest in model.predictor.manifests],

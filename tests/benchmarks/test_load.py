@@ -49,6 +49,13 @@ def test_answers_by_hand() -> None:
     assert answers.of_class(5) == 3
 
 
+def test_answers_add_up() -> None:
+    first = Answers(Counter({200: 2, 429: 1}), Counter(ReadError=1), [0.1, 0.2], faces=2, span_s=1)
+    both = first + Answers(Counter({200: 1}), Counter(ReadError=2), [0.3], faces=4, span_s=2)
+    assert both == Answers(Counter({200: 3, 429: 1}), Counter(ReadError=3), [0.1, 0.2, 0.3], faces=6, span_s=3)
+    assert both.faces_per_s() == 2
+
+
 def test_each_answer_is_counted_as_what_it_was() -> None:
     replies = iter([200, 429, 503, None])
 
@@ -56,15 +63,17 @@ def test_each_answer_is_counted_as_what_it_was() -> None:
         status = next(replies)
         if status is None:
             raise httpx2.ConnectError("refused")
-        return httpx2.Response(status, json={"faces": [{}]})
+        headers = {"Retry-After": "3"} if status == 429 else {}
+        return httpx2.Response(status, json={"faces": [{}]}, headers=headers)
 
     async def send() -> Answers:
         answers = Answers()
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(reply)) as http:
-            for _ in range(4):
-                await ask(http, b"picture", answers, 0)
+            waits = [await ask(http, b"picture", answers, 0) for _ in range(4)]
+        assert waits == [0, 3, 0, 0]
         return answers
 
     answers = asyncio.run(send())
     assert answers.statuses == {200: 1, 429: 1, 503: 1, 0: 1}
+    assert answers.failures == {"ConnectError": 1}
     assert (len(answers.seconds), answers.faces) == (1, 1)

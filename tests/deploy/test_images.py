@@ -71,6 +71,7 @@ def test_another_index_is_asked_for_torch_alone(tmp_path: Path, index: str) -> N
     requirements = (tmp_path / "requirements.txt").read_text()
     assert TORCH in requirements
     assert "fastapi" in requirements
+    assert "openvino" in requirements
     assert "pytest" not in requirements
 
 

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -47,6 +48,20 @@ def test_engines_say_what_the_network_says(network: AffectNetwork, expected: NDA
         found = run(images(4)[:count])
         assert (found.shape, found.dtype) == ((count, 22), np.float64)
         assert found == pytest.approx(expected[:count], abs=1e-3)
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
+    code = """
+import sys, torch
+from model_core import runtimes
+class Unused(torch.nn.Module): pass
+try: runtimes._openvino(Unused(), 112, "float32")
+except Exception: pass
+from openvino.tools.ovc import telemetry_utils
+print(telemetry_utils.tm.__name__)
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == ["openvino.tools.ovc.telemetry_stub"]
 
 
 def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDArray[np.float64]) -> None:

@@ -15,6 +15,7 @@ from model_core.manifest import BundleManifest
 from model_core.models import NetworkSpec
 from model_core.predictor import Outputs
 from model_core.preprocessing import InputSpec
+from model_core.runtimes import RuntimeOptions
 
 LABELS = LABEL_SETS["ferplus"]
 
@@ -74,6 +75,7 @@ class FakePredictor:
     """One bundle and its encoder, whose only feature is the mean of the crop / 255."""
 
     device = torch.device("cpu")
+    options = RuntimeOptions()
     manifest = BundleManifest(
         name="fake",
         version="7",

@@ -220,6 +220,33 @@ def test_the_queue_is_bounded_by_the_time_an_item_would_wait() -> None:
     asyncio.run(story())
 
 
+def test_the_expected_wait_counts_what_runs_what_waits_and_what_comes() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        assert await first == 0  # one item takes at least 50 ms
+        gate.open.clear()
+        gate.entered.clear()
+        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0
+        item_s = queue.expected_wait_s(Lane.INTERACTIVE, coming=1)
+        assert item_s >= 0.05
+        running = await occupied(gate, queue)
+        waiting = asyncio.create_task(queue.submit_many([1, 2]))
+        await asyncio.sleep(0)
+        # Two that wait and three that come, and of the running one what has not passed.
+        assert 5 * item_s <= queue.expected_wait_s(Lane.INTERACTIVE, coming=3) <= 6 * item_s
+        await asyncio.sleep(2 * item_s)  # by now it should have ended: it makes the pace
+        assert queue.expected_wait_s(Lane.INTERACTIVE) >= 2 * 2 * item_s
+        gate.open.set()
+        await asyncio.gather(running, waiting)
+        await queue.close()
+
+    asyncio.run(story())
+
+
 def test_closing_runs_what_is_queued_and_takes_nothing_new() -> None:
     async def story() -> None:
         gate = Gate(closed=True)

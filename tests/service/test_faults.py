@@ -3,11 +3,14 @@
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 import torch
 from fastapi.testclient import TestClient
 from httpx2 import Response
@@ -17,7 +20,7 @@ from model_core.faces import Crop, Face, Frame
 from service.app import EXIT_HUNG, create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
-from tests.service.media import png
+from tests.service.media import mp4, png
 
 FACE = face_at(8, 8, 32)
 
@@ -112,6 +115,57 @@ def test_the_wait_for_detection_is_bounded_too() -> None:
         assert {answer.headers["retry-after"] for answer in refused} == {"1"}
         assert refused[0].json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.25}
         assert post(client).status_code == 200
+
+
+class GatedDetector(FakeDetector):
+    """Waits for its gate."""
+
+    def __init__(self, *faces: Face) -> None:
+        super().__init__(*faces)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+        self.gate.wait(10)
+        return super().detect(frame, min_confidence=min_confidence, max_faces=max_faces)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_detector_that_hangs_is_told_and_one_that_comes_back_is_used_again(workers: int) -> None:
+    detector, hung = GatedDetector(FACE), []
+    settings = Settings(stall_s=0.5, decode_workers=workers)
+    with serving(settings, detector, FakePredictor(), hung) as client, ThreadPoolExecutor(3) as clients:
+        assert post(client).status_code == 200
+        detector.gate.clear()
+        answers = list(clients.map(lambda _: post(client), range(3)))  # one more than threads, at least
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "not_ready")}
+        assert answers[0].json()["detail"] == "decoding or face detection does not answer"
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["detail"]) == (
+            503,
+            "a decoding or a face detection has not ended in time",
+        )
+        assert post(client).status_code == 503  # at once: no thread is left
+        assert metric(client, 'affect_rejected_total{reason="not_ready"}') == 5
+        assert client.get("/healthz").status_code == 200
+        wait_for(lambda: bool(hung))
+        detector.gate.set()
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert post(client).status_code == 200
+    assert hung == [True] * workers
+
+
+def test_a_video_whose_detection_hangs_keeps_no_other_thread(tmp_path: Path) -> None:
+    detector = GatedDetector(FACE)
+    body = mp4(tmp_path / "v.mp4", [200] * 4)
+    with serving(Settings(stall_s=0.5), detector, FakePredictor(), []) as client:
+        detector.gate.clear()
+        answer = client.post("/analyze/video", files={"file": body})
+        assert (answer.status_code, answer.json()["detail"]) == (503, "decoding or face detection does not answer")
+        assert client.post("/analyze/frame", files={"file": b"text"}).status_code == 415  # a thread has seen it
+        detector.gate.set()
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/analyze/video", files={"file": body}).status_code == 200
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:

@@ -35,7 +35,8 @@ def test_answer_has_the_contracts_shape(client: TestClient) -> None:
 
 def test_answer_says_what_computed_it(client: TestClient) -> None:
     model = post(client, png(204))["model"]
-    assert (model["device"], model["precision"], model["detector"]) == ("cpu", "float32", "fake-1")
+    assert (model["device"], model["engine"], model["precision"]) == ("cpu", "torch", "float32")
+    assert model["detector"] == "fake-1"
     assert model["tasks"]["expression"] == {
         "bundle": "fake",
         "version": "7",

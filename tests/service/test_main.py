@@ -3,7 +3,10 @@
 import json
 import shutil
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,9 +14,11 @@ import torch
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from model_core.bundle import MANIFEST
+from model_core.bundle import MANIFEST, Bundle
 from model_core.detection import build_detector
-from service.__main__ import choose_device, load_predictors
+from model_core.runtimes import RuntimeOptions
+from service import __main__ as command
+from service.__main__ import KEEP_ALIVE_S, choose_device, choose_runtime, load_predictors
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.service.fakes import FakeDetector, FakePredictor
@@ -75,7 +80,7 @@ def test_a_bundle_that_knows_other_crops_is_told(tiny_bundle_dir: Path, name: st
     detector = FakeDetector()
     detector.name = name
     with capture_logs() as logs:
-        load_predictors(Settings(bundles=(str(tiny_bundle_dir),)), detector)
+        load_predictors(Settings(bundles=(str(tiny_bundle_dir),), engine="torch"), detector)
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
     assert [entry["serving_with"] for entry in warnings] == [name] * warned
 
@@ -109,3 +114,53 @@ def test_auto_takes_what_there_is() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(SettingsError, match="cuda:99"):
         choose_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "installed", "chosen"),
+    [
+        ("auto", "cpu", True, "openvino"),
+        ("auto", "cpu", False, "torch"),
+        ("auto", "cuda", True, "torch"),
+        ("torch", "cpu", True, "torch"),
+        ("openvino", "cpu", False, "openvino"),  # the predictor says what is missing
+    ],
+)
+def test_the_engine_is_the_fastest_there_is(
+    monkeypatch: pytest.MonkeyPatch, engine: Any, device: str, installed: bool, chosen: Any
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    settings = Settings(engine=engine, precision="bfloat16")
+    assert choose_runtime(settings, torch.device(device)) == RuntimeOptions(chosen, "bfloat16")
+
+
+class ChosenPredictor(FakePredictor):
+    """Is told its engine, and does not need it."""
+
+    def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions) -> None:
+        super().__init__()
+        self.options = options
+
+
+def test_what_was_chosen_is_logged_and_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, detector = Settings(bundles=(str(tiny_bundle_dir),), device="cpu"), FakeDetector()
+    monkeypatch.setattr(command, "Predictor", ChosenPredictor)
+    with capture_logs() as logs:
+        [predictor] = load_predictors(settings, detector)
+    [entry] = [entry for entry in logs if entry["event"] == "bundle loaded"]
+    assert (entry["engine"], entry["engine_asked_for"]) == ("openvino", "auto")
+    with TestClient(create_app(settings, detector, predictor)) as client:
+        assert client.get("/models").json()["engine"] == "openvino"
+
+
+def test_connections_outlive_their_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(command, "load_predictors", lambda *_: [FakePredictor()])
+    monkeypatch.setattr(command.uvicorn, "run", lambda app, **given: options.update(given))
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+    command.main()
+    assert options["timeout_keep_alive"] == KEEP_ALIVE_S
+    # What closes at the same moment as the client does loses requests: clients in Python, nginx, Go.
+    assert max(httpx2.Limits().keepalive_expiry, 60, 90) < KEEP_ALIVE_S

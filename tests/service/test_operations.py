@@ -1,14 +1,19 @@
 """Health, readiness, models, metrics, and what happens between concurrent requests."""
 
 import asyncio
+import inspect
 import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.routes import analyze, operations
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media import mp4, png
@@ -49,6 +54,7 @@ def test_models_tells_bundles_and_limits(client: TestClient) -> None:
     [bundle] = document["bundles"]
     assert (bundle["name"], bundle["version"], bundle["labels"][:2]) == ("fake", "7", ["neutral", "happiness"])
     assert bundle["input"]["size"] == 32
+    assert (document["device"], document["engine"], document["precision"]) == ("cpu", "torch", "float32")
     assert document["limits"]["AFFECT_MAX_PIXELS"] == 1_000_000
     assert document["limits"]["AFFECT_MAX_UPLOAD_BYTES"] == 2_000_000
 
@@ -65,7 +71,8 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert metric(client, "affect_faces_per_frame_sum") == 1
     assert metric(client, 'affect_frames_total{route="/analyze/frame"}') == 1
     assert metric(client, 'affect_in_flight{route="/analyze/frame"}') == 0
-    assert metric(client, 'affect_model_info{bundle="fake",device="cpu",precision="float32",version="7"}') == 1
+    info = 'bundle="fake",device="cpu",engine="torch",precision="float32",version="7"'
+    assert metric(client, f"affect_model_info{{{info}}}") == 1
 
 
 def test_sixteen_clients_share_batches_and_get_their_own_answers() -> None:
@@ -110,6 +117,37 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     assert refused.json()["code"] == "overloaded"
     assert int(refused.headers["Retry-After"]) >= 1
     assert refused.json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.1}
+
+
+def test_a_refused_upload_is_not_read_and_a_video_may_wait_longer() -> None:
+    predictor = FakePredictor(seconds=0.1)
+    app = create_app(Settings(max_wait_s=0.2, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
+    read: list[bool] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(True)
+        yield b"no media at all"
+
+    async def run() -> tuple[int, int]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            frame = {"files": {"file": png(100)}}
+            await client.post("/analyze/frame", **frame)  # the batcher learns how long an item takes
+            predictor.gate.clear()
+            load = [asyncio.create_task(client.post("/analyze/frame", **frame)) for _ in range(3)]
+            await asyncio.sleep(0.5)  # one runs for so long, and so may the one that waits
+            refused = await client.post("/analyze/frame", content=body(), headers={"content-type": "image/png"})
+            assert read == []
+            video = await client.post("/analyze/video", content=body(), headers={"content-type": "video/mp4"})
+            predictor.gate.set()
+            await asyncio.gather(*load)
+            return refused.status_code, video.status_code
+
+    assert asyncio.run(run()) == (429, 415)
+    assert read == [True]
 
 
 def test_a_late_answer_is_a_504() -> None:
@@ -205,3 +243,15 @@ def test_work_of_a_client_that_left_is_not_done(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert 0 < len(predictor.batches) < 10  # of 50 chunks
+
+
+def test_no_request_is_sent_to_a_thread_before_its_route() -> None:
+    def called(dependant: Dependant) -> Iterator[Callable[..., object]]:
+        for each in dependant.dependencies:
+            yield from (each.call, *called(each))
+
+    routes = [route for route in (*analyze.router.routes, *operations.router.routes) if isinstance(route, APIRoute)]
+    dependencies = {call for route in routes for call in called(route.dependant)}
+    assert len(dependencies) >= 3
+    assert all(map(inspect.iscoroutinefunction, dependencies))
+    assert all(inspect.iscoroutinefunction(route.endpoint) for route in routes)

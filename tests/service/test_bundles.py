@@ -78,7 +78,8 @@ def test_the_answer_tells_who_answered() -> None:
     assert told["everything"]["answers"] == ["expression", "action_units"]
     assert set(told["everything"]["tasks"]) == {"valence_arousal", "expression", "action_units"}
     assert (told["axes"]["answers"], told["axes"]["input"]["size"]) == (["valence_arousal"], 24)
-    loaded = re.findall(r'affect_model_info{bundle="(\w+)",device="cpu",precision="float32",version="1"} 1', metrics)
+    labels = 'device="cpu",engine="torch",precision="float32",version="1"'
+    loaded = re.findall(rf'affect_model_info{{bundle="(\w+)",{labels}}} 1', metrics)
     assert loaded == ["everything", "axes"]
 
 

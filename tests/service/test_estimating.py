@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from service.batch_contract import BatchLimits, NoObserver, QueueFull
+from service.batch_contract import BatcherClosed, BatchLimits, NoObserver
 from service.estimating import BatchedEncoder, Estimator
 from service.lanes import Lane
 from tests.service.fakes import FakePredictor
@@ -24,7 +24,7 @@ def test_features_of_all_encoders_come_together_in_the_order_of_the_faces() -> N
 
     async def run() -> list[list[float]]:
         estimator = Estimator([batched(one), batched(other)])
-        estimates = await estimator.estimate([face(51, 102), face(0, 255)], Lane.INTERACTIVE, admitted=False)
+        estimates = await estimator.estimate([face(51, 102), face(0, 255)], Lane.INTERACTIVE)
         await estimator.close()
         assert all(estimate.predict_s >= 0.02 for estimate in estimates)  # the slower one's
         return [estimate.features.tolist() for estimate in estimates]
@@ -37,23 +37,34 @@ def test_where_one_encoder_refuses_the_other_does_not_work_for_nothing() -> None
     one, other = FakePredictor(), FakePredictor()
 
     async def run() -> None:
-        first, second = batched(one), batched(other, max_wait_s=0.01)
+        first, second = batched(one), batched(other)
         estimator = Estimator([first, second])
-        for encoder in (one, other):
-            encoder.gate.clear()
-        running = asyncio.ensure_future(estimator.estimate([face(1, 1)], Lane.INTERACTIVE, admitted=False))
+        one.gate.clear()
+        running = asyncio.ensure_future(first.batcher.submit(face(1, 1)[0]))
         await asyncio.sleep(0.05)
-        waiting = asyncio.ensure_future(second.batcher.submit_many([face(1, 1)[1]], admitted=True))
+        await second.batcher.close()
+        with pytest.raises(BatcherClosed):
+            await estimator.estimate([face(2, 2)], Lane.INTERACTIVE)
         await asyncio.sleep(0.05)
-        assert estimator.expected_wait_s(Lane.INTERACTIVE) >= 0.05
-        with pytest.raises(QueueFull):
-            await estimator.estimate([face(2, 2)], Lane.INTERACTIVE, admitted=False)
-        await asyncio.sleep(0.05)
-        assert (first.batcher.queue_depth, estimator.queue_depth) == (0, 1)
-        for encoder in (one, other):
-            encoder.gate.set()
-        await asyncio.gather(running, waiting)
+        assert estimator.queue_depth == 0
+        one.gate.set()
+        await running
         await estimator.close()
 
     asyncio.run(run())
-    assert (one.batches, other.batches) == ([1], [1, 1])
+    assert (one.batches, other.batches) == ([1], [])
+
+
+def test_a_face_waits_for_the_slower_encoder() -> None:
+    one, other = FakePredictor(), FakePredictor(seconds=0.02)
+
+    async def run() -> tuple[float, float]:
+        estimator = Estimator([batched(one), batched(other)])
+        await estimator.estimate([face(1, 1)], Lane.INTERACTIVE)
+        waits = estimator.expected_wait_s(Lane.INTERACTIVE, coming=0), estimator.expected_wait_s(Lane.INTERACTIVE, 3)
+        await estimator.close()
+        return waits
+
+    nothing, three = asyncio.run(run())
+    assert nothing == 0
+    assert 3 * 0.02 <= three < 3 * 0.2

@@ -140,7 +140,7 @@ class ChosenPredictor(FakePredictor):
 
     def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.idle = options, ()
 
 
 def test_what_was_chosen_is_logged_and_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

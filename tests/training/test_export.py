@@ -62,18 +62,20 @@ def test_no_path_of_the_training_machine_is_published(
     assert str(finished.prepared) not in (folder / "bundle" / "bundle.json").read_text()
 
 
-def test_outputs_survive_but_for_float16_rounding(
+def test_outputs_are_the_runs_with_its_weights_rounded_to_float16(
     folder: Path, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command(monkeypatch, folder, folder / "bundle")
     trained, bundle = load_evaluable(folder), load_bundle(folder / "bundle")
-    # Faces it was trained on: a network that saw eight steps amplifies what it never saw, and the rounding with it.
+    for parameter in trained.network.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half().float()
     faces = load_prepared(finished.prepared)
     images = to_batch([shrink(crop, trained.input.size) for crop in faces.crops[:8]], trained.input)
     with torch.inference_mode():
         before, after = vars(trained.network(images)), vars(bundle.network(images))
     for task, values in before.items():
-        torch.testing.assert_close(after[task], values, rtol=0.1, atol=0.02)
+        assert torch.equal(after[task], values), task
     (affect,) = Predictor([bundle], torch.device("cpu")).predict([[np.zeros((32, 32, 3), np.uint8)]])
     assert affect.expression is not None
     again = load_evaluable(folder / "bundle")

@@ -105,8 +105,14 @@ class SequenceRunConfig(Section):
     threads: int | None = Field(None, ge=1)
 
 
+class EvaluationConfig(Section):
+    """smoothing: of the outputs over time, before calibration; in serving the request asks for the same."""
+
+    smoothing: Smoothing = "none"
+
+
 class SequenceConfig(Section):
-    """A whole run on video data. smoothing: of the outputs over time, before calibration, in evaluation."""
+    """A whole run on video data."""
 
     data: VideoData
     encoder: EncoderConfig
@@ -114,5 +120,5 @@ class SequenceConfig(Section):
     window: WindowConfig = WindowConfig()
     loss: SequenceLossConfig = SequenceLossConfig()
     optimizer: SequenceOptimizerConfig = SequenceOptimizerConfig()
-    smoothing: Smoothing = "none"
+    evaluation: EvaluationConfig = EvaluationConfig()
     run: SequenceRunConfig = SequenceRunConfig()

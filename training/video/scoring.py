@@ -10,7 +10,7 @@ from model_core.affect import Task
 from model_core.calibration import Calibration
 from model_core.models.heads import AffectNetwork
 from model_core.smoothing import CausalSmoother, smooth_offline
-from training.video.config import SequenceConfig, Smoothing, WindowConfig
+from training.video.config import EvaluationConfig, SequenceConfig, Smoothing, WindowConfig
 from training.video.predictions import ProtocolError, SequencePredictions, pictured_only
 from training.video.protocol import measure
 from training.video.tracks import Track
@@ -64,7 +64,7 @@ def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Se
     """`track_outputs` of each track, smoothed as configured: what calibration is fitted on, and applied to."""
     task, window, rate = config.network.task, config.window, config.data.frame_rate
     return [
-        smoothed(track_outputs(network, task, track, window, rate), track, config.smoothing, window, rate)
+        smoothed(track_outputs(network, task, track, window, rate), track, config.evaluation.smoothing, window, rate)
         for track in tracks
     ]
 
@@ -96,7 +96,7 @@ def headline(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Tr
 
     Raises ProtocolError where the tracks cannot be measured.
     """
-    plain = config.model_copy(update={"smoothing": "none"})
+    plain = config.model_copy(update={"evaluation": EvaluationConfig(smoothing="none")})
     measures = measure(predict(network, plain, Calibration(), tracks)).measures[config.network.task]
     numbers = {name: value for name, value in measures.items() if isinstance(value, float)}
     score = measures.get(

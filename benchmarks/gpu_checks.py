@@ -151,7 +151,7 @@ def small_memory(at: Place, crops: Sequence[Crop]) -> tuple[str, bool]:
     replicas: list[Encoder] = [hungry]  # type: ignore[list-item]
 
     async def story() -> list[Estimate]:
-        limits = BatchLimits(8, 8, 60, 60)
+        limits = BatchLimits(8, 8, 60)
         batcher = BatchedEncoder(replicas, limits, observer=NoObserver(), on_hang=lambda: None).batcher
         found = [*await batcher.submit_many(crops), *await batcher.submit_many(crops)]
         await batcher.close()

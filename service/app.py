@@ -134,7 +134,7 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
 def _encoders(
     settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, on_hang: Callable[[], None]
 ) -> list[BatchedEncoder]:
-    limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.max_wait_s, settings.stall_s)
+    limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.stall_s)
     replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
     return [BatchedEncoder(each, limits, observer=telemetry, on_hang=on_hang) for each in replicas]
 

@@ -13,14 +13,6 @@ class WorkerStalled(Exception):
     """A batch has not ended within its time; nothing runs until it does."""
 
 
-class QueueFull(Exception):
-    """The expected wait exceeds the bound; in `retry_after_s` seconds the queue will have shrunk to it."""
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"the queue is full; retry in {retry_after_s:.1f} s")
-        self.retry_after_s = retry_after_s
-
-
 class BatchTooLarge(Exception):
     """Raised by `run`: there was no memory for so many items at once."""
 
@@ -55,14 +47,13 @@ class NoObserver:
 class BatchLimits:
     """max_items: most items of a batch. max_bulk: up to how many bulk items may fill a batch; one always may.
 
-    max_wait_s: longest expected wait in the queue. stall_s: seconds in which a batch must end.
+    stall_s: seconds in which a batch must end.
     """
 
     max_items: int
     max_bulk: int
-    max_wait_s: float
     stall_s: float
 
     def __post_init__(self) -> None:
-        if not (self.max_items > 0 and self.max_bulk > 0 and self.max_wait_s > 0 and self.stall_s > 0):
+        if not (self.max_items > 0 and self.max_bulk > 0 and self.stall_s > 0):
             raise ValueError("the limits of a batch must be positive")

@@ -9,7 +9,7 @@
 * a batch that was too large for memory lowers the largest size for good;
 * of several replicas a free one takes the next batch; each has a thread, a pace and a largest size of its own;
 * an item whose caller has gone before its batch was formed never runs;
-* the queue is bounded by the time an item would wait in it, not by a length;
+* it says how long a new item would wait, so that callers can be turned away in time; what is submitted, is run;
 * a batch that does not end in time fails, with all that waits behind it where no other replica runs; what does not
   end at all is reported;
 * closing runs what is queued and takes nothing new.
@@ -28,7 +28,6 @@ from service.batch_contract import (
     BatchObserver,
     BatchTooLarge,
     NoObserver,
-    QueueFull,
     WorkerStalled,
     WrongResultCount,
 )
@@ -99,19 +98,13 @@ class Batcher(Generic[Item, Result]):
         """Run one interactive item; see `submit_many`."""
         return (await self.submit_many([item]))[0]
 
-    async def submit_many(
-        self, items: Sequence[Item], *, lane: Lane = Lane.INTERACTIVE, admitted: bool = False
-    ) -> list[Result]:
+    async def submit_many(self, items: Sequence[Item], *, lane: Lane = Lane.INTERACTIVE) -> list[Result]:
         """Run all items of one caller and return their results in order; they may be split over batches.
 
-        `admitted` items are let in however long the queue is: their caller has passed a bound before.
-        Raises QueueFull, WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
+        Raises WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
         that is cancelled, or has lost an item, takes its other queued items with it.
         """
         self._refuse_if(self.blocked)
-        # Its own items do not count: a request larger than the bound must pass when nothing else waits.
-        if not admitted and (wait_s := self.expected_wait_s(lane)) > self._limits.max_wait_s:
-            raise QueueFull(wait_s - self._limits.max_wait_s)
         now = time.perf_counter()
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         for future, item in zip(futures, items, strict=True):

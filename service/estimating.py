@@ -86,10 +86,10 @@ class Estimator:
     async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:
         """Features of faces that were let in, of each of which there is a crop for each encoder.
 
-        Raises what `submit_many` raises, but for QueueFull.
+        Raises what `submit_many` raises.
         """
         calls = [
-            asyncio.ensure_future(encoder.batcher.submit_many(crops, lane=lane, admitted=True))
+            asyncio.ensure_future(encoder.batcher.submit_many(crops, lane=lane))
             for encoder, crops in zip(self._encoders, zip(*faces, strict=True), strict=True)
         ]
         try:

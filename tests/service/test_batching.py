@@ -11,7 +11,6 @@ from service.batch_contract import (
     BatchLimits,
     BatchTooLarge,
     NoObserver,
-    QueueFull,
     WorkerStalled,
     WrongResultCount,
 )
@@ -57,11 +56,10 @@ def batcher(
     *,
     max_batch: int = 4,
     max_bulk: int = 4,
-    max_wait_s: float = 60.0,
     stall_s: float = 60.0,
     notes: Notes | None = None,
 ) -> Batcher[int, int]:
-    return Batcher(run, BatchLimits(max_batch, max_bulk, max_wait_s, stall_s), observer=notes)
+    return Batcher(run, BatchLimits(max_batch, max_bulk, stall_s), observer=notes)
 
 
 async def occupied(gate: Gate, queue: Batcher[int, int]) -> "asyncio.Task[int]":
@@ -200,21 +198,18 @@ def test_a_deadline_is_a_cancellation() -> None:
     asyncio.run(story())
 
 
-def test_the_queue_is_bounded_by_the_time_an_item_would_wait() -> None:
+def test_the_wait_grows_with_those_ahead() -> None:
     async def story() -> None:
         gate = Gate(closed=True)
-        queue = batcher(gate, max_wait_s=0.05)
+        queue = batcher(gate)
         first = await occupied(gate, queue)
         assert queue.expected_wait_s(Lane.INTERACTIVE) == 0  # nobody waits yet
         second = asyncio.create_task(queue.submit_many([1, 2]))
         await asyncio.sleep(0.06)  # the running item takes at least 60 ms, so two ahead mean at least 120
         assert queue.expected_wait_s(Lane.INTERACTIVE) > 0.12
-        with pytest.raises(QueueFull) as caught:
-            await queue.submit(3)
-        assert caught.value.retry_after_s > 0.07
         gate.open.set()
         assert (await first, await second) == (0, [2, 4])
-        assert await queue.submit(3) == 6  # an empty queue takes whatever comes
+        assert await queue.submit(3) == 6
         await queue.close()
 
     asyncio.run(story())
@@ -289,7 +284,7 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
             def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
                 raise RuntimeError("no disk")
 
-        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1, 1, 1), observer=Broken())
+        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1, 1), observer=Broken())
         assert await careless.submit_many([1, 2]) == [2, 4]
         await careless.close()
 
@@ -297,8 +292,8 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
     assert "the batch observer failed" in caplog.text
 
 
-@pytest.mark.parametrize("limits", [(0, 1, 1.0, 1.0), (1, 0, 1.0, 1.0), (1, 1, 0.0, 1.0), (1, 1, 1.0, float("nan"))])
-def test_bounds_must_be_positive(limits: tuple[int, int, float, float]) -> None:
+@pytest.mark.parametrize("limits", [(0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0), (1, 1, float("nan"))])
+def test_bounds_must_be_positive(limits: tuple[int, int, float]) -> None:
     with pytest.raises(ValueError, match="positive"):
         BatchLimits(*limits)
 
@@ -326,7 +321,7 @@ def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limi
 def test_bulk_items_ahead_do_not_count_for_interactive_ones() -> None:
     async def story() -> None:
         gate = Gate(closed=True)
-        queue = batcher(gate, max_wait_s=0.05)
+        queue = batcher(gate)
         first = await occupied(gate, queue)
         bulk = asyncio.create_task(queue.submit_many([1] * 20, lane=Lane.BULK))
         await asyncio.sleep(0.02)  # a running item of 20 ms makes 20 of them 400 ms
@@ -389,7 +384,7 @@ def test_a_batch_that_does_not_end_in_time_fails_with_all_behind_it_and_the_batc
 def test_a_batch_that_does_not_end_at_all_is_reported_once() -> None:
     async def story() -> None:
         gate, hung = Gate(closed=True), []
-        queue: Batcher[int, int] = Batcher(gate, BatchLimits(1, 1, 60, 0.02), on_hang=lambda: hung.append(True))
+        queue: Batcher[int, int] = Batcher(gate, BatchLimits(1, 1, 0.02), on_hang=lambda: hung.append(True))
         with pytest.raises(WorkerStalled):
             await queue.submit(1)
         assert hung == []

@@ -11,8 +11,8 @@ from service.lanes import Lane
 from tests.service.fakes import FakePredictor
 
 
-def batched(encoder: FakePredictor, max_wait_s: float = 10) -> BatchedEncoder:
-    return BatchedEncoder([encoder], BatchLimits(8, 8, max_wait_s, 30), observer=NoObserver(), on_hang=lambda: None)
+def batched(encoder: FakePredictor) -> BatchedEncoder:
+    return BatchedEncoder([encoder], BatchLimits(8, 8, 30), observer=NoObserver(), on_hang=lambda: None)
 
 
 def face(first: int, second: int) -> tuple[np.ndarray, np.ndarray]:

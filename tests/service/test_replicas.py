@@ -26,7 +26,7 @@ FACE = face_at(8, 8, 32)
 
 
 def pair(first: Callable[[list[int]], list[int]], second: Callable[[list[int]], list[int]], **limits: float) -> Batcher:
-    sizes = {"max_items": 2, "max_bulk": 2, "max_wait_s": 60.0, "stall_s": 60.0} | limits
+    sizes = {"max_items": 2, "max_bulk": 2, "stall_s": 60.0} | limits
     return Batcher(first, BatchLimits(**sizes), replicas=[second])
 
 
@@ -181,7 +181,7 @@ def test_any_number_of_replicas_gives_each_caller_its_own_results(
 ) -> None:
     async def story() -> None:
         gates = [Gate() for _ in range(replicas)]
-        queue: Batcher[int, int] = Batcher(gates[0], BatchLimits(max_items, max_items, 60, 60), replicas=gates[1:])
+        queue: Batcher[int, int] = Batcher(gates[0], BatchLimits(max_items, max_items, 60), replicas=gates[1:])
         answers = await asyncio.gather(*map(queue.submit_many, requests), return_exceptions=True)
         await queue.close()
         for items, answer in zip(requests, answers, strict=True):

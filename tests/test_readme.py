@@ -18,7 +18,9 @@ from service.app import create_app
 from service.settings import Settings, variable
 from tests.service.media import encoded
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/training.md")}
 
 
 def assert_close(shown: Any, actual: Any, path: str = "answer") -> None:
@@ -64,14 +66,24 @@ def test_the_settings_table_is_complete_and_true() -> None:
     assert [text for _, _, text in rows] == [field.description for field in Settings.model_fields.values()]
 
 
-def test_every_command_exists() -> None:
-    modules = set(re.findall(r"python -m ((?:training|service|benchmarks)[\w.]*)", README))
-    assert {"training.prepare", "training.train", "training.evaluate", "training.import_checkpoint"} <= modules
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_exists(page: str) -> None:
+    modules = set(re.findall(r"-m ((?:training|service|benchmarks)[\w.]*)", PAGES[page]))
+    assert {"training.prepare", "training.train", "training.evaluate"} <= modules
     for module in modules:
         assert importlib.util.find_spec(module), module
 
 
-def test_every_file_it_names_exists() -> None:
-    root = Path(__file__).parent.parent
-    for name in re.findall(r"\]\((\w+\.md)\)", README) + re.findall(r"training/configs/\w+\.toml", README):
-        assert (root / name).is_file(), name
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_it_names_exists(page: str) -> None:
+    text = PAGES[page]
+    for name in re.findall(r"\]\(([\w./]+\.(?:md|png|svg))\)", text):
+        assert ((ROOT / page).parent / name).is_file(), name
+    for name in re.findall(r"training/configs/\w+\.toml", text):
+        assert (ROOT / name).is_file(), name
+    for name in re.findall(r"--config ((?:paper|best)/\w+\.toml)", text):
+        assert (ROOT / "training" / "configs" / name).is_file(), name
+
+
+def test_checkpoints_are_imported_by_a_command() -> None:
+    assert "python -m training.import_checkpoint" in README

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.clip import HEIGHT, WIDTH, position, write_clip
 from benchmarks.forward import MULTIPLY_ADDS, WARM_UPS, ceiling_ms, interleaved, multiplication_gflops, settled
-from benchmarks.video import Analysed, parts_s
+from benchmarks.video import Analysed
 
 
 def test_the_ceiling_by_hand() -> None:
@@ -35,8 +35,8 @@ def test_settled_norms_hold_what_they_saw() -> None:
     assert not network.training
 
 
-def test_parts_by_hand() -> None:
-    assert parts_s(10, 4) == [2.5, 5, 7.5, 10]
+def test_what_comes_after_an_earlier_end() -> None:
+    assert Analysed(frames=20, faces=19, seconds=2.0) - Analysed(15, 15, 1.75) == Analysed(5, 4, 0.25)
 
 
 def test_ms_per_frame_by_hand() -> None:

@@ -102,8 +102,8 @@ def measure(*ends_s: float) -> str:
     drift = last.ms_per_frame() / grown[0].ms_per_frame()
     note = (
         f"1280 x 720, {FPS} frames a second. The service is {ratio:.3g} times as fast as the plain loop; a frame of "
-        f"the clip's last part costs {drift:.3g} times one of its first; {before_mb:.0f} MB resident after the first part, "
-        f"{after_mb:.0f} MB after the last."
+        f"the clip's last part costs {drift:.3g} times one of its first; {before_mb:.0f} MB resident after the first "
+        f"part, {after_mb:.0f} MB after the last."
     )
     return section(f"Video, {engine_options()}", table(("way", "frames", "faces", "frames/s", "ms/frame"), rows), note)
 

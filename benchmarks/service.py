@@ -111,7 +111,7 @@ def measure_rounds(sent: Sequence[bytes], plan: Plan, variables: Mapping[str, st
     for number in range(plan.rounds):
         alone.append(faces_per_s(plan.offline))
         for way in list(WAYS)[:: -1 if number % 2 else 1]:  # neither is always the first
-            with running_service(**variables, **WAYS[way]):
+            with running_service(**{**variables, **WAYS[way]}):
                 for clients in plan.clients:
                     loads[way, clients].append(asyncio.run(load(sent, clients, plan.load_s)))
     return loads, alone

@@ -36,6 +36,9 @@ from service.workers import WorkerPool
 
 logger = structlog.get_logger("service")
 
+BULK_S = 0.03
+"""What a video's faces may take of a forward pass, in seconds: about a picture's own detection."""
+
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs: only a supervisor's restart helps."""
 
@@ -134,7 +137,7 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
 def _encoders(
     settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, on_hang: Callable[[], None]
 ) -> list[BatchedEncoder]:
-    limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.stall_s)
+    limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.stall_s, BULK_S)
     replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
     return [BatchedEncoder(each, limits, observer=telemetry, on_hang=on_hang) for each in replicas]
 

@@ -1,5 +1,6 @@
 """What a batcher is told, whom it tells, and what it raises."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -47,13 +48,14 @@ class NoObserver:
 class BatchLimits:
     """max_items: most items of a batch. max_bulk: up to how many bulk items may fill a batch; one always may.
 
-    stall_s: seconds in which a batch must end.
+    stall_s: seconds in which a batch must end. bulk_s: seconds that bulk items may take of a pass, by the pace so far.
     """
 
     max_items: int
     max_bulk: int
     stall_s: float
+    bulk_s: float = math.inf
 
     def __post_init__(self) -> None:
-        if not (self.max_items > 0 and self.max_bulk > 0 and self.stall_s > 0):
+        if not (self.max_items > 0 and self.max_bulk > 0 and self.stall_s > 0 and self.bulk_s > 0):
             raise ValueError("the limits of a batch must be positive")

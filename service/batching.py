@@ -17,6 +17,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -180,8 +181,13 @@ class Batcher(Generic[Item, Result]):
         # Where interactive items alone fill batches, one bulk item still goes along: it must get on, too.
         reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 else 0
         self._fill(batch, Lane.INTERACTIVE, replica.max_items - reserved)
-        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._limits.max_bulk, replica.max_items)))
+        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._most_bulk(replica), replica.max_items)))
         return batch
+
+    def _most_bulk(self, replica: Replica[Item, Result]) -> int:
+        """Up to how many items bulk ones fill a batch: an interactive item may come now, and wait for its end."""
+        within = self._limits.bulk_s / item_s if (item_s := replica.item_s()) else math.inf
+        return int(min(self._limits.max_bulk, within))
 
     def _fill(self, batch: dict[asyncio.Future[Result], Entry[Item]], lane: Lane, size: int) -> None:
         while self._queue.depth(lane) and len(batch) < size:

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")
     max_frames: Count = Field(6000, description="Most analysed frames of one video.")
     max_wait_s: Seconds = Field(
-        0.5, description="Longest expected wait of a frame in the queues, in seconds; beyond it: 429 with Retry-After."
+        0.25, description="Longest expected wait of a frame in the queues, in seconds; beyond it: 429 with Retry-After."
     )
     max_video_wait_s: Seconds = Field(10, description="The same of a video, which waits behind frames.")
     stall_s: Seconds = Field(
@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
     max_batch: Count = Field(32, description="Most faces in one forward pass.")
     max_video_batch: Count = Field(
-        8, description="Up to how many faces of videos fill a forward pass: few, so that a picture's wait is short."
+        8, description="Up to how many faces of videos fill a forward pass, fewer where these take more than 30 ms."
     )
     drain_s: Count = Field(30, description="Longest time that requests get to end after SIGTERM, in whole seconds.")
     threads: Count | None = Field(None, description="CPU threads of a forward pass; unset: one for each core.")

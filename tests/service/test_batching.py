@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -314,6 +315,22 @@ def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limi
         await queue.close()
         # Three of four places for those who wait, one for the long row; then its limit of two.
         assert gate.batches == [[0], [1, 2, 3, 10], [4, 5, 11], [12, 14], [15]]
+
+    asyncio.run(story())
+
+
+def test_bulk_items_take_no_longer_than_they_may() -> None:
+    def run(items: list[int]) -> list[int]:
+        time.sleep(0.02 * len(items))
+        return items
+
+    async def story() -> None:
+        notes = Notes()
+        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, 8, 60, bulk_s=0.05), observer=notes)
+        await queue.submit(0)  # from now on an item is known to take 20 ms: two fit into 50
+        await queue.submit_many(range(6), lane=Lane.BULK)
+        await queue.close()
+        assert [size for size, _, _ in notes.seen] == [1, 2, 2, 2]
 
     asyncio.run(story())
 

@@ -36,8 +36,8 @@ from service.workers import WorkerPool
 
 logger = structlog.get_logger("service")
 
-BULK_S = 0.03
-"""What a video's faces may take of a forward pass, in seconds: about a picture's own detection."""
+BULK_S = 0.05
+"""What a video's faces may take of a forward pass, in seconds: little beside what a picture takes itself."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs: only a supervisor's restart helps."""

@@ -9,8 +9,8 @@ from model_core.faces import Box, Crop
 
 MIN_FACE_PX = 24
 MIN_SHARPNESS = 0.05
-"""Limits of `reliable`: the last levels of the robustness study (MODEL_CARD.md) at which the shipped weights' accuracy is
-within about three points of that on the faces as they are."""
+"""Limits of `reliable`: the last levels of the robustness study (MODEL_CARD.md) at which the shipped weights' accuracy
+is within about three points of that on the faces as they are."""
 
 _HALF_SHARP_VARIANCE = 100.0
 

@@ -162,6 +162,15 @@ def test_the_labelled_face_is_cut_out_of_its_picture(tmp_path: Path) -> None:
     assert frame[90, 90].min() > 235
 
 
+def test_a_large_face_keeps_its_size(tmp_path: Path) -> None:
+    root = affectnet_csv(tmp_path, ["1/a.jpg,0,100,300,200,,1,0,0"])
+    picture(root / "Manually_Annotated_Images/1/a.jpg", np.full((400, 300, 3), 70, np.uint8))
+    frame = AffectNet().load(faces(root)[0])
+    # Cut from x 0 to 300 and y 50 to 350, and a border of 100.
+    assert frame.shape == (500, 500, 3)
+    assert (frame == 70).all()
+
+
 def test_a_missing_picture_and_a_box_outside_are_named(tmp_path: Path) -> None:
     root = affectnet_csv(tmp_path, ["1/a.jpg,500,100,40,40,,1,0,0"])
     (face, other) = faces(root)

@@ -67,7 +67,7 @@ def test_a_persons_tasks_are_in_one_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", ["1" + ",0" * 11, "0" + ",0" * 11, "x" + ",0" * 11, "2" + ",0" * 10, "2,2" + ",0" * 10, ""]
+    "row", ["1" + ",0" * 11, "0" + ",0" * 11, "x" + ",0" * 11, "2" + ",0" * 10, "2,2" + ",0" * 10, "2" + ",0" * 12, ""]
 )
 def test_a_wrong_line_is_named(tmp_path: Path, row: str) -> None:
     root = bp4d(tmp_path, "F001_T1", rows=("1" + ",0" * 11, row, "9" + ",0" * 11))

@@ -56,7 +56,7 @@ def test_people_come_by_split_and_name(tmp_path: Path) -> None:
     assert [s.video[-1] for s in sequences(root, folds=3, fold=1) if s.split == "test"] == ["2", "5"]
 
 
-@pytest.mark.parametrize("line", ["2,6", "2,-1", "0,1", "1,0", "2;1", "2,1,1", "two,1", ""])
+@pytest.mark.parametrize("line", ["2,6", "2,-1", "1000000,1", "0,1", "1,0", "2;1", "2,1,1", "two,1", ""])
 def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     root = disfa(tmp_path, ZEROS)
     text(root / "ActionUnit_Labels/SN001/SN001_au4.txt", "1,0", line, "3,0")

@@ -12,10 +12,13 @@ from model_core.bundle import load_bundle
 from model_core.calibration import Calibration, ExpressionCalibration
 from model_core.predictor import Predictor
 from model_core.preprocessing import to_batch
+from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from training import export
 from training.checkpoint import load_trained
+from training.config import load_config
 from training.prepared import load_prepared
+from training.train import build_run
 from training.trained import load_evaluable, write_calibration
 
 CALIBRATION = Calibration(ExpressionCalibration(1.5, (0.25,) * 8))
@@ -93,6 +96,20 @@ def test_annotated_sets_say_so(folder: Path) -> None:
     manifest = export.manifest_of(mixed, export.Labelling("n", "1", "MIT", ""), {})
     assert manifest.references["valence_arousal"] == "annotated"
     assert manifest.references["action_units"] == "derived"
+
+
+def test_a_run_on_annotated_valence_arousal_says_so_in_its_bundle(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = write_prepared(tmp_path / "prepared", train=8, validation=4, test=0, annotated=True)
+    tasks = 'network.tasks=["valence_arousal", "expression"]'
+    overrides = [f"data.prepared={prepared}", tasks, "optimizer.epochs=1"]
+    run = build_run(load_config(finished.config, overrides), tmp_path / "run", torch.device("cpu"))
+    run.run()
+    assert {"accuracy", "ccc_v"} <= set(run.progress.history[0])
+    command(monkeypatch, tmp_path / "run", tmp_path / "bundle")
+    references = load_bundle(tmp_path / "bundle").manifest.references
+    assert references == {"valence_arousal": "annotated", "expression": "annotated"}
 
 
 def test_mistakes_end_the_command_with_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

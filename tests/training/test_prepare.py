@@ -10,7 +10,7 @@ from model_core.alignment import align
 from model_core.detection import build_detector
 from model_core.faces import Frame
 from tests.fakes import small_grey_face, write_ferplus
-from tests.training.trees import affectnet_csv, picture
+from tests.training.trees import affectnet_csv, picture, rafdb
 from training import prepare
 from training.datasets import build_reader
 from training.prepared import PreparedFaces, load_prepared
@@ -91,6 +91,22 @@ def test_annotated_valence_arousal_is_carried_through(
     assert faces.with_valence_arousal.tolist() == [True, False, True]
     assert faces.valence_arousal.tolist() == [[0.75, -0.5], [0, 0], [0, 0]]
     assert not faces.derived.any()
+
+
+def test_faces_that_fill_their_pictures_are_found(
+    astronaut: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = rafdb(tmp_path / "rafdb", "train_00001.jpg 4", "train_00009.jpg 1", "test_0001.jpg 7")
+    face = cv2.resize(cv2.cvtColor(astronaut[60:180, 165:285], cv2.COLOR_RGB2BGR), (100, 100))
+    for path in (root / "Image" / "aligned").iterdir():
+        picture(path, face)
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "rafdb", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    faces = load_prepared(tmp_path / "out")
+    assert faces.found.all()
+    assert faces.splits.tolist() == ["train", "validation", "test"]
+    assert [faces.info.labels[i] for i in faces.majority] == ["happiness", "surprise", "neutral"]
+    assert (faces.info.annotated, faces.with_valence_arousal.any()) == (False, False)
 
 
 def test_a_set_without_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ UNKNOWN = "9"
 
 _LABELS = "AUCoding/AU_OCC"
 _FILE = re.compile(r"([FM]\d{3})_(T\d)\.csv")
+_NUMBER = re.compile(r"[1-9]\d{0,5}")
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def _units(path: Path) -> dict[str, dict[int, bool]]:
     frames: set[int] = set()
     for number, cells in enumerate(lines[1:], start=2):
         values = [cell.strip() for cell in cells]
-        frame = int(values[0]) if values[0].isdecimal() else 0
-        known = {unit: values[column] for unit, column in columns.items()} if len(values) > len(header) else {}
-        if frame < 1 or frame in frames or not known or not set(known.values()) <= {"0", "1", UNKNOWN}:
+        frame = int(values[0]) if _NUMBER.fullmatch(values[0]) else 0
+        known = {unit: values[column] for unit, column in columns.items()} if len(values) == len(lines[0]) else {}
+        if not frame or frame in frames or not known or not set(known.values()) <= {"0", "1", UNKNOWN}:
             raise DatasetError(f"{path} line {number}: expected a new frame, then 0, 1 or 9 for each unit")
         frames.add(frame)
         for unit, value in known.items():

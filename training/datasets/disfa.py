@@ -12,7 +12,7 @@ UNITS = ("AU1", "AU2", "AU4", "AU6", "AU12", "AU15", "AU25", "AU26")
 """The annotated units that are among `affect.ACTION_UNITS`; DISFA also has 5, 9, 17 and 20, which are not read."""
 
 _LABELS = "ActionUnit_Labels"
-_LINE = re.compile(r"\s*([1-9]\d*)\s*,\s*([0-5])\s*")
+_LINE = re.compile(r"\s*([1-9]\d{0,5})\s*,\s*([0-5])\s*")
 
 
 @dataclass(frozen=True)

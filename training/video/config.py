@@ -12,15 +12,16 @@ Smoothing = Literal["none", "causal", "offline"]
 
 
 class VideoData(Section):
-    """dataset: a name of SEQUENCE_READERS, its tree under `root`. cache: folder of features.
+    """dataset: a name of SEQUENCE_READERS, its tree under `root`. reader: its options, such as DISFA's `present_from`.
 
-    held_out: share of the training videos that choose the epoch, the thresholds and the calibration; the validation
-    split is only looked at by evaluation. frame_rate: of the videos. reference: where the labels come from; `derived`
-    for a generated set.
+    cache: folder of features. held_out: share of the training videos that choose the epoch, the thresholds and the
+    calibration; the validation split is only looked at by evaluation. frame_rate: of the videos. reference: where the
+    labels come from; `derived` for a generated set.
     """
 
     dataset: str = "affwild2"
     root: Path
+    reader: dict[str, int] = Field(default_factory=dict)
     cache: Path = Path("runs/features")
     frame_rate: float = Field(30.0, gt=0)
     held_out: float = Field(0.2, gt=0, lt=1)

@@ -37,7 +37,8 @@ class TrainedSequences:
 
     def tracks(self, split: Split) -> list[Track]:
         """The tracks of a split; `train`: those that were held out of training. Raises DatasetError."""
-        reader, data = build_sequence_reader(self.config.data.dataset), self.config.data
+        data = self.config.data
+        reader = build_sequence_reader(data.dataset, **data.reader)
         encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
         cache = FeatureCache(data.cache, encoder)
         tracks = load_tracks(reader, self.root, self.config.network.task, cache, (split,))

@@ -15,6 +15,7 @@ from tests.tiny_clip import TINY, write_tiny_clip
 from training import calibrate, evaluate, export, train
 from training.checkpoint import CheckpointError, load_trained
 from training.config_file import checked, read_values
+from training.datasets import DatasetError
 from training.generate import Plan, generate
 from training.trained import read_calibration
 from training.video.build import build_sequence_run
@@ -185,3 +186,8 @@ def test_a_run_on_still_pictures_is_told_apart(finished: object, monkeypatch: py
         command(monkeypatch, evaluate, "--run", finished.folder)
     with pytest.raises(SystemExit, match="calibrated with --prepared"):
         command(monkeypatch, calibrate, "--run", finished.folder)
+
+
+def test_options_reach_the_reader(places: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"affwild2 has no option present_from; it has: none"):
+        run_of("paper/ddamfn_fc_au.toml", [*places, "data.reader.present_from=3"], tmp_path)

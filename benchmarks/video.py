@@ -84,7 +84,11 @@ def measure(*ends_s: float) -> str:
         path = Path(folder) / "clip.mp4"
         write_clip(path, round(ends_s[-1] * FPS), FPS)
         content = path.read_bytes()
-        limits = {"AFFECT_MAX_FRAMES": str(round(ends_s[-1] * FPS) + 1), "AFFECT_MAX_VIDEO_S": str(ends_s[-1] + 1)}
+        limits = {
+            "AFFECT_MAX_FRAMES": str(round(ends_s[-1] * FPS) + 1),
+            "AFFECT_MAX_VIDEO_S": str(ends_s[-1] + 1),
+            "AFFECT_MAX_UPLOAD_BYTES": str(len(content) + 1_000_000),
+        }
         with (
             running_service(AFFECT_THREADS=str(torch.get_num_threads()), **limits) as service,
             httpx2.Client(timeout=900) as client,

@@ -27,6 +27,11 @@ class VideoData(Section):
     held_out: float = Field(0.2, gt=0, lt=1)
     reference: Literal["annotated", "derived"] = "annotated"
 
+    @property
+    def described(self) -> str:
+        """The data set, for people; where labels are derived, the name is of its layout only."""
+        return self.dataset if self.reference == "annotated" else f"derived labels in the layout of {self.dataset}"
+
 
 class ClipConfig(Section):
     """See ClipSource. alignment: of the crops; a key of `alignment.TEMPLATES`. download: fetch weights that are absent.

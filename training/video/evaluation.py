@@ -41,8 +41,7 @@ def _thresholds(model: TrainedSequences, calibration: Calibration) -> Thresholds
 
 def _result(run: Path, model: TrainedSequences, measured: Measured, thresholds: Thresholds | None) -> ProtocolResult:
     data, config = model.config.data, model.config
-    what = "validation" if data.reference == "annotated" else "validation, derived labels"
     options = config.model_dump(mode="json", exclude={"data": {"root", "cache"}, "run": {"threads"}})
     return ProtocolResult(
-        run.resolve().name, f"{data.dataset} {what}", options, measured.measures, measured.intervals, thresholds
+        run.resolve().name, f"{data.described}, validation", options, measured.measures, measured.intervals, thresholds
     )

@@ -111,7 +111,7 @@ class SequenceRun:
     def _description(self, measures: Mapping[str, float]) -> dict[str, Any]:
         return {
             "videos": {
-                "dataset": self.config.data.dataset,
+                "dataset": self.config.data.described,
                 "reference": self.config.data.reference,
                 "detector": self.encoder.detector,
                 "held_out": sorted({track.sequence.video for track in self.held_out}),

@@ -66,8 +66,13 @@ def measure(
         of_frames, counts = _TASKS[task](pooled, thresholds, labels)
         counts |= {"frames": len(pooled.values), "videos": pooled.videos}
         measures[task] = of_frames(np.arange(len(pooled.values))) | counts
-        within[task] = intervals(_of_videos(of_frames, pooled), pooled.videos, resamples, seed)
+        within[task] = intervals(_of_videos(of_frames, pooled), pooled.videos, _enough(pooled) * resamples, seed)
     return Measured(measures, within)
+
+
+def _enough(pooled: Pooled) -> bool:
+    """One video, drawn again and again, is always the same: it has no interval."""
+    return pooled.videos > 1
 
 
 def _of_videos(of_frames: _OfFrames, pooled: Pooled) -> _OfFrames:

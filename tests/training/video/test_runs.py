@@ -82,7 +82,7 @@ def test_from_configuration_to_bundle(
     )  # fmt: skip
     result = json.loads((run / "protocol.json").read_text())
     assert SCORES[task] in result["measures"][TASKS[task]]
-    assert f"| {run.name} | affwild2 validation, derived labels, 1 videos |" in capsys.readouterr().out
+    assert f"| {run.name} | derived labels in the layout of affwild2, validation, 1 videos |" in capsys.readouterr().out
     assert (tmp_path / "answers.txt").read_text().startswith("image_location,")
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert manifest.references == {TASKS[task]: "derived"}

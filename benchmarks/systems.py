@@ -16,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.reporting import section, table
+from model_core.affect import Task
 from training.video.result import RESULT, ProtocolResult, read_result
+from training.video.scoring import SCORES
 
 Scores = NDArray[np.float64]
 
 KINDS = ("paper", "best")
-MEASURES = {"va": ("valence_arousal", "p_va"), "expr": ("expression", "p_expr"), "au": ("action_units", "p_au")}
+TASKS: Mapping[str, Task] = {"va": "valence_arousal", "expr": "expression", "au": "action_units"}
+"""By the last part of a configuration's name."""
 SYSTEMS = (
-    *(f"ddamfn_{memory}_{task}" for task in MEASURES for memory in ("fc", "lstm")),
+    *(f"ddamfn_{memory}_{task}" for task in TASKS for memory in ("fc", "lstm")),
     "clip_fc_expr",
     "clip_lstm_expr",
 )
@@ -79,14 +82,14 @@ Results = Mapping[tuple[str, str], Sequence[ProtocolResult]]
 
 def scores(runs: Sequence[ProtocolResult], system: str, suffix: str = "") -> Scores:
     """The challenge's measure of each run."""
-    task, measure = MEASURES[_task(system)]
-    return np.array([run.measures[task][measure + suffix] for run in runs], dtype=np.float64)
+    task = _task(system)
+    return np.array([run.measures[task][SCORES[task] + suffix] for run in runs], dtype=np.float64)
 
 
 def report(results: Results) -> str:
     """Markdown: each system's measure over the seeds, and the differences that the paper's claims are about."""
     rows = [
-        [f"{kind}/{system}", MEASURES[_task(system)][1], *_spread(scores(runs, system))]
+        [f"{kind}/{system}", SCORES[_task(system)], *_spread(scores(runs, system))]
         for (kind, system), runs in results.items()
     ]
     differences = [[name, *_spread(gains)] for name, gains in _differences(results)]
@@ -96,8 +99,8 @@ def report(results: Results) -> str:
     )
 
 
-def _task(system: str) -> str:
-    return system.rpartition("_")[2]
+def _task(system: str) -> Task:
+    return TASKS[system.rpartition("_")[2]]
 
 
 def _spread(values: Scores) -> list[object]:
@@ -112,7 +115,7 @@ def _differences(results: Results) -> Iterator[tuple[str, Scores]]:
             yield f"{kind}: {system} over {framewise[1]}", first - scores(results[framewise], system)
         if kind == "best" and paper in results:
             yield f"{system}: best/ over paper/", first - scores(results[paper], system)
-        if _task(system) == "au":
+        if _task(system) == "action_units":
             yield f"{kind}/{system}: tuned thresholds over 0.5", scores(runs, system, "_tuned") - first
 
 

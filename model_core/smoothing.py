@@ -36,6 +36,12 @@ class CausalSmoother:
         return values
 
 
+def smooth_causal(values: Floats, times_s: Floats) -> Floats:
+    """A whole track's outputs [T, D] at times [T] that do not decrease, as a CausalSmoother gives them one by one."""
+    smoother = CausalSmoother()
+    return np.stack([smoother.update(row, float(time_s)) for row, time_s in zip(values, times_s, strict=True)])
+
+
 def smooth_offline(values: Floats, times_s: Floats, width_s: float = WIDTH_S) -> Floats:
     """Outputs [T, D] at increasing times [T] -> their Gaussian averages [T, D] over past and future, without lag."""
     if not width_s > 0:

@@ -26,7 +26,7 @@ from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork, task_head
 from model_core.models.lstm import LSTMEncoder
 from model_core.preprocessing import to_batch
-from model_core.smoothing import CausalSmoother, smooth_offline
+from model_core.smoothing import smooth_causal, smooth_offline
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
@@ -99,7 +99,7 @@ def estimates(method: str, tracks: Tracks, model: Evaluable, lstm: AffectNetwork
     joined = torch.cat([getattr(logits, task) for task in model.spec.widths], dim=2).double().numpy()
     times_s = np.arange(joined.shape[1]) / FRAME_RATE
     if method == "causal":
-        joined = np.array([_causal(track, times_s) for track in joined])
+        joined = np.array([smooth_causal(track, times_s) for track in joined])
     elif method == "offline":
         joined = np.array([smooth_offline(track, times_s) for track in joined])
     parts = dict(
@@ -110,11 +110,6 @@ def estimates(method: str, tracks: Tracks, model: Evaluable, lstm: AffectNetwork
     if "action_units" in parts:
         parts["action_units"] = parts["action_units"].sigmoid()
     return torch.cat(list(parts.values()), dim=2).numpy()
-
-
-def _causal(track: NDArray[np.float64], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    smoother = CausalSmoother()
-    return np.array([smoother.update(values, time_s) for values, time_s in zip(track, times_s, strict=True)])
 
 
 def study(

@@ -27,7 +27,7 @@ def build_sequence_run(config: SequenceConfig, folder: Path, device: torch.devic
     data, task = config.data, config.network.task
     reader = build_sequence_reader(data.dataset, **data.reader)
     encoder = build_encoder(config.encoder, config.network, LABEL_SETS[reader.label_set])
-    tracks = load_tracks(reader, data.root, task, FeatureCache(data.cache, encoder.to(device)), ("train",))
+    tracks = load_tracks(reader, data.root, task, FeatureCache(data.cache, encoder.to(device)), "train")
     held_out, trained = split_by_video(tracks, data.held_out, config.run.seed)
     network = build_network(encoder.spec, encoder.backbone)
     head = network.heads[task]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model_core.affect import Task
 from model_core.calibration import Calibration
 from model_core.models.heads import AffectNetwork
-from model_core.smoothing import CausalSmoother, smooth_offline
+from model_core.smoothing import smooth_causal, smooth_offline
 from training.video.config import EvaluationConfig, SequenceConfig, Smoothing, WindowConfig
 from training.video.predictions import ProtocolError, SequencePredictions, pictured_only
 from training.video.protocol import measure
@@ -49,15 +49,10 @@ def smoothed(outputs: Floats, track: Track, smoothing: Smoothing, window: Window
     if smoothing == "none":
         return outputs
     result = outputs.copy()
-    smooth = _causal if smoothing == "causal" else smooth_offline
+    smooth = smooth_causal if smoothing == "causal" else smooth_offline
     for frames in segments(track.present, frame_rate, window.max_gap_s):
         result[frames] = smooth(outputs[frames], frames / frame_rate)
     return result
-
-
-def _causal(values: Floats, times_s: Floats) -> Floats:
-    smoother = CausalSmoother()
-    return np.stack([smoother.update(row, float(time_s)) for row, time_s in zip(values, times_s, strict=True)])
 
 
 def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Track]) -> list[Floats]:
@@ -99,9 +94,7 @@ def headline(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Tr
     plain = config.model_copy(update={"evaluation": EvaluationConfig(smoothing="none")})
     measures = measure(predict(network, plain, Calibration(), tracks)).measures[config.network.task]
     numbers = {name: value for name, value in measures.items() if isinstance(value, float)}
-    score = measures.get(
-        {"valence_arousal": "p_va", "expression": "p_expr", "action_units": "p_au"}[config.network.task]
-    )
+    score = measures.get(SCORES[config.network.task])
     if score is None:
         raise ProtocolError("the held-out videos do not show every action unit labelled: hold out more")
     return {**numbers, "score": score}

@@ -1,6 +1,5 @@
 """Video data as training sees it: the features of each face's frames, beside their targets."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +28,14 @@ class Track:
         return self.sequence.video
 
 
-def load_tracks(
-    reader: SequenceReader, root: Path, task: Task, cache: FeatureCache, splits: Sequence[Split]
-) -> list[Track]:
-    """The tracks of some splits that have labels of a task, with their features computed or from the cache.
+def load_tracks(reader: SequenceReader, root: Path, task: Task, cache: FeatureCache, split: Split) -> list[Track]:
+    """The tracks of a split that have labels of a task, with their features computed or from the cache.
 
-    Raises DatasetError, also where a split has none.
+    Raises DatasetError, also where there is none.
     """
-    sequences = [each for each in reader.sequences(root) if each.split in splits and _labelled(each, task).any()]
-    for split in splits:
-        if not any(each.split == split for each in sequences):
-            raise DatasetError(f"{root} has no {split} video with labels of {task}")
+    sequences = [each for each in reader.sequences(root) if each.split == split and _labelled(each, task).any()]
+    if not sequences:
+        raise DatasetError(f"{root} has no {split} video with labels of {task}")
     return [Track(each, *cache.features(each)) for each in tqdm(sequences, desc="features", unit="face")]
 
 

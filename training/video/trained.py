@@ -41,7 +41,7 @@ class TrainedSequences:
         reader = build_sequence_reader(data.dataset, **data.reader)
         encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
         cache = FeatureCache(data.cache, encoder)
-        tracks = load_tracks(reader, self.root, self.config.network.task, cache, (split,))
+        tracks = load_tracks(reader, self.root, self.config.network.task, cache, split)
         return tracks if split != "train" else [track for track in tracks if track.video in self.held_out]
 
 

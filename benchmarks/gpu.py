@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -125,7 +126,7 @@ def _waited(run: Callable[[], object], at: Place) -> Callable[[], object]:
 def measure(bundle: Bundle, at: Place, plan: Plan) -> tuple[str, bool]:
     """All sections in markdown, and whether every check was passed."""
     spec = bundle.manifest.input
-    crops = drawn(plan.faces)
+    crops = [cv2.resize(crop, (spec.size, spec.size)) for crop in drawn(plan.faces)]
     network = JoinedNetwork(folded(bundle.network), tuple(bundle.manifest.network.widths)).eval()
     images = to_batch(crops[:64], spec)
     checks = [agreement(bundle, at, crops), repetition(network, at, images), small_memory(at, crops[:16])]

@@ -1,6 +1,7 @@
 """How a network is run for answers: its serving form, on a device, by an engine and in a number format."""
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -124,15 +125,19 @@ def _openvino(network: nn.Module, size: int, precision: Precision) -> Runtime:
         raise ModuleNotFoundError(
             "the engine openvino is not installed: install the extra `openvino`", name=error.name
         ) from error
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    with torch.no_grad():
-        exported = torch.export.export(network, (torch.zeros(2, 3, size, size),), dynamic_shapes={"x": {0: batch}})
+    shape = openvino.PartialShape([-1, 3, size, size])
+    with warnings.catch_warnings(), torch.no_grad():
+        # OpenVINO traces by torch.jit, which PyTorch calls deprecated; torch.export takes three times as long to start.
+        warnings.simplefilter("ignore", FutureWarning)
+        # What a trace would freeze silently, such as the batch's size, must not be served.
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        model = openvino.convert_model(network, input=shape, example_input=torch.zeros(2, 3, size, size))
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", options)
+    compiled = openvino.Core().compile_model(model, "CPU", options)
 
     def run(batch: Tensor) -> NDArray[np.float64]:
         return np.asarray(compiled(batch.numpy())[0], dtype=np.float64)

@@ -45,18 +45,16 @@ def astronaut() -> Frame:
     return frame
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved bundle for tests only: seeded, untrained weights, all three tasks, TINY_CALIBRATION."""
+def _save_untrained(folder: Path, backbone: str, size: int) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(20)
-        spec = NetworkSpec("ddamfn", ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])
+        spec = NetworkSpec(backbone, ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])
         network = build_network(spec)
     manifest = BundleManifest(
         name="tests-only-untrained",
         version="0",
         network=spec,
-        input=InputSpec(112, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1"),
+        input=InputSpec(size, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1"),
         detector="yuface-2023.5.1",
         references={"valence_arousal": "derived", "expression": "annotated", "action_units": "derived"},
         calibration=TINY_CALIBRATION,
@@ -64,9 +62,20 @@ def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={"dataset": "none", "note": "untrained weights for tests"},
         quality={},
     )
-    folder = tmp_path_factory.mktemp("bundles") / "tests-only-untrained"
     save_bundle(folder, manifest, network)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved bundle for tests only: seeded, untrained weights, all three tasks, TINY_CALIBRATION."""
+    return _save_untrained(tmp_path_factory.mktemp("bundles") / "tests-only-untrained", "ddamfn", 112)
+
+
+@pytest.fixture(scope="session")
+def quick_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the pooled trunk on small crops, where many faces are encoded."""
+    return _save_untrained(tmp_path_factory.mktemp("bundles") / "tests-only-untrained", "mfn-pooled", 32)
 
 
 @pytest.fixture(scope="session")

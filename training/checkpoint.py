@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from model_core.manifest import parse_input, parse_network
-from model_core.models import NetworkSpec
+from model_core.models import NetworkSpec, build_network
+from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 
 
@@ -39,6 +40,26 @@ class TrainedNetwork:
     weights: dict[str, Tensor]
     training: dict[str, Any]
     """data set, detector, `derived`, configuration and validation measures, as plain values."""
+
+    def build(self) -> AffectNetwork:
+        """A network of its own with these weights, in evaluation mode."""
+        network = build_network(self.spec)
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def other_configuration(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> CheckpointError:
+    """The error of a checkpoint that was made with another configuration; it names the keys that differ."""
+    old, new = _flat(before), _flat(now)
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return CheckpointError(f"{path} was made with another configuration ({', '.join(keys)}); choose another run folder")
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    parts = [_flat(part, f"{name}.{key}".lstrip(".")) for key, part in value.items()]
+    return {key: leaf for part in parts for key, leaf in part.items()}
 
 
 def save_atomically(content: Any, path: Path) -> None:

@@ -32,6 +32,9 @@ def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         values = tomllib.loads((path if path.exists() else _SHIPPED / path).read_text())
         for override in overrides:
             _override(values, override)
+    except FileNotFoundError:
+        shipped = sorted(str(file.relative_to(_SHIPPED)) for file in _SHIPPED.rglob("*.toml"))
+        raise ConfigError(f"{path} does not exist, and what ships is {', '.join(shipped)}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:

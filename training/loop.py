@@ -17,7 +17,14 @@ from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.batches import Batch, EpochPlan, ahead, training_batches
-from training.checkpoint import CheckpointError, Progress, TrainedNetwork, load_plain, save_atomically, save_trained
+from training.checkpoint import (
+    Progress,
+    TrainedNetwork,
+    load_plain,
+    other_configuration,
+    save_atomically,
+    save_trained,
+)
 from training.config import OptimizerConfig, TrainConfig
 from training.norms import fix_norms, measure_norms, share_norms
 from training.optim import build_optimizer, build_schedule
@@ -87,7 +94,7 @@ class TrainingRun:
             return False
         state = load_plain(path)
         if not self.config.continues(state["config"]):
-            raise CheckpointError(f"{path} was made with another configuration; choose another run folder")
+            raise other_configuration(path, json.loads(state["config"]), json.loads(self.config.fingerprint()))
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])

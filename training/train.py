@@ -77,9 +77,7 @@ def _earlier_network(path: Path) -> tuple[AffectNetwork, NetworkSpec]:
         bundle = load_bundle(path)
         return bundle.network, bundle.manifest.network
     trained = load_trained(path)
-    network = build_network(trained.spec)
-    network.load_state_dict(trained.weights)
-    return network, trained.spec
+    return trained.build(), trained.spec
 
 
 def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from model_core.bundle import MANIFEST, load_bundle, locate_bundle
 from model_core.calibration import Calibration
 from model_core.manifest import parse_calibration
-from model_core.models import NetworkSpec, build_network
+from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.checkpoint import CheckpointError, load_trained
@@ -37,9 +37,7 @@ def load_evaluable(path: Path) -> Evaluable:
         manifest = bundle.manifest
         return Evaluable(bundle.network, manifest.network, manifest.input, manifest.calibration, manifest.training)
     trained = load_trained(path / "best.pt")
-    network = build_network(trained.spec)
-    network.load_state_dict(trained.weights)
-    return Evaluable(network.eval(), trained.spec, trained.input, read_calibration(path), trained.training)
+    return Evaluable(trained.build(), trained.spec, trained.input, read_calibration(path), trained.training)
 
 
 def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedFaces]:

@@ -14,8 +14,8 @@ from model_core.runtimes import JoinedNetwork
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_a_quick_run_checks_and_times_everything(tiny_bundle_dir: Path, device: str) -> None:
-    text, good = measure(load_bundle(tiny_bundle_dir), place(device), QUICK)
+def test_a_quick_run_checks_and_times_everything(quick_bundle_dir: Path, device: str) -> None:
+    text, good = measure(load_bundle(quick_bundle_dir), place(device), QUICK)
     assert good
     assert text.count("| float32 |") == 2
     if device == "cpu":

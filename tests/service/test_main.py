@@ -66,13 +66,25 @@ def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: byte
         "gpu",
     ],
 )
-def test_refuses_to_start_with_a_line_that_says_why(variables: dict[str, str], message: str) -> None:
-    with service(**variables) as process:
+def test_refuses_to_start_with_a_line_that_says_why(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    line = str(caught.value.code)
+    assert line.startswith("error: ")
+    assert message in line
+    assert len(line.splitlines()) == 1
+
+
+def test_a_refusal_is_one_line_of_the_process_and_its_status() -> None:
+    with service(AFFECT_BUNDLES="nowhere") as process:
         assert process.wait(30) == 1
-        errors = process.stderr.read()
-    assert errors.startswith("error: ")
-    assert message in errors
-    assert len(errors.splitlines()) == 1
+        [line] = process.stderr.read().splitlines()
+    assert line.startswith("error: no bundle 'nowhere'")
 
 
 @pytest.mark.parametrize(("name", "warned"), [("yuface-1", False), ("yuface", False), ("yunet-0123abcd", True)])
@@ -90,7 +102,8 @@ def test_several_bundles_are_loaded_and_one_that_answers_nothing_is_not(tiny_bun
     manifest = json.loads((other / MANIFEST).read_text())
     (other / MANIFEST).write_text(json.dumps(manifest | {"name": "other"}))
     with capture_logs() as logs:
-        [predictor] = load_predictors(Settings(bundles=(str(tiny_bundle_dir), str(other))), FakeDetector())
+        settings = Settings(bundles=(str(tiny_bundle_dir), str(other)), engine="torch")
+        [predictor] = load_predictors(settings, FakeDetector())
     assert [bundle.name for bundle in predictor.manifests] == ["other"]
     [idle] = [entry for entry in logs if entry["event"].startswith("bundle not loaded")]
     assert idle["bundle"] == "tests-only-untrained"

@@ -66,10 +66,10 @@ def test_a_finished_run_has_nothing_left_to_do(finished: FinishedRun) -> None:
     assert (finished.folder / "log.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("override", ["optimizer.rate=0.1", "run.seed=4", "loss.expression=2.0"])
-def test_another_configuration_is_refused_in_the_same_folder(finished: FinishedRun, override: str) -> None:
-    with pytest.raises(CheckpointError, match=r"last\.pt was made with another configuration; choose another run"):
-        again(finished, finished.folder, override).resume()
+@pytest.mark.parametrize(("key", "value"), [("optimizer.rate", "0.1"), ("run.seed", "4"), ("loss.expression", "2.0")])
+def test_another_configuration_is_refused_in_the_same_folder(finished: FinishedRun, key: str, value: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"last\.pt was made with another configuration \({key}\); choose"):
+        again(finished, finished.folder, f"{key}={value}").resume()
 
 
 def test_how_often_to_save_may_change(finished: FinishedRun) -> None:

@@ -76,7 +76,7 @@ def test_derived_tasks_need_derived_targets(finished: FinishedRun, tmp_path: Pat
         (["--set", "optimizer.rat=1"], "error: .*optimizer.rat: Extra inputs are not permitted"),
         (["--set", "data.prepared=nowhere"], "error: nowhere is not a prepared data set"),
         (["--set", "data.limit=1"], "error: 1 training faces do not fill one batch"),
-        (["--set", "run.seed=9"], "error: .*was made with another configuration"),
+        (["--set", "run.seed=9"], "error: .*was made with another configuration \\(run\\.seed\\); "),
         (["--set", "network.start_from=nowhere.pt"], r"error: nowhere\.pt does not exist"),
         (["--set", "network.hidden=0"], "error: .*hidden"),
         (["--set", "optimizer.accumulate=3"], r"error: optimizer\.batch_size 8 does not divide into 1 .* x 3 .* equal"),

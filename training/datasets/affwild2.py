@@ -75,7 +75,7 @@ def _annotation_files(root: Path) -> dict[tuple[Split, str], dict[Task, Path]]:
 
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise DatasetError(f"Aff-Wild2 expects a folder {path}")
+        raise DatasetError(f"{path} is missing: Aff-Wild2 expects a folder there")
     return sorted(child for child in path.iterdir() if child.is_dir())
 
 

@@ -14,7 +14,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from model_core.models.heads import AffectNetwork
-from training.checkpoint import CheckpointError, Progress, TrainedNetwork, load_plain, save_atomically, save_trained
+from training.checkpoint import (
+    Progress,
+    TrainedNetwork,
+    load_plain,
+    other_configuration,
+    save_atomically,
+    save_trained,
+)
 from training.run_log import RunLog
 from training.video.batches import training_windows
 from training.video.config import SequenceConfig
@@ -60,8 +67,10 @@ class SequenceRun:
         if not path.exists():
             return False
         state = load_plain(path)
-        if state.get("config") != self._fingerprint() or state.get("encoder") != self.encoder.key:
-            raise CheckpointError(f"{path} was made with another configuration; choose another run folder")
+        made = {**json.loads(state["config"]), "encoder.weights": state.get("encoder")}
+        ours = {**json.loads(self._fingerprint()), "encoder.weights": self.encoder.key}
+        if made != ours:
+            raise other_configuration(path, made, ours)
         self._trained.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])

@@ -7,7 +7,6 @@ import numpy as np
 
 from model_core.affect import ACTION_UNITS
 from model_core.calibration import Calibration
-from model_core.models import build_network
 from model_core.models.heads import AffectNetwork
 from training.checkpoint import CheckpointError, TrainedNetwork, load_trained
 from training.config_file import checked
@@ -54,9 +53,7 @@ def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | No
     if "videos" not in trained.training:
         return None
     config = checked(SequenceConfig, trained.training["config"], str(run))
-    network = build_network(trained.spec)
-    network.load_state_dict(trained.weights)
-    return TrainedSequences(trained, network.eval(), config, root or config.data.root)
+    return TrainedSequences(trained, trained.build(), config, root or config.data.root)
 
 
 def fit_sequences(model: TrainedSequences) -> Calibration:

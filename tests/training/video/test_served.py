@@ -20,9 +20,12 @@ from training.video.scoring import predict
 from training.video.trained import fit_sequences, load_sequences
 
 SYSTEMS = {
+    "paper/ddamfn_fc_va": "valence_arousal",
     "paper/ddamfn_lstm_va": "valence_arousal",
+    "best/ddamfn_fc_au": "action_units",
     "best/ddamfn_lstm_au": "action_units",
     "paper/ddamfn_fc_expr": "expression",
+    "best/ddamfn_lstm_expr": "expression",
     "paper/clip_fc_expr": "expression",
     "best/clip_lstm_expr": "expression",
 }
@@ -53,9 +56,9 @@ def trained(system: str, data: Path, bundle: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_bundle_answers_what_was_evaluated(system: str, data: Path, tiny_bundle_dir: Path, tmp_path: Path) -> None:
+def test_a_bundle_answers_what_was_evaluated(system: str, data: Path, quick_bundle_dir: Path, tmp_path: Path) -> None:
     task, run = SYSTEMS[system], tmp_path / "run"
-    trained(system, data, tiny_bundle_dir, run)
+    trained(system, data, quick_bundle_dir, run)
     model = load_sequences(run)
     assert model is not None
     write_calibration(run, fit_sequences(model))

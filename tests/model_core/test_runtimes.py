@@ -10,7 +10,7 @@ from model_core.affect import LABEL_SETS
 from model_core.models import NetworkSpec, build_network
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
-from model_core.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_runtime, narrow
+from model_core.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_joined, build_runtime, narrow
 
 CPU = torch.device("cpu")
 TASKS = ("valence_arousal", "expression", "action_units")
@@ -94,6 +94,15 @@ def test_a_gpu_says_what_the_cpu_says(
     run = build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("torch", precision))
     for count in (4, 1, 3):
         assert run(images(4)[:count]) == pytest.approx(expected[:count], abs=within)
+
+
+def test_openvino_takes_no_network_that_a_trace_would_freeze() -> None:
+    class Counts(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) * len(x)
+
+    with pytest.raises(RuntimeError, match="Using len to get tensor shape might cause the trace to be incorrect"):
+        build_joined(Counts(), 8, CPU, RuntimeOptions("openvino"))
 
 
 def test_openvino_is_for_cpus(network: AffectNetwork) -> None:

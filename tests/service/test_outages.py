@@ -1,5 +1,6 @@
 """Faults of whole processes: one that is stopped, one that is killed, one whose detector hangs."""
 
+import os
 import re
 import signal
 import time
@@ -13,7 +14,9 @@ import httpx2
 from service.app import EXIT_HUNG
 from tests.service.processes import Supervisor, free_port, service, wait_until_ready
 
-STOPPED_S = 3.0
+STOPPED_S = float(os.environ.get("STOPPED_S", "3"))
+"""How long a process is stopped; any number may be tried."""
+
 STALL_S = 1.0
 """A forward pass and a detection may take so long; a hang of twice as long would end the process."""
 
@@ -27,7 +30,7 @@ def busy(url: str, picture: bytes) -> Iterator[list[int]]:
     def send() -> None:
         while going:
             try:
-                answer = httpx2.post(f"{url}/analyze/frame", files={"file": picture}, timeout=20)
+                answer = httpx2.post(f"{url}/analyze/frame", files={"file": picture}, timeout=20 + STOPPED_S)
                 statuses.append(answer.status_code)
             except httpx2.TransportError:
                 statuses.append(0)
@@ -40,7 +43,7 @@ def busy(url: str, picture: bytes) -> Iterator[list[int]]:
         finally:
             going = False
             for each in sending:
-                each.result(30)
+                each.result(30 + STOPPED_S)
 
 
 def wait_for_answers(statuses: list[int], more: int) -> None:

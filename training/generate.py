@@ -85,7 +85,7 @@ def generate(plan: Plan, out: Path) -> None:
         faces = plan.faces()
         # A generator for each face, so that no face depends on what was drawn of another.
         seeds = np.random.SeedSequence(plan.seed).spawn(len(faces))
-        for (split, name), seed in zip(tqdm(faces, unit="face"), seeds, strict=True):
+        for (split, name), seed in zip(tqdm(faces, unit="track"), seeds, strict=True):
             rng = np.random.default_rng(seed)
             truth = trajectory(plan.frames, rng)
             ignored = np.stack([spans(plan.frames, UNLABELLED, 8, rng) for _ in range(3)])

@@ -99,7 +99,8 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "float32",
-        description="Number format of the arithmetic: `float32`; `bfloat16`, faster, less exact; `float16`, on GPUs.",
+        description="Number format of the arithmetic: `float32`; `bfloat16`, less exact, faster on CPUs that have it; "
+        "`float16`, on GPUs.",
     )
     detector: Name = Field(
         "yuface",

@@ -67,7 +67,7 @@ class SequenceRun:
         if not path.exists():
             return False
         state = load_plain(path)
-        made = {**json.loads(state["config"]), "encoder.weights": state.get("encoder")}
+        made = {**json.loads(state.get("config", "{}")), "encoder.weights": state.get("encoder")}
         ours = {**json.loads(self._fingerprint()), "encoder.weights": self.encoder.key}
         if made != ours:
             raise other_configuration(path, made, ours)

@@ -30,10 +30,10 @@ train: $(STAMP)
 
 # The shipped bundle anew, into runs/bundle, from the FER+ folders and MediaPipe's model, with seed 0:
 # make bundle FERPLUS=folder TEACHER=face_landmarker.task. Hours on two cores; the same command goes on where it stopped.
-STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112
+STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112
 PREPARED := data/ferplus-112
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped.
-EXPORT = $(BIN)/python -m training.export --run runs/ferplus-6 --name ferplus-ddamfn --version 3 --licence Apache-2.0 \
+EXPORT = $(BIN)/python -m training.export --run runs/ferplus-7 --name ferplus-ddamfn --version 4 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)
@@ -43,7 +43,7 @@ bundle: $(STAMP)
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
-	$(BIN)/python -m training.calibrate --run runs/ferplus-6 --prepared $(PREPARED)
+	$(BIN)/python -m training.calibrate --run runs/ferplus-7 --prepared $(PREPARED)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(PREPARED) --out runs/quality.json \

@@ -47,6 +47,15 @@ def contrastive_loss(image: Tensor, text: Tensor, labels: Tensor, temperature: f
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
 
 
+def relative_squared_error(logits: Tensor, target: Tensor, mask: Tensor, variance: Tensor) -> Tensor:
+    """Squared error of sigmoids [B, U] as a share of each target's variance [U] over the data, where mask is 1.
+
+    1 - R^2 of each unit: what a unit that seldom moves lacks counts as much here as what one lacks that often does,
+    while its cross-entropy is next to nothing.
+    """
+    return _masked_mean((logits.sigmoid() - target).square() / variance, mask)
+
+
 def attention_distances(maps: Sequence[Tensor]) -> Tensor:
     """[B]: each face's squared distance between attention heads' maps [B, ...], a mean over elements and head pairs."""
     distances = [(a - b).square().flatten(1).mean(dim=1) for i, a in enumerate(maps) for b in maps[i + 1 :]]

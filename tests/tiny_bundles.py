@@ -9,7 +9,8 @@ from model_core.affect import LABEL_SETS, Task
 from model_core.bundle import Bundle
 from model_core.calibration import Calibration
 from model_core.manifest import BundleManifest, TemporalSpec
-from model_core.models import VECTOR_SIZE, NetworkSpec, build_network
+from model_core.models import NetworkSpec, build_network
+from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.preprocessing import InputSpec
 
 INPUT = InputSpec(16, "rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "arcface-1")

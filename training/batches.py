@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from model_core.preprocessing import InputSpec, to_batch
 from training.augmentation import Augmentation
 from training.prepared import PreparedFaces, distributions
 from training.processes import ALONE, Processes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def training_batches(
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
 
 
-def ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+def ahead(batches: Iterator[T], depth: int = 2) -> Iterator[T]:
     """The same batches, made in a thread while the network works on those before; at most `depth` wait."""
     with ThreadPoolExecutor(1, "batches") as thread:
         pending = deque(thread.submit(next, batches, None) for _ in range(depth))

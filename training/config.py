@@ -9,6 +9,7 @@ from pydantic import Field
 from model_core.affect import Task
 from model_core.losses import LossWeights
 from model_core.models import BACKBONES
+from model_core.runtimes import Engine
 from training.augmentation import Augmentation
 from training.config_file import Section, checked, read_values
 
@@ -41,22 +42,27 @@ class NetworkConfig(Section):
     start_from: Path | None = None
 
 
-class OptimizerConfig(Section):
-    """AdamW with linear warm-up and cosine decay. trunk_factor scales the rate of `backbone.features`.
-
-    fixed_norm_epochs: that many last epochs go on from the averaged network with its batch norms fixed.
-    batch_size: faces of a step, over all processes. accumulate: parts in which a process takes its share of them.
-    """
+class StepsConfig(Section):
+    """AdamW with linear warm-up and cosine decay. batch_size: faces of a step."""
 
     rate: float = Field(2e-3, gt=0)
-    trunk_factor: float = Field(1.0, ge=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(128, ge=2)
-    accumulate: int = Field(1, ge=1)
     epochs: int = Field(5, ge=1)
-    fixed_norm_epochs: int = Field(0, ge=0)
     gradient_norm: float = Field(5.0, gt=0)
+
+
+class OptimizerConfig(StepsConfig):
+    """trunk_factor scales the rate of `backbone.features`. batch_size is over all processes.
+
+    accumulate: parts in which a process takes its share of a batch. fixed_norm_epochs: that many last epochs go on from
+    the averaged network with its batch norms fixed.
+    """
+
+    trunk_factor: float = Field(1.0, ge=0)
+    accumulate: int = Field(1, ge=1)
+    fixed_norm_epochs: int = Field(0, ge=0)
 
 
 class RunConfig(Section):
@@ -94,6 +100,54 @@ class TrainConfig(Section):
             return TrainConfig.model_validate_json(fingerprint).fingerprint() == self.fingerprint()
         except ValueError:
             return False
+
+
+class ViewsConfig(Section):
+    """What is computed once by the part that stays as it is.
+
+    train: views of each training face, the first unchanged; epochs take them in turn. engine: what computes them.
+    """
+
+    train: int = Field(3, ge=1)
+    engine: Engine = "torch"
+
+
+class LocalNetworkConfig(Section):
+    """start_from: the folder of a run or a bundle, whose DDAMFN stays as it is."""
+
+    start_from: Path
+
+
+class LocalLoss(Section):
+    """Weights of the terms; unit_error is that of action units' `relative_squared_error`."""
+
+    expression: float = 1.0
+    valence_arousal: float = 1.0
+    action_units: float = 2.0
+    unit_error: float = 0.6
+
+
+class LocalRunConfig(Section):
+    """seed: of new weights, order and views."""
+
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+
+
+class LocalConfig(Section):
+    """A run that adds local features to a trained DDAMFN, and trains them and the heads only."""
+
+    data: DataConfig
+    network: LocalNetworkConfig
+    views: ViewsConfig
+    loss: LocalLoss = LocalLoss()
+    augmentation: Augmentation = Augmentation()
+    optimizer: StepsConfig = StepsConfig()
+    run: LocalRunConfig = LocalRunConfig()
+
+    def fingerprint(self) -> str:
+        """As JSON, what decides the weights."""
+        return self.model_dump_json(exclude={"run": {"threads"}, "views": {"engine"}})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

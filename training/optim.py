@@ -6,12 +6,12 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from model_core.models.heads import AffectNetwork
-from training.config import OptimizerConfig
+from training.config import OptimizerConfig, StepsConfig
 
 
-def build_optimizer(network: AffectNetwork, config: OptimizerConfig) -> AdamW:
-    """AdamW; norms, biases and PReLU slopes are not decayed, and the trunk gets its own rate."""
+def build_optimizer(network: nn.Module, config: StepsConfig) -> AdamW:
+    """AdamW; norms, biases and PReLU slopes are not decayed, and the trunk of a whole network gets its own rate."""
+    trunk_factor = config.trunk_factor if isinstance(config, OptimizerConfig) else 1.0
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         key = (name.startswith("backbone.features."), parameter.ndim > 1)
@@ -20,7 +20,7 @@ def build_optimizer(network: AffectNetwork, config: OptimizerConfig) -> AdamW:
         [
             {
                 "params": parameters,
-                "lr": config.rate * (config.trunk_factor if trunk else 1.0),
+                "lr": config.rate * (trunk_factor if trunk else 1.0),
                 "weight_decay": config.weight_decay if decayed else 0.0,
             }
             for (trunk, decayed), parameters in groups.items()
@@ -29,7 +29,7 @@ def build_optimizer(network: AffectNetwork, config: OptimizerConfig) -> AdamW:
     )
 
 
-def build_schedule(optimizer: AdamW, config: OptimizerConfig, total_steps: int) -> LambdaLR:
+def build_schedule(optimizer: AdamW, config: StepsConfig, total_steps: int) -> LambdaLR:
     """Linear warm-up over `warmup_share` of the steps, then half a cosine down to 0."""
     warmup = max(1, round(config.warmup_share * total_steps))
 

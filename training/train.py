@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch.distributed import get_node_local_rank
 
-from model_core.bundle import BundleError, load_bundle
+from model_core.bundle import BundleError
 from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipError
-from model_core.models.ddamfn import DDAMFN, PooledMFN
-from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.checkpoint import CheckpointError, load_trained, load_trunk
-from training.config import TrainConfig
+from training.checkpoint import CheckpointError
+from training.config import LocalConfig, TrainConfig
 from training.config_file import ConfigError, checked, read_values
 from training.datasets import DatasetError
+from training.local import LocalRun, build_local_run
 from training.loop import TrainingRun
 from training.prepared import PreparedFaces, load_prepared
 from training.processes import ALONE, Processes, joined_processes
+from training.start import start_from
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.loop import SequenceRun
@@ -49,37 +49,6 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)
 
 
-def start_from(network: AffectNetwork, spec: NetworkSpec, path: Path) -> None:
-    """Initialise a network from a run's `best.pt` or a bundle's folder; a DDAMFN may continue from a pooled one.
-
-    From an imported `trunk.pt` the trunk alone is taken; all above it stays as new.
-    """
-    if not path.is_dir() and (trunk := load_trunk(path)) is not None:
-        try:
-            network.backbone.get_submodule("features").load_state_dict(trunk)
-        except (AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not fit the trunk of a {spec.backbone}") from error
-        return
-    source, earlier = _earlier_network(path)
-    if (earlier.tasks, earlier.labels, earlier.hidden) != (spec.tasks, spec.labels, spec.hidden):
-        raise CheckpointError(f"{path} has other tasks, labels or heads than the new network")
-    network.heads.load_state_dict(source.heads.state_dict())
-    if isinstance(source.backbone, PooledMFN) and isinstance(network.backbone, DDAMFN):
-        network.backbone.start_from(source.backbone)
-    elif earlier.backbone != spec.backbone:
-        raise CheckpointError(f"{path}: {spec.backbone} cannot continue from a {earlier.backbone}")
-    else:
-        network.backbone.load_state_dict(source.backbone.state_dict())
-
-
-def _earlier_network(path: Path) -> tuple[AffectNetwork, NetworkSpec]:
-    if path.is_dir():
-        bundle = load_bundle(path)
-        return bundle.network, bundle.manifest.network
-    trained = load_trained(path)
-    return trained.build(), trained.spec
-
-
 def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
     given = {"expression"} | ({"valence_arousal"} if faces.info.annotated else set())
     if not faces.info.derived and set(spec.tasks) - given:
@@ -89,8 +58,12 @@ def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
 
 def _build(
     values: dict[str, Any], args: argparse.Namespace, device: torch.device, processes: Processes
-) -> TrainingRun | SequenceRun:
-    """A run on video data if its configuration has an encoder, else on still pictures."""
+) -> TrainingRun | SequenceRun | LocalRun:
+    """A run on video data if its configuration has an encoder, of local features if it has views, else of a network."""
+    if "views" in values:
+        if processes.count > 1 or device.type != "cpu":
+            raise ConfigError("local features are trained by one process, on the CPU")
+        return build_local_run(checked(LocalConfig, values, str(args.config)), args.run)
     if "encoder" not in values:
         return build_run(checked(TrainConfig, values, str(args.config)), args.run, device, processes)
     if processes.count > 1:

@@ -8,11 +8,14 @@ from torch import nn
 
 from model_core.affect import ACTION_UNITS, TASKS, Task
 from model_core.models.clip import TowerSpec, build_tower
-from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE, PooledMFN
+from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork, PromptHead, task_head
+from model_core.models.local import LocalDDAMFN
 from model_core.models.lstm import LSTMEncoder
 
-BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN]] = MappingProxyType({"ddamfn": DDAMFN, "mfn-pooled": PooledMFN})
+BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN]] = MappingProxyType(
+    {"ddamfn": DDAMFN, "ddamfn-local": LocalDDAMFN, "mfn-pooled": PooledMFN}
+)
 """Name -> module class; its forward gives [B, vector_size] for crops of `input_size`, of any size if that is None."""
 
 
@@ -67,7 +70,7 @@ class NetworkSpec:
     @property
     def vector_size(self) -> int:
         """Width of the backbone's vectors."""
-        return self.tower.vector_size if self.tower else VECTOR_SIZE
+        return self.tower.vector_size if self.tower else BACKBONES[self.backbone].vector_size
 
 
 def build_network(spec: NetworkSpec, backbone: nn.Module | None = None) -> AffectNetwork:

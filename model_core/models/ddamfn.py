@@ -16,7 +16,7 @@ VECTOR_SIZE = 512
 
 @dataclass(frozen=True)
 class DDAMFNParts:
-    """vector: [B, 512], what the heads read. features: [B, 512, 7, 7]. attention: one [B, 512, 7, 7] map a head."""
+    """vector: [B, D], what the heads read. features: [B, 512, 7, 7]. attention: one [B, 512, 7, 7] map a head."""
 
     vector: Tensor
     features: Tensor
@@ -229,7 +229,10 @@ class DDAMFN(nn.Module):
 
     def parts(self, x: Tensor) -> DDAMFNParts:
         """float [B, 3, 112, 112] -> the vector with the maps that the attention loss needs."""
-        features = self.features(x)
+        return self.attend(self.features(x))
+
+    def attend(self, features: Tensor) -> DDAMFNParts:
+        """All above the trunk: its map, [B, 512, 7, 7], to the vector."""
         attention = (self.cat_head0(features), self.cat_head1(features))
         vector = self.Linear(features * torch.maximum(*attention)).flatten(1)
         return DDAMFNParts(vector, features, attention)

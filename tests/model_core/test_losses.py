@@ -11,6 +11,7 @@ from model_core.losses import (
     attention_distances,
     attention_loss,
     ccc_loss,
+    relative_squared_error,
     soft_binary_cross_entropy,
     soft_cross_entropy,
 )
@@ -38,6 +39,21 @@ def test_soft_binary_cross_entropy_by_hand() -> None:
     mask = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     loss = soft_binary_cross_entropy(logits, target, mask)
     assert loss.item() == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
+
+
+def test_relative_squared_error_by_hand() -> None:
+    # sigmoid(0) = 1/2. Errors of 1/2 and 1/4 against variances of 1/4 and 1/16: 1 each; the second row is masked out.
+    logits = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
+    target = torch.tensor([[1.0, 0.25], [0.0, 0.0]])
+    mask = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert relative_squared_error(logits, target, mask, torch.tensor([0.25, 0.0625])).item() == pytest.approx(1)
+
+
+def test_guessing_the_mean_has_a_relative_squared_error_of_one() -> None:
+    target = torch.tensor([[0.0, 0.1], [0.4, 0.3]])
+    mean = target.mean(dim=0).expand(2, 2)
+    error = relative_squared_error(mean.logit(), target, torch.ones(2, 2), target.var(dim=0, correction=0))
+    assert error.item() == pytest.approx(1)
 
 
 def test_ccc_loss_by_hand() -> None:

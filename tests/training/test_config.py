@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from training.config import load_config
-from training.config_file import ConfigError
+from training.config import LocalConfig, load_config
+from training.config_file import ConfigError, checked, read_values
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+OF_WHOLE_NETWORKS = [path for path in CONFIGS if "_local_" not in path.name]
 SMALL = '[data]\nprepared = "somewhere"\n[network]\nbackbone = "ddamfn"\n'
 
 
@@ -18,14 +19,21 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", OF_WHOLE_NETWORKS, ids=lambda path: path.name)
 def test_every_shipped_configuration_loads(path: Path) -> None:
     config = load_config(path)
     assert config.network.backbone == tomllib.loads(path.read_text())["network"]["backbone"]
 
 
+def test_the_shipped_configuration_of_local_features_loads() -> None:
+    [path] = set(CONFIGS) - set(OF_WHOLE_NETWORKS)
+    config = checked(LocalConfig, read_values(path), path.name)
+    assert config.network.start_from == Path("runs/ferplus-6")
+    assert config.augmentation == load_config(OF_WHOLE_NETWORKS[-1]).augmentation
+
+
 def test_there_are_shipped_configurations() -> None:
-    assert CONFIGS
+    assert len(OF_WHOLE_NETWORKS) == 6
 
 
 def test_defaults(file: Path) -> None:
@@ -87,7 +95,7 @@ def test_the_last_override_wins(file: Path) -> None:
         ("loss.gaze=1", "loss.gaze: "),
         ("augmentation.hue=1", "augmentation.hue: Extra inputs are not permitted"),
         ("gaze.x=1", "gaze: Extra inputs are not permitted"),
-        ("network.backbone=resnet", "network.backbone: Input should be 'ddamfn' or 'mfn-pooled'"),
+        ("network.backbone=resnet", "network.backbone: Input should be 'ddamfn', 'ddamfn-local' or 'mfn-pooled'"),
         ("network.tasks=['gaze']", "network.tasks.0: "),
         ("input.colour=bgr", "input.colour: "),
         ("optimizer.epochs=0", "optimizer.epochs: "),

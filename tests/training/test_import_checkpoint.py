@@ -18,7 +18,7 @@ from tests.training.upstream_module import mfn_state, nest, upstream_package
 from training import import_checkpoint
 from training.checkpoint import CheckpointError, save_trunk
 from training.import_checkpoint import SPEC, convert, dead_entries
-from training.train import start_from
+from training.start import start_from
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from training import train
 from training.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
 from training.config import load_config
 from training.prepared import load_prepared, write_targets
-from training.train import build_run, start_from
+from training.start import start_from
+from training.train import build_run
 
 CPU = torch.device("cpu")
 

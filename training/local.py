@@ -1,0 +1,212 @@
+"""Training local features, and the heads on them, beside a trained DDAMFN that stays as it is.
+
+What stays is computed once, in a few views of each face (`maps.py`), so that an epoch takes seconds instead of the
+better part of an hour.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from model_core.affect import TASKS, AffectLogits, AffectTarget
+from model_core.losses import LossWeights, relative_squared_error
+from model_core.models import NetworkSpec, build_network
+from model_core.models.ddamfn import DDAMFN
+from model_core.models.heads import AffectNetwork
+from model_core.models.local import LocalDDAMFN
+from model_core.preprocessing import InputSpec
+from training.batches import targets
+from training.checkpoint import (
+    CheckpointError,
+    Progress,
+    TrainedNetwork,
+    load_plain,
+    other_configuration,
+    save_atomically,
+    save_trained,
+)
+from training.config import LocalConfig
+from training.datasets.raw import Split
+from training.maps import Rows, frozen_runtime, open_store, vectors_of
+from training.optim import build_optimizer, build_schedule
+from training.prepared import PreparedFaces, load_prepared
+from training.run_log import RunLog
+from training.scoring import Outputs, headline
+from training.start import continue_from
+from training.step import total_loss
+from training.trained import load_evaluable, require_match
+
+
+@dataclass(frozen=True)
+class StoredFaces:
+    """indices: int64 [N], found records. views: the rows [N, D] of each."""
+
+    indices: NDArray[np.int64]
+    views: list[Rows]
+
+
+@dataclass
+class LocalRun:
+    """One run in its folder: `last.pt` to resume after an epoch, `best.pt` to use, `log.jsonl` with a line an epoch."""
+
+    config: LocalConfig
+    faces: PreparedFaces
+    spec: NetworkSpec
+    input: InputSpec
+    network: AffectNetwork
+    train: StoredFaces
+    validation: StoredFaces
+    folder: Path
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        options, count = self.config.optimizer, len(self.train.indices)
+        self._steps = count // options.batch_size
+        if not self._steps:
+            raise ValueError(f"{count} training faces do not fill one batch of {options.batch_size}")
+        self._trained = nn.ModuleDict({"local": self._backbone.local, "heads": self.network.heads})
+        self._optimizer = build_optimizer(self._trained, options)
+        self._schedule = build_schedule(self._optimizer, options, self._steps * options.epochs)
+        derived = self.faces.action_units[self.train.indices][self.faces.derived[self.train.indices]]
+        self._variance = torch.from_numpy(derived.var(axis=0)).clamp(min=1e-6)
+        self._log = RunLog(self.folder, every=1)
+
+    @property
+    def _backbone(self) -> LocalDDAMFN:
+        assert isinstance(self.network.backbone, LocalDDAMFN)
+        return self.network.backbone
+
+    def resume(self) -> bool:
+        """Go on from `last.pt` if there is one; raises CheckpointError where it belongs to another configuration."""
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return False
+        state = load_plain(path)
+        if state["config"] != self.config.fingerprint():
+            raise other_configuration(path, json.loads(state["config"]), json.loads(self.config.fingerprint()))
+        self._trained.load_state_dict(state["trained"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.progress = Progress(**json.loads(state["progress"]))
+        return True
+
+    def run(self) -> None:
+        """Train to the last epoch."""
+        while self.progress.epoch < self.config.optimizer.epochs:
+            self.epoch()
+
+    def epoch(self) -> None:
+        """Train for an epoch, measure on validation, and write what goes on from there."""
+        progress, seed = self.progress, self.config.run.seed
+        torch.manual_seed(
+            int(np.random.default_rng((seed, progress.epoch)).integers(2**31))
+        )  # of what dropout leaves out
+        self._trained.train()
+        for rows, target in tqdm(self._batches(), total=self._steps, desc=f"epoch {progress.epoch + 1}"):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = self._loss(self.network.read(vectors_of(self._backbone, rows)), target)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self.config.optimizer.gradient_norm)
+            self._optimizer.step()
+            self._schedule.step()
+            progress.step += 1
+            progress.loss += (float(loss.detach()) - progress.loss) / progress.step
+        self._finish_epoch()
+
+    def _batches(self) -> Iterator[tuple[Rows, AffectTarget]]:
+        """An epoch of one view, in random order; an incomplete last batch is left out."""
+        epoch, size = self.progress.epoch, self.config.optimizer.batch_size
+        view = self.train.views[epoch % len(self.train.views)]
+        order = np.random.default_rng((self.config.run.seed, epoch)).permutation(len(self.train.indices))
+        for number in range(self._steps):
+            places = np.sort(order[number * size : (number + 1) * size])
+            yield view[places], targets(self.faces, self.train.indices[places])
+
+    def _loss(self, logits: AffectLogits, target: AffectTarget) -> Tensor:
+        weights = self.config.loss
+        known = LossWeights(weights.expression, weights.valence_arousal, weights.action_units, attention=0)
+        loss = total_loss(logits, target, None, known)
+        if logits.action_units is None:
+            return loss
+        error = relative_squared_error(
+            logits.action_units, target.action_units, target.action_units_mask, self._variance
+        )
+        return loss + weights.unit_error * error
+
+    def _finish_epoch(self) -> None:
+        progress = self.progress
+        rows = self.faces.indices("validation")[: self.config.data.limit]
+        measures = headline(self.faces, rows, self.outputs())
+        record = {"epoch": progress.epoch + 1, "loss": progress.loss, **measures}
+        progress.history.append(record)
+        self._log.epoch(progress.epoch + 1, progress.history)
+        if measures["score"] > progress.best_score:
+            progress.best_score = measures["score"]
+            training = {
+                "prepared": asdict(self.faces.info),
+                "config": json.loads(self.config.fingerprint()),
+                "validation": record,
+            }
+            best = TrainedNetwork(self.spec, self.input, dict(self.network.state_dict()), training)
+            save_trained(best, self.folder / "best.pt")
+        progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
+        state = {
+            "config": self.config.fingerprint(),
+            "trained": self._trained.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "progress": json.dumps(asdict(progress)),
+        }
+        save_atomically(state, self.folder / "last.pt")
+
+    @torch.inference_mode()
+    def outputs(self) -> Outputs:
+        """On the validation faces, as the network is now."""
+        self._trained.eval()
+        rows = self.validation.views[0]
+        parts = [self.network.read(vectors_of(self._backbone, rows[i : i + 256])) for i in range(0, len(rows), 256)]
+        whole = {task: torch.cat([getattr(part, task) for part in parts]).double().numpy() for task in self.spec.tasks}
+        return Outputs(self.validation.indices, *(whole.get(task) for task in TASKS))
+
+
+def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
+    """A seeded run in its folder; what its store lacks is computed first, in minutes a view.
+
+    Raises BundleError, CheckpointError, DatasetError, ModuleNotFoundError, ValueError.
+    """
+    torch.manual_seed(config.run.seed)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    faces, source = load_prepared(config.data.prepared), load_evaluable(config.network.start_from)
+    require_match(source, faces)
+    if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
+        raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
+    spec = NetworkSpec("ddamfn-local", source.spec.tasks, source.spec.labels, source.spec.hidden)
+    network = build_network(spec)
+    continue_from(network, spec, source.network, source.spec, config.network.start_from)
+    network.eval()
+    train, validation = _stored_faces(config, faces, source.input, network, folder)
+    return LocalRun(config, faces, spec, source.input, network, train, validation, folder)
+
+
+def _stored_faces(
+    config: LocalConfig, faces: PreparedFaces, spec: InputSpec, network: AffectNetwork, folder: Path
+) -> tuple[StoredFaces, StoredFaces]:
+    backbone = network.backbone
+    assert isinstance(backbone, LocalDDAMFN)
+    store = open_store(folder / "maps", faces, spec, backbone, config)
+    frozen = frozen_runtime(backbone, spec.size, config.views.engine)
+
+    def stored(split: Split, views: int) -> StoredFaces:
+        indices = faces.indices(split)[: config.data.limit]
+        indices = indices[faces.found[indices]]
+        return StoredFaces(indices, [store.view(indices, split, number, frozen) for number in range(views)])
+
+    return stored("train", config.views.train), stored("validation", 1)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
+from model_core.faces import Crop
 from model_core.metrics import reliability
 from training.answers import Answers
 from training.scoring import POSITIVE_SCORE
@@ -63,6 +64,17 @@ def plot_robustness(study: Mapping[str, Any], folder: Path) -> list[Path]:
             axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
         _finish(figure, axes, "share of faces")
         return [_save(figure, folder, "robustness.png")]
+
+
+def plot_failures(titled: Sequence[tuple[Crop, str]], folder: Path) -> list[Path]:
+    """`failures.png`: crops, uint8 [S, S, 3] RGB, each under its title."""
+    with rc_context({**_STYLE, "axes.grid": False, "axes.titlesize": 9}):
+        figure, axes = _grid(len(titled), columns=6, height=2.0, width=1.7)
+        for axis, (crop, title) in zip(axes, titled, strict=True):
+            axis.imshow(crop)
+            axis.set(title=title)
+            axis.set_axis_off()
+        return [_save(figure, folder, "failures.png")]
 
 
 def _expressions(probabilities: Sequence[NDArray[np.float64]], actual: NDArray[np.int64]) -> Figure:

@@ -40,14 +40,18 @@ def load_evaluable(path: Path) -> Evaluable:
     return Evaluable(trained.build(), trained.spec, trained.input, read_calibration(path), trained.training)
 
 
+def find_evaluable(model: str) -> Evaluable:
+    """A shipped bundle by name, or a bundle's or a run's folder. Raises BundleError, CheckpointError."""
+    folder = Path(model)
+    return load_evaluable(folder if (folder / "best.pt").is_file() else locate_bundle(model))
+
+
 def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedFaces]:
-    """A shipped bundle by name, or a bundle's or a run's folder, with the prepared set that it is to be measured on.
+    """What `find_evaluable` finds, with the prepared set that it is to be measured on.
 
     Raises BundleError, CheckpointError, DatasetError.
     """
-    folder = Path(model)
-    evaluable = load_evaluable(folder if (folder / "best.pt").is_file() else locate_bundle(model))
-    faces = load_prepared(prepared)
+    evaluable, faces = find_evaluable(model), load_prepared(prepared)
     require_match(evaluable, faces)
     return evaluable, faces
 

@@ -69,7 +69,7 @@ def plot_robustness(study: Mapping[str, Any], folder: Path) -> list[Path]:
 def plot_failures(titled: Sequence[tuple[Crop, str]], folder: Path) -> list[Path]:
     """`failures.png`: crops, uint8 [S, S, 3] RGB, each under its title."""
     with rc_context({**_STYLE, "axes.grid": False, "axes.titlesize": 9}):
-        figure, axes = _grid(len(titled), columns=6, height=2.0, width=1.7)
+        figure, axes = _grid(len(titled), columns=min(6, len(titled)), height=2.0, width=1.7)
         for axis, (crop, title) in zip(axes, titled, strict=True):
             axis.imshow(crop)
             axis.set(title=title)

@@ -40,12 +40,18 @@ def test_the_weakest_change_of_the_answer_is_found() -> None:
     assert len(found) + len(held) == len(perturbations("arcface-1"))
 
 
-def test_the_command_draws_them(astronaut: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_draws_them(
+    astronaut: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.fromarray(astronaut).save(tmp_path / "face.png")
     monkeypatch.setattr(sys, "argv", ["x", "--picture", str(tmp_path / "face.png"), "--plots", str(tmp_path / "plots")])
     failures.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["as", "it", "is", "happiness", "1.00"]
+    assert lines[1].startswith("occlusion mouth 0.6")
+    assert len(lines) == 3
     with Image.open(tmp_path / "plots" / "failures.png") as picture:
-        assert picture.width > 500
+        assert picture.width == 150 * 1.7 * 2  # as it is, and with the mouth covered
 
 
 def test_a_picture_without_a_face_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

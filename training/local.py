@@ -41,7 +41,7 @@ from training.run_log import RunLog
 from training.scoring import Outputs, headline
 from training.start import continue_from
 from training.step import total_loss
-from training.trained import load_evaluable, require_match
+from training.trained import load_evaluable, require_match, require_targets
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,10 @@ class LocalRun:
         self._trained = nn.ModuleDict({"local": self._backbone.local, "heads": self.network.heads})
         self._optimizer = build_optimizer(self._trained, options)
         self._schedule = build_schedule(self._optimizer, options, self._steps * options.epochs)
-        derived = self.faces.action_units[self.train.indices][self.faces.derived[self.train.indices]]
-        self._variance = torch.from_numpy(derived.var(axis=0)).clamp(min=1e-6)
+        units, derived = (getattr(self.faces, name)[self.train.indices] for name in ("action_units", "derived"))
+        self._variance = torch.ones(units.shape[1])
+        if derived.any():
+            self._variance = torch.from_numpy(units[derived].var(axis=0)).clamp(min=1e-6)
         self._log = RunLog(self.folder, every=1)
 
     @property
@@ -105,9 +107,8 @@ class LocalRun:
     def epoch(self) -> None:
         """Train for an epoch, measure on validation, and write what goes on from there."""
         progress, seed = self.progress, self.config.run.seed
-        torch.manual_seed(
-            int(np.random.default_rng((seed, progress.epoch)).integers(2**31))
-        )  # of what dropout leaves out
+        # What dropout leaves out follows from the epoch, so that a resumed run repeats it.
+        torch.manual_seed(int(np.random.default_rng((seed, progress.epoch)).integers(2**31)))
         self._trained.train()
         for rows, target in tqdm(self._batches(), total=self._steps, desc=f"epoch {progress.epoch + 1}"):
             self._optimizer.zero_grad(set_to_none=True)
@@ -186,6 +187,7 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
         torch.set_num_threads(config.run.threads)
     faces, source = load_prepared(config.data.prepared), load_evaluable(config.network.start_from)
     require_match(source, faces)
+    require_targets(faces, source.spec)
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
     spec = NetworkSpec("ddamfn-local", source.spec.tasks, source.spec.labels, source.spec.hidden)

@@ -83,10 +83,10 @@ class MapStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), _WIDTH))
-        with tqdm(total=len(indices), desc=path.stem, unit="face") as bar:
-            for batch in ahead(self._batches(indices, number)):
-                values[bar.n : bar.n + len(batch)] = frozen(batch)
-                bar.update(len(batch))
+        batches = ahead(self._batches(indices, number))
+        starts = range(0, len(indices), _BATCH)
+        for start, batch in zip(tqdm(starts, desc=f"{path.stem}, {_BATCH} faces a step"), batches, strict=True):
+            values[start : start + _BATCH] = frozen(batch)
         values.flush()
         partial.rename(path)
 

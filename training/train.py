@@ -23,9 +23,10 @@ from training.config_file import ConfigError, checked, read_values
 from training.datasets import DatasetError
 from training.local import LocalRun, build_local_run
 from training.loop import TrainingRun
-from training.prepared import PreparedFaces, load_prepared
+from training.prepared import load_prepared
 from training.processes import ALONE, Processes, joined_processes
 from training.start import start_from
+from training.trained import require_targets
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.loop import SequenceRun
@@ -41,19 +42,12 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     labels = faces.info.labels if "expression" in tasks else ()
     spec = NetworkSpec(config.network.backbone, tasks, labels, config.network.hidden)
     input_spec = InputSpec(options.size, options.colour, options.mean, options.std, faces.info.alignment)
-    _require_targets(faces, spec)
+    require_targets(faces, spec)
     network = build_network(spec)
     if config.network.start_from:
         start_from(network, spec, config.network.start_from)
     folder.mkdir(parents=True, exist_ok=True)
     return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)
-
-
-def _require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
-    given = {"expression"} | ({"valence_arousal"} if faces.info.annotated else set())
-    if not faces.info.derived and set(spec.tasks) - given:
-        missing = " and ".join(task.replace("_", " ") for task in spec.tasks if task not in given)
-        raise DatasetError(f"{missing} need a set prepared with --teacher")
 
 
 def _build(

@@ -14,6 +14,7 @@ from training import train
 from training.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
 from training.config import LocalConfig
 from training.config_file import checked, read_values
+from training.datasets import DatasetError
 from training.local import LocalRun, build_local_run
 from training.norms import batch_norms
 from training.prepared import load_prepared
@@ -124,6 +125,12 @@ def test_what_cannot_be_trained_ends_with_one_line(
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit, match=message):
         train.main()
+
+
+def test_tasks_without_targets_are_refused(earlier: Path, tmp_path: Path) -> None:
+    prepared = write_prepared(tmp_path / "prepared", annotated=True)
+    with pytest.raises(DatasetError, match="action units need a set prepared with --teacher"):
+        run_of(earlier, tmp_path / "run", f"data.prepared={prepared}")
 
 
 def test_another_backbone_is_refused(earlier: Path, tmp_path: Path) -> None:

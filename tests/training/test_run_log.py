@@ -1,5 +1,6 @@
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def test_the_curves_of_a_resumed_run_are_those_of_a_whole_one(tmp_path: Path) ->
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tell(tmp_path, 1, 7, loss=2.0)
+    time.sleep(1)  # files are read in the order of their names, which begin with the second; within it, .9 is after .10
     tell(tmp_path, 5, 8, loss=1.0)  # resumed from a checkpoint after step 4
     events = EventAccumulator(str(tmp_path / CURVES)).Reload()
 

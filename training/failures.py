@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from model_core.faces import Crop
 from model_core.preprocessing import to_batch
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
+from training.datasets.pictures import read_picture
 from training.perturbations import STRENGTHS, perturbations
 from training.trained import Evaluable, find_evaluable
 
@@ -62,10 +62,7 @@ def _answer(evaluable: Evaluable, crop: Crop, change: str) -> Answer:
 
 def read_face(path: Path, evaluable: Evaluable, detector: str) -> Crop:
     """The largest face of a picture, as the network gets it. Raises DatasetError."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DatasetError(f"{path} is not a picture")
-    frame = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    frame = read_picture(path)
     faces = build_detector(detector).detect(frame, max_faces=1)
     if not faces:
         raise DatasetError(f"{path} shows no face")

@@ -34,7 +34,7 @@ from training.checkpoint import (
 )
 from training.config import LocalConfig
 from training.datasets.raw import Split
-from training.maps import Rows, frozen_runtime, open_store, vectors_of
+from training.maps import Rows, open_store, vectors_of
 from training.optim import build_optimizer, build_schedule
 from training.prepared import PreparedFaces, load_prepared
 from training.run_log import RunLog
@@ -204,11 +204,10 @@ def _stored_faces(
     backbone = network.backbone
     assert isinstance(backbone, LocalDDAMFN)
     store = open_store(folder / "maps", faces, spec, backbone, config)
-    frozen = frozen_runtime(backbone, spec.size, config.views.engine)
 
     def stored(split: Split, views: int) -> StoredFaces:
         indices = faces.indices(split)[: config.data.limit]
         indices = indices[faces.found[indices]]
-        return StoredFaces(indices, [store.view(indices, split, number, frozen) for number in range(views)])
+        return StoredFaces(indices, [store.view(indices, split, number) for number in range(views)])
 
     return stored("train", config.views.train), stored("validation", 1)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,26 +68,35 @@ class MapStore:
     input: InputSpec
     augmentation: Augmentation
     seed: int
+    backbone: LocalDDAMFN
+    engine: Engine
 
-    def view(self, indices: NDArray[np.int64], name: str, number: int, frozen: Runtime) -> Rows:
+    @cached_property
+    def _frozen(self) -> Runtime:
+        """Made ready once, and only where a view is missing: it takes seconds."""
+        network = FrozenPart(folded(self.backbone)).eval()
+        return build_joined(network, self.input.size, torch.device("cpu"), RuntimeOptions(self.engine))
+
+    def view(self, indices: NDArray[np.int64], name: str, number: int) -> Rows:
         """The rows of some records, memory-mapped, computed first where they are missing.
 
-        View 0 is of the faces as they are. name: of the file; another for other records.
+        View 0 is of the faces as they are. name: of the file; another for other records. Raises ModuleNotFoundError
+        without the extra of the engine.
         """
         path = self.folder / f"{name}-{number}.npy"
         if not path.exists():
-            self._compute(path, indices, number, frozen)
+            self._compute(path, indices, number)
         rows: Rows = np.load(path, mmap_mode="r")
         return rows
 
-    def _compute(self, path: Path, indices: NDArray[np.int64], number: int, frozen: Runtime) -> None:
+    def _compute(self, path: Path, indices: NDArray[np.int64], number: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), _WIDTH))
         batches = ahead(self._batches(indices, number))
         starts = range(0, len(indices), _BATCH)
         for start, batch in zip(tqdm(starts, desc=f"{path.stem}, {_BATCH} faces a step"), batches, strict=True):
-            values[start : start + _BATCH] = frozen(batch)
+            values[start : start + _BATCH] = self._frozen(batch)
         values.flush()
         partial.rename(path)
 
@@ -119,10 +129,6 @@ def open_store(
     for name, value in backbone.state_dict().items():
         if not name.startswith("local."):
             key.update(value.contiguous().numpy().tobytes())
-    return MapStore(folder / key.hexdigest()[:16], faces, spec, config.augmentation, seed)
-
-
-def frozen_runtime(backbone: LocalDDAMFN, size: int, engine: Engine) -> Runtime:
-    """The frozen part, ready to compute rows on the CPU. Raises ModuleNotFoundError without the extra of its engine."""
-    network = FrozenPart(folded(backbone)).eval()
-    return build_joined(network, size, torch.device("cpu"), RuntimeOptions(engine))
+    return MapStore(
+        folder / key.hexdigest()[:16], faces, spec, config.augmentation, seed, backbone, config.views.engine
+    )

@@ -61,5 +61,5 @@ def test_a_picture_without_a_face_is_refused(tmp_path: Path, monkeypatch: pytest
         failures.main()
     (tmp_path / "text.png").write_text("no picture")
     monkeypatch.setattr(sys, "argv", ["x", "--picture", str(tmp_path / "text.png")])
-    with pytest.raises(SystemExit, match=r"error: .*text\.png is not a picture"):
+    with pytest.raises(SystemExit, match=r"error: picture is missing or unreadable: .*text\.png"):
         failures.main()

@@ -72,12 +72,13 @@ def attention_loss(distances: Tensor, epsilon: float = 5e-2) -> Tensor:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term in the total; 0 leaves a term out."""
+    """Weight of each term in the total; 0 leaves a term out. unit_error: of `relative_squared_error`."""
 
     expression: float = 1.0
     valence_arousal: float = 0.5
     action_units: float = 1.0
     attention: float = 0.1
+    unit_error: float = 0.0
 
 
 def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:

@@ -47,6 +47,14 @@ def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
     )
 
 
+def unit_variance(faces: PreparedFaces, rows: NDArray[np.int64]) -> Tensor:
+    """float32 [12]: how much each action unit's targets vary among these records; 1 where none has any."""
+    known = rows[faces.derived[rows]]
+    if not len(known):
+        return torch.ones(faces.action_units.shape[1])
+    return torch.from_numpy(faces.action_units[known].var(axis=0)).clamp(min=1e-6)
+
+
 @dataclass(frozen=True)
 class EpochPlan:
     """Which batches of an epoch to make. seed: (run, epoch). first: the number of the first batch, from 0."""

@@ -34,12 +34,16 @@ class InputConfig(Section):
 
 
 class NetworkConfig(Section):
-    """backbone: a key of BACKBONES. start_from: a run's `best.pt`, a bundle's folder, or a `trunk.pt`."""
+    """backbone: a key of BACKBONES. start_from: a run's `best.pt`, a bundle's folder, or a `trunk.pt`.
+
+    frozen: parts of parameters' names; what is called so stays as it is, which also saves the time of its gradient.
+    """
 
     backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
     tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
     hidden: int | None = None
     start_from: Path | None = None
+    frozen: tuple[str, ...] = ()
 
 
 class StepsConfig(Section):

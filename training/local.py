@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model_core.affect import TASKS, AffectLogits, AffectTarget
-from model_core.losses import LossWeights, relative_squared_error
+from model_core.losses import LossWeights
 from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LocalDDAMFN
 from model_core.preprocessing import InputSpec
-from training.batches import targets
+from training.batches import targets, unit_variance
 from training.checkpoint import (
     CheckpointError,
     Progress,
@@ -74,10 +74,7 @@ class LocalRun:
         self._trained = nn.ModuleDict({"local": self._backbone.local, "heads": self.network.heads})
         self._optimizer = build_optimizer(self._trained, options)
         self._schedule = build_schedule(self._optimizer, options, self._steps * options.epochs)
-        units, derived = (getattr(self.faces, name)[self.train.indices] for name in ("action_units", "derived"))
-        self._variance = torch.ones(units.shape[1])
-        if derived.any():
-            self._variance = torch.from_numpy(units[derived].var(axis=0)).clamp(min=1e-6)
+        self._variance = unit_variance(self.faces, self.train.indices)
         self._log = RunLog(self.folder, every=1)
 
     @property
@@ -132,14 +129,8 @@ class LocalRun:
 
     def _loss(self, logits: AffectLogits, target: AffectTarget) -> Tensor:
         weights = self.config.loss
-        known = LossWeights(weights.expression, weights.valence_arousal, weights.action_units, attention=0)
-        loss = total_loss(logits, target, None, known)
-        if logits.action_units is None:
-            return loss
-        error = relative_squared_error(
-            logits.action_units, target.action_units, target.action_units_mask, self._variance
-        )
-        return loss + weights.unit_error * error
+        known = LossWeights(attention=0, **weights.model_dump())
+        return total_loss(logits, target, None, known, self._variance)
 
     def _finish_epoch(self) -> None:
         progress = self.progress

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.batches import Batch, EpochPlan, ahead, training_batches
+from training.batches import Batch, EpochPlan, ahead, training_batches, unit_variance
 from training.checkpoint import (
     Progress,
     TrainedNetwork,
@@ -72,6 +72,7 @@ class TrainingRun:
             self.config.loss,
             self.processes,
             self.device,
+            variance=unit_variance(self.faces, self._rows),
             precision=run.precision,
             accumulate=options.accumulate,
             compile=run.compile,

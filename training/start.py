@@ -1,5 +1,6 @@
-"""Where a network's first weights come from: an earlier run, a bundle, or an imported trunk."""
+"""Where a network's first weights come from, an earlier run, a bundle or an imported trunk, and which of them stay."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -44,6 +45,16 @@ def continue_from(
     else:
         raise CheckpointError(f"{path}: {spec.backbone} cannot continue from a {earlier.backbone}")
     _widen(network.heads, source.heads)
+
+
+def freeze(network: nn.Module, names: Sequence[str]) -> None:
+    """Leave the parameters whose name contains one of `names` as they are; ValueError where none is called so."""
+    for part in names:
+        chosen = [parameter for name, parameter in network.named_parameters() if part in name]
+        if not chosen:
+            raise ValueError(f"network.frozen: no parameter is called {part}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from model_core.affect import AffectLogits, AffectTarget
-from model_core.losses import LossWeights, affect_losses, attention_distances, attention_loss
+from model_core.losses import (
+    LossWeights,
+    affect_losses,
+    attention_distances,
+    attention_loss,
+    relative_squared_error,
+)
 from model_core.models.ddamfn import DDAMFN
 from model_core.models.heads import AffectNetwork
 from training.batches import Batch
@@ -29,11 +35,24 @@ def encode(backbone: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Tensor, .
     return backbone(images), ()
 
 
-def total_loss(logits: AffectLogits, target: AffectTarget, distances: Tensor | None, weights: LossWeights) -> Tensor:
-    """The weighted sum of task losses, with the attention loss where there are `attention_distances` [B]."""
+def total_loss(
+    logits: AffectLogits,
+    target: AffectTarget,
+    distances: Tensor | None,
+    weights: LossWeights,
+    variance: Tensor | None = None,
+) -> Tensor:
+    """The weighted sum of task losses, with the attention loss where there are `attention_distances` [B].
+
+    variance: of each unit's targets, [U]; without it there is no relative squared error.
+    """
     losses = dict(affect_losses(logits, target))
     if distances is not None and weights.attention > 0:
         losses["attention"] = attention_loss(distances)
+    if variance is not None and logits.action_units is not None and weights.unit_error > 0:
+        losses["unit_error"] = relative_squared_error(
+            logits.action_units, target.action_units, target.action_units_mask, variance
+        )
     factors: Mapping[str, float] = asdict(weights)
     return torch.stack([factors[name] * loss for name, loss in losses.items()]).sum()
 
@@ -42,6 +61,7 @@ def total_loss(logits: AffectLogits, target: AffectTarget, distances: Tensor | N
 class BatchGradient:
     """Computes gradients on a device, in autocast unless `precision` is float32; heads and loss are in float32 always.
 
+    variance: of each unit's targets, [U], for the relative squared error.
     accumulate: parts of this process's share of a batch. With more than one the network runs forward twice, first
     without a graph, so that memory holds one part's graph only; running statistics of batch norms see each part twice.
     Raises ValueError for float16 elsewhere than on CUDA.
@@ -51,6 +71,7 @@ class BatchGradient:
     weights: LossWeights
     processes: Processes
     device: torch.device
+    variance: Tensor | None = None
     precision: Precision = "float32"
     accumulate: int = 1
     compile: bool = False
@@ -58,6 +79,8 @@ class BatchGradient:
     def __post_init__(self) -> None:
         if self.precision == "float16" and self.device.type != "cuda":
             raise ValueError("run.precision float16 needs a GPU (--device cuda); bfloat16 runs on the CPU as well")
+        if self.variance is not None:
+            self.variance = self.variance.to(self.device)
         self._encode = torch.compile(encode) if self.compile else encode
 
     def compute(self, batch: Batch, scaler: torch.amp.GradScaler) -> float:
@@ -96,7 +119,7 @@ class BatchGradient:
         whole = {name: self.processes.gather(values).requires_grad_() for name, values in outputs.items()}
         logits = AffectLogits(**{name: values for name, values in whole.items() if name != "attention"})
         target = AffectTarget(**{name: value.to(self.device) for name, value in vars(target).items()})
-        loss = total_loss(logits, target, whole.get("attention"), self.weights)
+        loss = total_loss(logits, target, whole.get("attention"), self.weights, self.variance)
         gradients = torch.autograd.grad(scaler.scale(loss), list(whole.values()), materialize_grads=True)
         share = self.processes.share(len(target.expression))
         return float(loss.detach()), {name: values[share] for name, values in zip(whole, gradients, strict=True)}

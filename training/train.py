@@ -25,7 +25,7 @@ from training.local import LocalRun, build_local_run
 from training.loop import TrainingRun
 from training.prepared import load_prepared
 from training.processes import ALONE, Processes, joined_processes
-from training.start import start_from
+from training.start import freeze, start_from
 from training.trained import require_targets
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
@@ -46,6 +46,7 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     network = build_network(spec)
     if config.network.start_from:
         start_from(network, spec, config.network.start_from)
+    freeze(network, config.network.frozen)
     folder.mkdir(parents=True, exist_ok=True)
     return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)
 

@@ -191,3 +191,14 @@ def test_all_epochs_may_keep_the_norms_they_start_with(finished: FinishedRun, tm
     before = run.network.backbone.features[0].bn.running_mean.clone()
     run.run()
     assert torch.equal(run.network.backbone.features[0].bn.running_mean, before)
+
+
+def test_what_is_frozen_stays_as_it_is(finished: FinishedRun, tmp_path: Path) -> None:
+    run = again(
+        finished, tmp_path, 'network.frozen=["features.0."]', "optimizer.fixed_norm_epochs=1", "optimizer.epochs=1"
+    )
+    first, second = (run.network.backbone.features[number].conv.weight for number in (0, 1))
+    before = first.clone(), second.clone()
+    run.run()
+    assert torch.equal(first, before[0])
+    assert not torch.equal(second, before[1])

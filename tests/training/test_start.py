@@ -6,7 +6,7 @@ import torch
 from model_core.affect import LABEL_SETS, TASKS
 from model_core.models import NetworkSpec, build_network
 from training.checkpoint import CheckpointError
-from training.start import continue_from
+from training.start import continue_from, freeze
 
 LABELS = LABEL_SETS["ferplus"]
 
@@ -27,3 +27,18 @@ def test_a_ddamfn_cannot_drop_local_features() -> None:
     earlier, spec = (NetworkSpec(name, ("action_units",)) for name in ("ddamfn-local", "ddamfn"))
     with pytest.raises(CheckpointError, match="run: ddamfn cannot continue from a ddamfn-local"):
         continue_from(build_network(spec), spec, build_network(earlier), earlier, Path("run"))
+
+
+def test_what_is_frozen_is_what_is_called_so() -> None:
+    network = build_network(NetworkSpec("ddamfn", ("action_units",)))
+    freeze(network, ("features.0.", "mixed_depthwise_conv"))
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert "backbone.features.0.conv.weight" in frozen
+    assert "backbone.features.2.conv_dw.mixed_depthwise_conv.0.weight" in frozen
+    assert len(frozen) == 4 + 3 + 9 * 2 + 3 + 16 * 2 + 4 + 6 * 3  # the stem's weight, norm and slopes; a kernel a slice
+
+
+def test_a_name_that_no_parameter_has_is_refused() -> None:
+    network = build_network(NetworkSpec("mfn-pooled", ("action_units",)))
+    with pytest.raises(ValueError, match=r"network\.frozen: no parameter is called trunk"):
+        freeze(network, ("features.0.", "trunk"))

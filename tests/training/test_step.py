@@ -20,8 +20,9 @@ CPU = torch.device("cpu")
 PLAIN = torch.amp.GradScaler("cpu", enabled=False)
 
 
-TOLERANCE = 2e-4
-"""Of gradients, relative to the largest of a tensor: ten times what float32 was seen to differ by."""
+TOLERANCE = 5e-3
+"""Of gradients, relative to the largest of a tensor: five times what float32 was seen to differ by, for a part of one
+face with AVX-512."""
 
 
 def network_and_batch(backbone: str, size: int, faces: int) -> tuple[AffectNetwork, Batch]:
@@ -128,5 +129,10 @@ def test_total_loss_by_hand() -> None:
     expected = math.log(8) + 0.5 * 1 + 2 * math.log(2) + 0.1 / 1.05
     assert total_loss(logits, target, distances, weights).item() == pytest.approx(expected)
     assert total_loss(logits, target, None, weights).item() == pytest.approx(expected - 0.1 / 1.05)
+    weights = LossWeights(0, 0, 0, 0, unit_error=0.5)
+    # Sigmoids of 0.5 miss targets of 1 by 0.25, squared: the variance of six units, half of the others'.
+    variance = torch.tensor([0.25] * 6 + [0.5] * 6)
+    assert total_loss(logits, target, None, weights, variance).item() == pytest.approx(0.5 * 0.75)
+    assert total_loss(logits, target, None, weights).item() == 0
     none = LossWeights(0, 0, 0, 0)
     assert total_loss(logits, target, distances, none).item() == 0

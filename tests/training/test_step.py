@@ -20,9 +20,8 @@ CPU = torch.device("cpu")
 PLAIN = torch.amp.GradScaler("cpu", enabled=False)
 
 
-TOLERANCE = 5e-3
-"""Of gradients, relative to the largest of a tensor: five times what float32 was seen to differ by, for a part of one
-face with AVX-512."""
+TOLERANCE = 2e-4
+"""Of gradients, relative to the largest of a tensor: ten times what float32 was seen to differ by."""
 
 
 def network_and_batch(backbone: str, size: int, faces: int) -> tuple[AffectNetwork, Batch]:
@@ -60,7 +59,7 @@ def assert_same_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Te
 
 @pytest.mark.parametrize(("backbone", "size"), [("ddamfn", 112), ("mfn-pooled", 32)])
 def test_parts_give_the_gradient_of_the_whole_batch(backbone: str, size: int) -> None:
-    network, batch = network_and_batch(backbone, size, 4)
+    network, batch = network_and_batch(backbone, size, 8)  # a part has two faces at least, as in a run
     vector, maps = encode(network.backbone, batch.images)
     loss = total_loss(network.read(vector), batch.target, attention_distances(maps) if maps else None, LossWeights())
     loss.backward()

@@ -33,7 +33,7 @@ train: $(STAMP)
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112
 PREPARED := data/ferplus-112
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped.
-EXPORT = $(BIN)/python -m training.export --run runs/ferplus-7 --name ferplus-ddamfn --version 4 --licence Apache-2.0 \
+EXPORT = $(BIN)/python -m training.export --run runs/ferplus-7 --name ferplus-ddamfn --version 5 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)

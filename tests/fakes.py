@@ -17,6 +17,7 @@ from torch import Tensor
 from model_core.affect import ACTION_UNITS, LABEL_SETS
 from model_core.faces import Box, Face, Frame, Landmarks, Point
 from training.prepared import PreparedInfo, create_crops, write_targets
+from training.teacher import BLENDSHAPES, LANDMARKS
 
 KEYS = Path(__file__).parent / "model_core" / "ddamfn_keys.tsv"
 
@@ -110,6 +111,8 @@ def write_prepared(
         "annotated": happy if annotated else None,
         "action_units": rng.random((count, len(ACTION_UNITS)), dtype=np.float32) * found[:, None],
         "valence_arousal": (np.where(happy, 0.8, -0.6)[:, None] * [1, 0.5]).astype(np.float32),
+        "blendshapes": None if annotated else rng.random((count, len(BLENDSHAPES)), dtype=np.float32),
+        "landmarks": None if annotated else rng.uniform(10, 50, (count, LANDMARKS, 2)).astype(np.float32),
     }
     info = PreparedInfo("ferplus", "ferplus", "arcface-1", side, "yuface-2023.5.1", 0.6, derived=not annotated)
     write_targets(folder, replace(info, annotated=annotated), arrays)

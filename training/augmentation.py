@@ -32,9 +32,14 @@ class Augmentation(BaseModel):
     compression: float = Field(0.0, ge=0, le=1)
     erase: float = Field(0.3, ge=0, le=1)
 
+    def mirrors(self, rng: np.random.Generator) -> bool:
+        """Whether `apply` mirrors, given a generator in the same state: it asks here first."""
+        return self.flip and rng.random() < 0.5
+
     def apply(self, crop: Crop, size: int, rng: np.random.Generator) -> Crop:
         """uint8 [S, S, 3] -> uint8 [size, size, 3]."""
-        image = self._warp(crop, size, rng)
+        mirrored = self.mirrors(rng)
+        image = self._warp(crop, size, rng, mirrored)
         image = self._optics(image, rng)
         image = self._photometry(image, rng)
         if rng.random() < self.compression:
@@ -43,14 +48,14 @@ class Augmentation(BaseModel):
             image = _erase(image, rng)
         return image
 
-    def _warp(self, crop: Crop, size: int, rng: np.random.Generator) -> Crop:
+    def _warp(self, crop: Crop, size: int, rng: np.random.Generator, mirrored: bool) -> Crop:
         side = crop.shape[0]
         angle_deg, scale = rng.uniform(-1, 1, 2) * (self.rotation_deg, self.scale)
         shift = rng.uniform(-1, 1, 2) * self.shift * size
         middle = (side - 1) / 2  # pixels are counted at their centres, as `resize` does
         matrix = cv2.getRotationMatrix2D((middle, middle), angle_deg, (1 + scale) * size / side)
         matrix[:, 2] += (size - side) / 2 + shift
-        if self.flip and rng.random() < 0.5:
+        if mirrored:
             matrix[0] = -matrix[0]
             matrix[0, 2] += size - 1
         return np.asarray(cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)

@@ -17,6 +17,10 @@ Precision = Literal["float32", "bfloat16", "float16"]
 """Of arithmetic: float32, or autocast to a shorter format."""
 
 
+CPUPrecision = Literal["float32", "bfloat16"]
+"""The same, on a CPU."""
+
+
 class DataConfig(Section):
     """prepared: folder made by `training.prepare`. limit: use only the first faces of each split, for a quick try."""
 
@@ -109,17 +113,26 @@ class TrainConfig(Section):
 class ViewsConfig(Section):
     """What is computed once by the part that stays as it is.
 
-    train: views of each training face, the first unchanged; epochs take them in turn. engine: what computes them.
+    train: views of each training face, the first unchanged; epochs take them in turn. engine: what computes them, in
+    arithmetic of which precision.
     """
 
     train: int = Field(3, ge=1)
     engine: Engine = "torch"
+    precision: CPUPrecision = "float32"
 
 
 class LocalNetworkConfig(Section):
     """start_from: the folder of a run or a bundle, whose DDAMFN stays as it is."""
 
     start_from: Path
+
+
+class AuxiliaryLoss(Section):
+    """Weights of what the teacher read beside the tasks' targets (`auxiliary.py`); with both 0 it is not learned."""
+
+    blendshapes: float = Field(0.0, ge=0)
+    shape: float = Field(0.0, ge=0)
 
 
 class LocalLoss(Section):
@@ -132,9 +145,10 @@ class LocalLoss(Section):
 
 
 class LocalRunConfig(Section):
-    """seed: of new weights, order and views."""
+    """seed: of new weights, order and views. precision: of the local features' arithmetic."""
 
     seed: int = 0
+    precision: CPUPrecision = "float32"
     threads: int | None = Field(None, ge=1)
 
 
@@ -145,6 +159,7 @@ class LocalConfig(Section):
     network: LocalNetworkConfig
     views: ViewsConfig
     loss: LocalLoss = LocalLoss()
+    auxiliary: AuxiliaryLoss = AuxiliaryLoss()
     augmentation: Augmentation = Augmentation()
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from model_core.affect import TASKS, AffectLogits, AffectTarget
+from model_core.affect import TASKS
 from model_core.losses import LossWeights
 from model_core.models import NetworkSpec, build_network
-from model_core.models.ddamfn import DDAMFN
+from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
-from model_core.models.local import LocalDDAMFN
+from model_core.models.local import LOCAL_SIZE, LocalDDAMFN
 from model_core.preprocessing import InputSpec
+from training.auxiliary import OUTPUTS, AuxiliaryTargets, auxiliary_targets
 from training.batches import targets, unit_variance
 from training.checkpoint import (
     CheckpointError,
@@ -46,10 +47,11 @@ from training.trained import load_evaluable, require_match, require_targets
 
 @dataclass(frozen=True)
 class StoredFaces:
-    """indices: int64 [N], found records. views: the rows [N, D] of each."""
+    """indices: int64 [N], found records. views: the rows [N, D] of each. mirrored: bool [N] for each view."""
 
     indices: NDArray[np.int64]
     views: list[Rows]
+    mirrored: list[NDArray[np.bool_]]
 
 
 @dataclass
@@ -63,6 +65,7 @@ class LocalRun:
     network: AffectNetwork
     train: StoredFaces
     validation: StoredFaces
+    auxiliary: AuxiliaryTargets | None
     folder: Path
     progress: Progress = field(default_factory=Progress)
 
@@ -72,6 +75,8 @@ class LocalRun:
         if not self._steps:
             raise ValueError(f"{count} training faces do not fill one batch of {options.batch_size}")
         self._trained = nn.ModuleDict({"local": self._backbone.local, "heads": self.network.heads})
+        if self.auxiliary is not None:
+            self._trained["auxiliary"] = nn.Linear(LOCAL_SIZE, OUTPUTS)
         self._optimizer = build_optimizer(self._trained, options)
         self._schedule = build_schedule(self._optimizer, options, self._steps * options.epochs)
         self._variance = unit_variance(self.faces, self.train.indices)
@@ -103,13 +108,11 @@ class LocalRun:
 
     def epoch(self) -> None:
         """Train for an epoch, measure on validation, and write what goes on from there."""
-        progress, seed = self.progress, self.config.run.seed
-        # What dropout leaves out follows from the epoch, so that a resumed run repeats it.
-        torch.manual_seed(int(np.random.default_rng((seed, progress.epoch)).integers(2**31)))
+        progress = self.progress
         self._trained.train()
-        for rows, target in tqdm(self._batches(), total=self._steps, desc=f"epoch {progress.epoch + 1}"):
+        for places in tqdm(self._batches(), total=self._steps, desc=f"epoch {progress.epoch + 1}"):
             self._optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(self.network.read(vectors_of(self._backbone, rows)), target)
+            loss = self._loss(places)
             loss.backward()
             nn.utils.clip_grad_norm_(self._trained.parameters(), self.config.optimizer.gradient_norm)
             self._optimizer.step()
@@ -118,19 +121,26 @@ class LocalRun:
             progress.loss += (float(loss.detach()) - progress.loss) / progress.step
         self._finish_epoch()
 
-    def _batches(self) -> Iterator[tuple[Rows, AffectTarget]]:
-        """An epoch of one view, in random order; an incomplete last batch is left out."""
-        epoch, size = self.progress.epoch, self.config.optimizer.batch_size
-        view = self.train.views[epoch % len(self.train.views)]
-        order = np.random.default_rng((self.config.run.seed, epoch)).permutation(len(self.train.indices))
+    def _batches(self) -> Iterator[NDArray[np.int64]]:
+        """Places of an epoch's faces, in random order; an incomplete last batch is left out."""
+        size = self.config.optimizer.batch_size
+        seed = (self.config.run.seed, self.progress.epoch)
+        order = np.random.default_rng(seed).permutation(len(self.train.indices))
         for number in range(self._steps):
-            places = np.sort(order[number * size : (number + 1) * size])
-            yield view[places], targets(self.faces, self.train.indices[places])
+            yield np.sort(order[number * size : (number + 1) * size])
 
-    def _loss(self, logits: AffectLogits, target: AffectTarget) -> Tensor:
-        weights = self.config.loss
-        known = LossWeights(attention=0, **weights.model_dump())
-        return total_loss(logits, target, None, known, self._variance)
+    def _loss(self, places: NDArray[np.int64]) -> Tensor:
+        """Of a batch, in the epoch's view."""
+        number = self.progress.epoch % len(self.train.views)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.precision == "bfloat16"):
+            vectors = vectors_of(self._backbone, self.train.views[number][places]).float()
+        indices = self.train.indices[places]
+        weights = LossWeights(attention=0, **self.config.loss.model_dump())
+        loss = total_loss(self.network.read(vectors), targets(self.faces, indices), None, weights, self._variance)
+        if self.auxiliary is None:
+            return loss
+        outputs = self._trained["auxiliary"](vectors[:, VECTOR_SIZE:])
+        return loss + self.auxiliary.loss(outputs, indices, self.train.mirrored[number][places])
 
     def _finish_epoch(self) -> None:
         progress = self.progress
@@ -185,8 +195,10 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)
     network.eval()
+    rows, weights = faces.indices("train")[: config.data.limit], config.auxiliary
+    auxiliary = auxiliary_targets(faces, rows, weights) if weights.blendshapes or weights.shape else None
     train, validation = _stored_faces(config, faces, source.input, network, folder)
-    return LocalRun(config, faces, spec, source.input, network, train, validation, folder)
+    return LocalRun(config, faces, spec, source.input, network, train, validation, auxiliary, folder)
 
 
 def _stored_faces(
@@ -199,6 +211,7 @@ def _stored_faces(
     def stored(split: Split, views: int) -> StoredFaces:
         indices = faces.indices(split)[: config.data.limit]
         indices = indices[faces.found[indices]]
-        return StoredFaces(indices, [store.view(indices, split, number) for number in range(views)])
+        rows = [store.view(indices, split, number) for number in range(views)]
+        return StoredFaces(indices, rows, [store.mirrored(indices, number) for number in range(views)])
 
     return stored("train", config.views.train), stored("validation", 1)

@@ -1,6 +1,6 @@
 """What the frozen part of a network makes of faces, computed once and kept on disk: local features are trained on it.
 
-A row, float16, is a face's vector [512] and then its map [128, 14, 14], flattened. Training faces are kept in several
+A row, float16, is a face's vector [512] and then its map [64, 28, 28], flattened. Training faces are kept in several
 views: as they are, and in random changes.
 """
 
@@ -24,14 +24,14 @@ from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.models.folding import folded
 from model_core.models.local import MAP_SHAPE, LocalDDAMFN
 from model_core.preprocessing import InputSpec, to_batch
-from model_core.runtimes import Engine, Runtime, RuntimeOptions, build_joined
+from model_core.runtimes import Runtime, RuntimeOptions, build_joined
 from training.augmentation import Augmentation
 from training.batches import ahead
 from training.config import LocalConfig
 from training.prepared import PreparedFaces
 
 Rows: TypeAlias = NDArray[np.float16]
-"""[N, 512 + 128 * 14 * 14]."""
+"""[N, 512 + 64 * 28 * 28]."""
 
 _WIDTH = VECTOR_SIZE + int(np.prod(MAP_SHAPE))
 _BATCH = 64
@@ -46,8 +46,8 @@ class FrozenPart(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, 3, 112, 112] -> [B, D]."""
-        parts, middle = self._backbone.without_local(x)
-        return torch.cat([parts.vector, middle.flatten(1)], dim=1)
+        parts, early = self._backbone.without_local(x)
+        return torch.cat([parts.vector, early.flatten(1)], dim=1)
 
 
 def vectors_of(backbone: LocalDDAMFN, rows: Rows) -> Tensor:
@@ -69,13 +69,13 @@ class MapStore:
     augmentation: Augmentation
     seed: int
     backbone: LocalDDAMFN
-    engine: Engine
+    options: RuntimeOptions
 
     @cached_property
     def _frozen(self) -> Runtime:
         """Made ready once, and only where a view is missing: it takes seconds."""
         network = FrozenPart(folded(self.backbone)).eval()
-        return build_joined(network, self.input.size, torch.device("cpu"), RuntimeOptions(self.engine))
+        return build_joined(network, self.input.size, torch.device("cpu"), self.options)
 
     def view(self, indices: NDArray[np.int64], name: str, number: int) -> Rows:
         """The rows of some records, memory-mapped, computed first where they are missing.
@@ -109,7 +109,16 @@ class MapStore:
         crop = self.faces.crops[index]
         if number == 0:
             return shrink(crop, self.input.size)
-        return self.augmentation.apply(crop, self.input.size, np.random.default_rng((self.seed, number, int(index))))
+        return self.augmentation.apply(crop, self.input.size, self._generator(index, number))
+
+    def mirrored(self, indices: NDArray[np.int64], number: int) -> NDArray[np.bool_]:
+        """bool [N]: which of these records a view mirrors."""
+        return np.array(
+            [number > 0 and self.augmentation.mirrors(self._generator(index, number)) for index in indices], dtype=bool
+        )
+
+    def _generator(self, index: int, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, number, int(index)))
 
 
 def open_store(
@@ -123,12 +132,12 @@ def open_store(
         "augmentation": config.augmentation.model_dump(),
         "limit": config.data.limit,
         "seed": seed,
+        "precision": config.views.precision,
     }
     key = hashlib.sha256(json.dumps(described).encode())
     key.update("\n".join(faces.names).encode())
     for name, value in backbone.state_dict().items():
         if not name.startswith("local."):
             key.update(value.contiguous().numpy().tobytes())
-    return MapStore(
-        folder / key.hexdigest()[:16], faces, spec, config.augmentation, seed, backbone, config.views.engine
-    )
+    options = RuntimeOptions(config.views.engine, config.views.precision)
+    return MapStore(folder / key.hexdigest()[:16], faces, spec, config.augmentation, seed, backbone, options)

@@ -22,7 +22,7 @@ from model_core.faces import Crop
 from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
 from training.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.prepared import PreparedInfo, create_crops, distributions, write_targets
-from training.teacher import BLENDSHAPES, BlendshapeTeacher, TeacherReading
+from training.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         annotators=reader.annotators,
         annotated=bool(annotated),
     )
-    blendshapes, counts = arrays.pop("blendshapes"), f"{arrays['derived'].sum()} with derived targets"
-    arrays |= annotated or {"valence_arousal": _valence_arousal(arrays, blendshapes, info)}
+    counts = f"{arrays['derived'].sum()} with derived targets"
+    arrays |= annotated or {"valence_arousal": _valence_arousal(arrays, info)}
     if annotated:
         counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
     write_targets(partial, info, arrays)
@@ -119,19 +119,21 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
 def _work_through(
     options: PrepareOptions, records: Sequence[RawFace], folder: Path, workers: int
 ) -> dict[str, NDArray[Any]]:
-    """Write all crops; return the fields of PreparedFaces but for valence_arousal, and the blendshapes [N, 52]."""
+    """Write all crops; return the fields of PreparedFaces but for valence_arousal."""
     count = len(records)
     crops = create_crops(folder, count, options.size)
     found, derived = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     units = np.zeros((count, len(ACTION_UNITS)), dtype=np.float32)
     blendshapes = np.zeros((count, len(BLENDSHAPES)), dtype=np.float32)
+    landmarks = np.zeros((count, LANDMARKS, 2), dtype=np.float32)
     for index, result in enumerate(tqdm(_results(options, records, workers), total=count, unit="face")):
         if result is None:
             continue
         crops[index], found[index] = result.crop, True
         if result.reading:
             derived[index] = True
-            units[index], blendshapes[index] = action_units(result.reading), result.reading.blendshapes
+            units[index] = action_units(result.reading)
+            blendshapes[index], landmarks[index] = result.reading.blendshapes, result.reading.landmarks
     crops.flush()
     votes = np.array([record.votes for record in records], dtype=np.float32)
     return {
@@ -141,7 +143,7 @@ def _work_through(
         "votes": votes,
         "derived": derived & (votes.sum(axis=1) > 0),
         "action_units": units,
-        "blendshapes": blendshapes,
+        **({"blendshapes": blendshapes, "landmarks": landmarks} if options.teacher else {}),
     }
 
 
@@ -159,13 +161,12 @@ def _annotated(records: Sequence[RawFace]) -> dict[str, NDArray[Any]]:
     return {"annotated": known, "valence_arousal": values} if known.any() else {}
 
 
-def _valence_arousal(
-    arrays: Mapping[str, NDArray[Any]], blendshapes: NDArray[np.float32], info: PreparedInfo
-) -> NDArray[np.float32]:
+def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> NDArray[np.float32]:
     """float32 [N, 2]; the strength of a movement is relative to the training faces."""
     reference_rows = arrays["derived"] & (arrays["splits"] == "train")
     if not reference_rows.any():
-        return np.zeros((len(blendshapes), 2), dtype=np.float32)
+        return np.zeros((len(reference_rows), 2), dtype=np.float32)
+    blendshapes = arrays["blendshapes"]
     reference = float(np.percentile(mean_movement(blendshapes[reference_rows]), 95))
     shares = distributions(arrays["votes"]).astype(np.float64)
     return valence_arousal(shares, facial_strength(blendshapes, reference), info.labels)

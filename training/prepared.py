@@ -50,7 +50,8 @@ class PreparedFaces:
 
     crops: uint8 [N, S, S, 3] RGB. found: bool [N]. votes: float32 [N, C], raw counts. action_units: float32 [N, 12]
     count only where `derived` is True, bool [N]; valence_arousal: float32 [N, 2] where `with_valence_arousal` is, which
-    is `annotated`, bool [N], in sets whose valence-arousal people annotated. names, splits: str [N].
+    is `annotated`, bool [N], in sets whose valence-arousal people annotated. names, splits: str [N]. blendshapes:
+    float32 [N, 52], and landmarks: float32 [N, 146, 2], are what the teacher read, where `derived`; None without one.
     """
 
     info: PreparedInfo
@@ -63,6 +64,8 @@ class PreparedFaces:
     action_units: NDArray[np.float32]
     valence_arousal: NDArray[np.float32]
     annotated: NDArray[np.bool_] | None = None
+    blendshapes: NDArray[np.float32] | None = None
+    landmarks: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -30,7 +30,9 @@ BLENDSHAPES: tuple[str, ...] = tuple(
 )
 """Order of the 52 scores."""
 
-# Of the 478 landmarks, those that the blendshape network reads.
+LANDMARKS = 146
+"""Of the 478, those that the blendshape network reads."""
+
 _SUBSET = np.fromstring(
     """0 1 4 5 6 7 8 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103
     105 107 109 127 132 133 136 144 145 146 148 149 150 152 153 154 155 157 158 159 160 161 162 163 168 172 173 176 178
@@ -45,10 +47,11 @@ _UPPER_LIP, _LOWER_LIP, _FOREHEAD, _CHIN = 13, 14, 10, 152
 
 @dataclass(frozen=True)
 class TeacherReading:
-    """blendshapes: float32 [52] in [0, 1], in the order of BLENDSHAPES. lip_gap: distance of the inner lips over the
-    height of the face, both measured on the landmarks."""
+    """blendshapes: float32 [52] in [0, 1], in the order of BLENDSHAPES. landmarks: float32 [146, 2], x and y in pixels
+    of the frame. lip_gap: distance of the inner lips over the height of the face, both measured on the landmarks."""
 
     blendshapes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     lip_gap: float
 
 
@@ -73,10 +76,11 @@ class BlendshapeTeacher:
             return None
         inverse = cv2.invertAffineTransform(matrix)
         in_frame = (points[:, :2] @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
-        scores = _run(self._blendshaper, in_frame[_SUBSET][None])[0]
+        landmarks = in_frame[_SUBSET]
+        scores = _run(self._blendshaper, landmarks[None])[0]
         height = float(np.linalg.norm(in_frame[_FOREHEAD] - in_frame[_CHIN]))
         gap = float(np.linalg.norm(in_frame[_UPPER_LIP] - in_frame[_LOWER_LIP])) / max(height, 1e-6)
-        return TeacherReading(scores.reshape(-1).clip(0, 1), gap)
+        return TeacherReading(scores.reshape(-1).clip(0, 1), landmarks, gap)
 
     def _landmarks(self, crop: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
         outputs = _run(self._landmarker, crop[None])

@@ -47,6 +47,15 @@ def test_nothing_at_all_only_resizes(crop: Frame) -> None:
     assert np.abs(small - shrink(crop, 56)).max() <= 2
 
 
+def test_it_is_known_beforehand_what_is_mirrored(crop: Frame) -> None:
+    augmentation, plain = Augmentation(**{**NOTHING, "flip": True}), shrink(crop, 112)
+    for seed in range(8):
+        picture = augmentation.apply(crop, 112, np.random.default_rng(seed)).astype(int)
+        mirrored = augmentation.mirrors(np.random.default_rng(seed))
+        assert np.abs(picture - (plain[:, ::-1] if mirrored else plain)).max() <= 2
+    assert not Augmentation(**NOTHING).mirrors(np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("size", [112, 56])
 def test_a_flip_is_the_mirror_image(crop: Frame, size: int) -> None:
     mirrored = shrink(crop, size)[:, ::-1].astype(int)

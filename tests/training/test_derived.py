@@ -11,7 +11,7 @@ from training.derived import (
     mean_movement,
     valence_arousal,
 )
-from training.teacher import BLENDSHAPES, TeacherReading
+from training.teacher import BLENDSHAPES, LANDMARKS, TeacherReading
 
 LABELS = LABEL_SETS["ferplus"]
 
@@ -19,7 +19,7 @@ LABELS = LABEL_SETS["ferplus"]
 def reading(lip_gap: float = 0.0, **scores: float) -> TeacherReading:
     values = np.array([scores.pop(name, 0.0) for name in BLENDSHAPES], dtype=np.float32)
     assert not scores
-    return TeacherReading(values, lip_gap)
+    return TeacherReading(values, np.zeros((LANDMARKS, 2), np.float32), lip_gap)
 
 
 def units(lip_gap: float = 0.0, **scores: float) -> dict[str, float]:

@@ -97,9 +97,37 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finis
         run_of(earlier, tmp_path, "optimizer.rate=0.5").resume()
 
 
+def test_what_the_teacher_read_beside_is_learned_and_left_behind(
+    earlier: Path, finished: LocalRun, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    extra = ("auxiliary.blendshapes=4", "auxiliary.shape=1", "optimizer.epochs=1")
+    run = run_of(earlier, tmp_path, *extra)
+    assert run.auxiliary is not None
+    assert [mirrored.any() for mirrored in run.train.mirrored] == [False, True]
+    run.run()
+    assert run.progress.history[0]["loss"] > 2 * finished.progress.history[0]["loss"]
+    assert set(load_trained(tmp_path / "best.pt").weights) == set(load_trained(finished.folder / "best.pt").weights)
+    again = run_of(earlier, tmp_path, *extra)
+    assert again.resume()
+    head, same = (each._trained["auxiliary"].weight for each in (run, again))
+    assert torch.equal(head, same)
+
+
+def test_short_arithmetic_gives_nearly_the_same_loss(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    places = np.arange(5)
+    exact, short = (
+        float(run_of(earlier, tmp_path, "auxiliary.shape=100", f"run.precision={precision}")._loss(places).detach())
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact != short
+    assert exact == pytest.approx(short, rel=0.02)
+
+
 def test_views_are_computed_once_and_differ(earlier: Path, finished: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, changed = finished.train.views
-    assert plain.shape == (11, 512 + 128 * 14 * 14)
+    assert plain.shape == (11, 512 + 64 * 28 * 28)
     assert plain.dtype == np.float16
     assert np.abs(plain.astype(np.float32) - changed).max() > 0.01
     monkeypatch.setattr("training.maps.MapStore._compute", None)
@@ -114,6 +142,7 @@ def test_views_are_computed_once_and_differ(earlier: Path, finished: LocalRun, m
     [
         (["--device", "meta"], "error: local features are trained by one process, on the CPU"),
         (["--set", "optimizer.trunk_factor=1"], r"error: .*optimizer\.trunk_factor: Extra inputs are not permitted"),
+        (["--set", "run.precision=float16"], r"error: .*run\.precision: Input should be 'float32' or 'bfloat16'"),
         (["--set", "optimizer.batch_size=64"], "error: 11 training faces do not fill one batch of 64"),
         (["--set", "network.start_from=nowhere"], r"error: nowhere/best\.pt does not exist"),
     ],

@@ -14,6 +14,7 @@ from tests.training.trees import affectnet_csv, picture, rafdb
 from training import prepare
 from training.datasets import build_reader
 from training.prepared import PreparedFaces, load_prepared
+from training.teacher import BLENDSHAPES
 
 HAPPY = [1, 9, 0, 0, 0, 0, 0, 0, 0, 0]
 
@@ -188,6 +189,12 @@ def test_with_the_teacher_everything_is_a_target(
     assert faces.info.derived
     assert faces.derived.tolist() == [True, False, True]
     assert (faces.action_units[[0, 2], 6] > 0.3).all()  # AU12: she smiles
+    assert faces.blendshapes is not None
+    assert faces.landmarks is not None
+    assert (faces.blendshapes[[0, 2], BLENDSHAPES.index("mouthSmileLeft")] > 0.3).all()
+    assert (faces.landmarks[1] == 0).all()
+    # The third picture is the first one's mirror image, and read 320 pixels wide: their means lie around the middle.
+    assert abs(faces.landmarks[[0, 2], :, 0].mean() - 159.5) < 3
     # Nine of ten votes for happiness, and the only training face sets the strength's reference: 1.
     np.testing.assert_allclose(faces.valence_arousal[0], [0.9 * 0.81, 0.9 * 0.51], atol=1e-6)
     assert (faces.valence_arousal[1] == 0).all()

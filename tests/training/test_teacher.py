@@ -49,7 +49,15 @@ def test_a_smile_becomes_action_units(smile: TeacherReading) -> None:
 def test_scores_are_in_range(smile: TeacherReading) -> None:
     assert (smile.blendshapes.shape, smile.blendshapes.dtype) == ((52,), np.float32)
     assert ((smile.blendshapes >= 0) & (smile.blendshapes <= 1)).all()
+    assert (smile.landmarks.shape, smile.landmarks.dtype) == ((146, 2), np.float32)
     assert 0 < smile.lip_gap < 0.5
+
+
+def test_landmarks_are_pixels_of_the_frame(smile: TeacherReading, face: Face) -> None:
+    box, middle = face.box, smile.landmarks.mean(axis=0)
+    assert abs(middle[0] - (box.x + box.width / 2)) < box.width / 5
+    assert abs(middle[1] - (box.y + box.height / 2)) < box.height / 5
+    assert 0.6 < np.ptp(smile.landmarks[:, 0]) / box.width < 1.4
 
 
 def test_reading_again_gives_the_same(teacher: BlendshapeTeacher, astronaut: Frame, face: Face) -> None:

@@ -13,9 +13,11 @@ from model_core.bundle import WEIGHTS, load_bundle, locate_bundle
 from model_core.detection import build_detector
 from model_core.predictor import Predictor
 from model_core.preprocessing import to_batch
+from model_core.runtimes import Engine, RuntimeOptions
 from service.app import create_app
 from service.settings import Settings
 from tests.service.media import encoded
+from training.augmentation import Augmentation
 
 CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
 
@@ -58,15 +60,20 @@ def test_the_card_names_these_weights() -> None:
     assert f"{manifest.quality['expression']['accuracy']:.3f}" in CARD
 
 
-def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray, engine: Engine) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
     bundle = load_bundle(locate_bundle("default"))
     [face] = build_detector("yuface").detect(astronaut)
     crop = align(astronaut, face.landmarks, bundle.manifest.input.alignment, bundle.manifest.input.size)
+    crops = [crop, *(Augmentation().apply(crop, 112, np.random.default_rng(seed)) for seed in range(7))]
     with torch.inference_mode():
-        logits = bundle.network(to_batch([crop], bundle.manifest.input))
-    expected = torch.cat([logits.valence_arousal, logits.expression, logits.action_units], dim=1)[0]
-    [found] = Predictor([bundle], torch.device("cpu")).outputs([[crop]])
-    assert found == pytest.approx(expected.numpy(), abs=1e-3)
+        logits = bundle.network(to_batch(crops, bundle.manifest.input))
+    expected = torch.cat([logits.valence_arousal, logits.expression, logits.action_units], dim=1)
+    assert (expected.amax(dim=0) - expected.amin(dim=0)).min() > 0.01  # the crops differ
+    found = Predictor([bundle], torch.device("cpu"), RuntimeOptions(engine)).outputs([[crop] for crop in crops])
+    assert np.array(found) == pytest.approx(expected.numpy(), abs=1e-3)
 
 
 def test_a_smile(client: TestClient, astronaut: np.ndarray) -> None:

@@ -82,7 +82,7 @@ def test_calibration_changes_the_confidence_only() -> None:
 def test_a_class_needs_fifty_faces_for_the_third_mean() -> None:
     assert "macro_f1_at_least_50" not in measure(FACES, ROWS, outputs(), Calibration()).expression
     many = np.repeat([0, 1, 4], [49, 1, 49])  # 50 happy ones, 49 sad ones
-    arrays = {name: value[many] for name, value in vars(FACES).items() if name not in ("info", "annotated")}
+    arrays = {name: value[many] for name, value in vars(FACES).items() if isinstance(value, np.ndarray)}
     position = np.array([0, 1, -1, 2, 3])[many]
     given = outputs()
     larger = Outputs(np.arange(99), None, given.expression[position], None)
@@ -141,7 +141,7 @@ def repeated(times: int) -> tuple[PreparedFaces, Outputs]:
     """FACES and their outputs, `times` over."""
     many = np.tile(np.arange(5), times)
     faces = PreparedFaces(
-        FACES.info, **{name: value[many] for name, value in vars(FACES).items() if name not in ("info", "annotated")}
+        FACES.info, **{name: value[many] for name, value in vars(FACES).items() if isinstance(value, np.ndarray)}
     )
     parts = {name: np.concatenate([value] * times) for name, value in vars(outputs()).items()}
     return faces, Outputs(**{**parts, "rows": np.flatnonzero(faces.found)})

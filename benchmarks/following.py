@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from model_core.detection import build_detector
-from model_core.faces import Face
-from model_core.following import SCAN_EVERY_S, FollowingDetector
+from model_core.faces.detection import build_detector
+from model_core.faces.following import SCAN_EVERY_S, FollowingDetector
+from model_core.faces.geometry import Face
 from service.decode_limits import DecodeLimits
 from service.decoding import open_video
 

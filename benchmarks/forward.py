@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.reporting import circumstances, section, table
 from model_core.affect import LABEL_SETS
+from model_core.inference.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_runtime
 from model_core.models import NetworkSpec, build_network
-from model_core.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_runtime
 
 N = TypeVar("N", bound=nn.Module)
 

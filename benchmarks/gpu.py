@@ -20,11 +20,11 @@ from torch import Tensor
 from benchmarks.forward import interleaved
 from benchmarks.gpu_checks import Place, agreement, drawn, place, repetition, small_memory
 from benchmarks.reporting import section, table
-from model_core.bundle import Bundle, load_bundle, locate_bundle
-from model_core.fixed_batches import FixedBatches, Forward
+from model_core.bundles.bundle import Bundle, load_bundle, locate_bundle
+from model_core.inference.fixed_batches import FixedBatches, Forward
+from model_core.inference.runtimes import JoinedNetwork, Precision, forward_pass
 from model_core.models.folding import folded
 from model_core.preprocessing import to_batch
-from model_core.runtimes import JoinedNetwork, Precision, forward_pass
 
 BASELINE = "eager float32, NCHW"
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from benchmarks.reporting import section, table
 from model_core.affect import ACTION_UNITS
-from model_core.bundle import Bundle
-from model_core.encoder import Encoder, Features
-from model_core.faces import Crop
-from model_core.fixed_batches import FixedBatches, Record, cuda_graph, eager
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import Bundle
+from model_core.faces.geometry import Crop
+from model_core.inference.encoder import Encoder, Features
+from model_core.inference.fixed_batches import FixedBatches, Record, cuda_graph, eager
+from model_core.inference.predictor import Predictor
+from model_core.inference.runtimes import JoinedNetwork, Precision, RuntimeOptions, forward_pass
 from model_core.preprocessing import InputSpec
-from model_core.runtimes import JoinedNetwork, Precision, RuntimeOptions, forward_pass
 from service.batch_contract import BatchLimits, NoObserver
 from service.estimating import BatchedEncoder, Estimate
 from training.generated.drawing import Pose, draw

@@ -11,7 +11,7 @@ import numpy as np
 from skimage import data
 
 from benchmarks.process import URL, ServiceProcess, running_service
-from model_core.faces import Frame
+from model_core.faces.geometry import Frame
 
 CLIP_FPS = 10
 

@@ -24,11 +24,11 @@ import torch
 from benchmarks.concurrency import pictures
 from benchmarks.process import engine_options
 from benchmarks.reporting import circumstances, section, table
-from model_core.alignment import align
-from model_core.bundle import load_bundle, locate_bundle
-from model_core.detection import build_detector
-from model_core.faces import Frame
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import load_bundle, locate_bundle
+from model_core.faces.alignment import align
+from model_core.faces.detection import build_detector
+from model_core.faces.geometry import Frame
+from model_core.inference.predictor import Predictor
 from model_core.preprocessing import InputSpec, to_batch
 
 FER = "fer==25.10.3"

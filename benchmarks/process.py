@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 
-from model_core.runtimes import RuntimeOptions
+from model_core.inference.runtimes import RuntimeOptions
 from service.__main__ import choose_device, choose_runtime
 from service.settings import load_settings
 

@@ -24,10 +24,10 @@ from benchmarks.concurrency import pictures
 from benchmarks.load import Answers, batches_so_far, client, closed_loop, mean_batch, open_loop
 from benchmarks.process import URL, engine_options, running_service
 from benchmarks.reporting import circumstances, percentiles_ms, section, table
-from model_core.bundle import load_bundle, locate_bundle
-from model_core.detection import build_detector
-from model_core.faces import Crop
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import load_bundle, locate_bundle
+from model_core.faces.detection import build_detector
+from model_core.faces.geometry import Crop
+from model_core.inference.predictor import Predictor
 from service.analysis import FaceOptions
 from service.decode_limits import DecodeLimits
 from service.locating import Locator

@@ -17,9 +17,9 @@ import torch
 from benchmarks.clip import write_clip
 from benchmarks.process import URL, engine_options, running_service
 from benchmarks.reporting import circumstances, section, table
-from model_core.alignment import align
-from model_core.bundle import load_bundle, locate_bundle
-from model_core.detection import build_detector
+from model_core.bundles.bundle import load_bundle, locate_bundle
+from model_core.faces.alignment import align
+from model_core.faces.detection import build_detector
 from model_core.preprocessing import to_batch
 
 FPS = 30

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_core.alignment import TEMPLATES
-from model_core.faces import Crop
+from model_core.faces.alignment import TEMPLATES
+from model_core.faces.geometry import Crop
 
 
 @dataclass(frozen=True)

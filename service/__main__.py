@@ -9,11 +9,11 @@ import structlog
 import torch
 import uvicorn
 
-from model_core.bundle import BundleError, load_bundle
-from model_core.detection import FaceDetector, build_detector, family
-from model_core.hub import find_bundle
-from model_core.predictor import Predictor
-from model_core.runtimes import RuntimeOptions
+from model_core.bundles.bundle import BundleError, load_bundle
+from model_core.bundles.hub import find_bundle
+from model_core.faces.detection import FaceDetector, build_detector, family
+from model_core.inference.predictor import Predictor
+from model_core.inference.runtimes import RuntimeOptions
 from service.app import create_app
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, load_settings

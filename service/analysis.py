@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from model_core.affect import Affect
-from model_core.faces import Face
-from model_core.quality import Quality
+from model_core.faces.geometry import Face
+from model_core.faces.quality import Quality
 from service.decoding import VideoInfo
 
 

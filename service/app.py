@@ -11,9 +11,9 @@ import structlog
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from model_core.bundle import code_version
-from model_core.detection import FaceDetector
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import code_version
+from model_core.faces.detection import FaceDetector
+from model_core.inference.predictor import Predictor
 from service.batch_contract import BatchLimits
 from service.decode_limits import DecodeLimits
 from service.errors import Limit

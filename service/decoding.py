@@ -15,7 +15,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from model_core.faces import Frame
+from model_core.faces.geometry import Frame
 from service.decode_limits import DecodeLimits
 from service.errors import InvalidParameter, NoVideoFrames, ServiceError, UndecodableMedia
 from service.image_files import decode_over_white, read_image_header

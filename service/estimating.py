@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from model_core.encoder import Encoder, Features
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
+from model_core.inference.encoder import Encoder, Features
 from service.batch_contract import BatchLimits, BatchObserver, BatchTooLarge
 from service.batching import Batcher
 from service.lanes import Lane

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.faces import Frame
+from model_core.faces.geometry import Frame
 from service.errors import UndecodableMedia, UnsupportedMediaType
 
 _MAX_JPEG_SEGMENTS = 10_000

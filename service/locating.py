@@ -7,12 +7,12 @@ from pathlib import Path
 from threading import Lock, get_ident
 from typing import IO
 
-from model_core.alignment import align
-from model_core.detection import FaceDetector
-from model_core.faces import Crop, Face, Frame
-from model_core.following import FollowingDetector
+from model_core.faces.alignment import align
+from model_core.faces.detection import FaceDetector
+from model_core.faces.following import FollowingDetector
+from model_core.faces.geometry import Crop, Face, Frame
+from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
-from model_core.quality import Quality, assess
 from service.analysis import FaceOptions, VideoOptions
 from service.decode_limits import DecodeLimits
 from service.decoding import TimedFrame, Video, decode_image, open_video

@@ -13,9 +13,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TypeVar
 
-from model_core.faces import Crop
-from model_core.predictor import Predictor, Reader
-from model_core.tracking import IouTracker
+from model_core.faces.geometry import Crop
+from model_core.faces.tracking import IouTracker
+from model_core.inference.predictor import Predictor, Reader
 from service.analysis import FaceAnalysis, FaceOptions, FrameAnalysis, VideoAnalysis, VideoOptions
 from service.averages import MovingAverage
 from service.batch_contract import BatcherClosed, BatchTooLarge, WorkerStalled

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from model_core.affect import ACTION_UNITS, Affect, Task
-from model_core.manifest import BundleManifest
+from model_core.bundles.manifest import BundleManifest
 from service.analysis import FaceAnalysis, FrameAnalysis, Sample, VideoAnalysis
 from service.schemas import (
     BundleInfo,

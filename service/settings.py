@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_core.runtimes import Precision
+from model_core.inference.runtimes import Precision
 
 PREFIX = "AFFECT_"
 MIN_KEY_LENGTH = 16

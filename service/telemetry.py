@@ -17,8 +17,8 @@ from prometheus_client import (
 )
 
 from model_core.affect import Affect
-from model_core.manifest import BundleManifest
-from model_core.runtimes import RuntimeOptions
+from model_core.bundles.manifest import BundleManifest
+from model_core.inference.runtimes import RuntimeOptions
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)

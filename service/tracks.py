@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from model_core.affect import Affect
-from model_core.encoder import Features
-from model_core.predictor import Outputs, Reader
-from model_core.smoothing import CausalSmoother, smooth_offline
-from model_core.tracking import FaceTracker
+from model_core.faces.tracking import FaceTracker
+from model_core.inference.encoder import Features
+from model_core.inference.predictor import Outputs, Reader
+from model_core.inference.smoothing import CausalSmoother, smooth_offline
 from service.analysis import FaceAnalysis, Sample, Smoothing
 from service.locating import LocatedFrame
 from service.telemetry import StageClock

@@ -10,10 +10,10 @@ import torch
 from hypothesis import settings
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
-from model_core.bundle import save_bundle
+from model_core.bundles.bundle import save_bundle
+from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
-from model_core.faces import Frame
-from model_core.manifest import BundleManifest
+from model_core.faces.geometry import Frame
 from model_core.models import NetworkSpec, build_network
 from model_core.preprocessing import InputSpec
 

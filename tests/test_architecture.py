@@ -174,7 +174,7 @@ def test_a_breach_is_seen(rule: Rule, path: str, source: str, breach: str) -> No
 @pytest.mark.parametrize(
     ("rule", "path", "source"),
     [
-        (directions, "service/a.py", "from model_core.faces import Box"),
+        (directions, "service/a.py", "from model_core.faces.geometry import Box"),
         (directions, "training/a.py", "from .loop import encode\nimport pydantic"),
         (web_framework_stays_at_the_edge, "service/routes/a.py", "import fastapi"),
         (environment_is_read_once, "service/settings.py", "import os\nos.environ['A']"),

@@ -8,12 +8,12 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from model_core.alignment import align
-from model_core.bundle import WEIGHTS, load_bundle, locate_bundle
-from model_core.detection import build_detector
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import WEIGHTS, load_bundle, locate_bundle
+from model_core.faces.alignment import align
+from model_core.faces.detection import build_detector
+from model_core.inference.predictor import Predictor
+from model_core.inference.runtimes import Engine, RuntimeOptions
 from model_core.preprocessing import to_batch
-from model_core.runtimes import Engine, RuntimeOptions
 from service.app import create_app
 from service.settings import Settings
 from tests.service.media import encoded

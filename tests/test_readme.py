@@ -11,9 +11,9 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from model_core.bundle import load_bundle, locate_bundle
-from model_core.detection import build_detector
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import load_bundle, locate_bundle
+from model_core.faces.detection import build_detector
+from model_core.inference.predictor import Predictor
 from service.app import create_app
 from service.settings import Settings, variable
 from tests.service.media import encoded

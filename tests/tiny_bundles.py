@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from model_core.affect import LABEL_SETS, Task
-from model_core.bundle import Bundle
+from model_core.bundles.bundle import Bundle
+from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from model_core.calibration import Calibration
-from model_core.manifest import BundleManifest, TemporalSpec
 from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.preprocessing import InputSpec

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_core.bundle import BundleError
-from model_core.runtimes import EVERY_WAY, Runtime, build_runtime
+from model_core.bundles.bundle import BundleError
+from model_core.inference.runtimes import EVERY_WAY, Runtime, build_runtime
 from training.batches import evaluation_batches
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.perturbations import coarsened, compressed
 
 

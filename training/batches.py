@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.affect import AffectTarget
-from model_core.alignment import shrink
+from model_core.faces.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from training.augmentation import Augmentation
 from training.prepared import PreparedFaces, distributions

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model_core.affect import ACTION_UNITS
-from model_core.bundle import BundleError
+from model_core.bundles.bundle import BundleError
 from model_core.calibration import Calibration
 from model_core.models.clip import ClipError
 from training.checkpoint import CheckpointError

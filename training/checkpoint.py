@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_core.manifest import parse_input, parse_network
+from model_core.bundles.manifest import parse_input, parse_network
 from model_core.models import NetworkSpec, build_network
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec

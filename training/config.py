@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from model_core.affect import Task
+from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
 from model_core.models import BACKBONES
-from model_core.runtimes import Engine
 from training.augmentation import Augmentation
 from training.config_file import Section, checked, read_values
 

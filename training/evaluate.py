@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from model_core.bundle import BundleError
+from model_core.bundles.bundle import BundleError
 from model_core.models.clip import ClipError
 from training.answers import answers_of
 from training.checkpoint import CheckpointError

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from model_core.affect import Reference, Task
-from model_core.bundle import BundleError, save_bundle
-from model_core.manifest import BundleManifest, TemporalSpec
+from model_core.bundles.bundle import BundleError, save_bundle
+from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from training.checkpoint import CheckpointError
 from training.trained import Evaluable, load_evaluable
 

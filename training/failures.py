@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_core.alignment import align
-from model_core.bundle import BundleError
-from model_core.detection import build_detector
-from model_core.faces import Crop
+from model_core.bundles.bundle import BundleError
+from model_core.faces.alignment import align
+from model_core.faces.detection import build_detector
+from model_core.faces.geometry import Crop
 from model_core.preprocessing import to_batch
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.generated.camera import film, shots
 from training.generated.drawing import draw
 from training.generated.layout import SplitFolder, write_annotations, write_frames

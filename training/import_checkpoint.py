@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from model_core.affect import LABEL_SETS
-from model_core.bundle import BundleError, save_bundle
+from model_core.bundles.bundle import BundleError, save_bundle
+from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
-from model_core.detection import build_detector
-from model_core.manifest import BundleManifest
+from model_core.faces.detection import build_detector
 from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE, ConvNorm, DirectionAttention, MixedDepthwise
 from model_core.models.heads import AffectNetwork

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from model_core.alignment import shrink
-from model_core.faces import Crop
+from model_core.faces.alignment import shrink
+from model_core.faces.geometry import Crop
+from model_core.inference.runtimes import Runtime, RuntimeOptions, build_joined
 from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.models.folding import folded
 from model_core.models.local import MAP_SHAPE, LocalDDAMFN
 from model_core.preprocessing import InputSpec, to_batch
-from model_core.runtimes import Runtime, RuntimeOptions, build_joined
 from training.augmentation import Augmentation
 from training.batches import ahead
 from training.config import LocalConfig

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.alignment import TEMPLATE_SIZE, TEMPLATES
-from model_core.faces import Crop
+from model_core.faces.alignment import TEMPLATE_SIZE, TEMPLATES
+from model_core.faces.geometry import Crop
 
 STRENGTHS = (1, 2, 3, 4, 5)
 

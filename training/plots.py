@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from model_core.metrics import reliability
 from training.answers import Answers
 from training.scoring import POSITIVE_SCORE

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model_core.affect import ACTION_UNITS
-from model_core.alignment import TEMPLATES, align
-from model_core.detection import FaceDetector, build_detector
-from model_core.faces import Crop
+from model_core.faces.alignment import TEMPLATES, align
+from model_core.faces.detection import FaceDetector, build_detector
+from model_core.faces.geometry import Crop
 from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
 from training.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.prepared import PreparedInfo, create_crops, distributions, write_targets

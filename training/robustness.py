@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model_core.alignment import shrink
-from model_core.bundle import BundleError
+from model_core.bundles.bundle import BundleError
+from model_core.faces.alignment import shrink
+from model_core.faces.quality import sharpness
 from model_core.metrics import top_label_ece
-from model_core.quality import sharpness
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import AffectTarget
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.batches import targets
 from training.prepared import PreparedFaces
 

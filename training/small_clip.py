@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from model_core.affect import LABEL_SETS
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from model_core.losses import contrastive_loss
 from model_core.models.clip import CONFIG, WEIGHTS, class_prompts
 from model_core.preprocessing import InputSpec, to_batch

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model_core.bundle import load_bundle
+from model_core.bundles.bundle import load_bundle
 from model_core.models import NetworkSpec
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.faces import Face, Frame
+from model_core.faces.geometry import Face, Frame
 
 CROP_PX = 256
 _CROP_SCALE = 1.5

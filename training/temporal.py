@@ -19,14 +19,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from model_core.affect import AffectLogits, AffectTarget
-from model_core.alignment import shrink
-from model_core.bundle import BundleError
+from model_core.bundles.bundle import BundleError
+from model_core.faces.alignment import shrink
+from model_core.inference.smoothing import smooth_causal, smooth_offline
 from model_core.losses import LossWeights
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork, task_head
 from model_core.models.lstm import LSTMEncoder
 from model_core.preprocessing import to_batch
-from model_core.smoothing import smooth_causal, smooth_offline
 from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.distributed import get_node_local_rank
 
-from model_core.bundle import BundleError
+from model_core.bundles.bundle import BundleError
 from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipError
 from model_core.preprocessing import InputSpec

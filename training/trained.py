@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model_core.bundle import MANIFEST, load_bundle, locate_bundle
+from model_core.bundles.bundle import MANIFEST, load_bundle, locate_bundle
+from model_core.bundles.manifest import parse_calibration
 from model_core.calibration import Calibration
-from model_core.manifest import parse_calibration
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec

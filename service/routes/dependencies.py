@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from model_core.predictor import Predictor
+from model_core.inference.predictor import Predictor
 from service.errors import NotReady
 from service.pipeline import Pipeline
 from service.readiness import Readiness

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from benchmarks.gpu import BASELINE, QUICK, measure, ways
 from benchmarks.gpu_checks import differences, drawn, place, small_memory, within
 from model_core.affect import AffectLogits
-from model_core.bundle import load_bundle
-from model_core.runtimes import JoinedNetwork
+from model_core.bundles.bundle import load_bundle
+from model_core.inference.runtimes import JoinedNetwork
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

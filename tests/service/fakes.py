@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
+from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
-from model_core.encoder import Features
-from model_core.faces import Box, Crop, Face, Frame, Landmarks, Point
-from model_core.manifest import BundleManifest
+from model_core.faces.geometry import Box, Crop, Face, Frame, Landmarks, Point
+from model_core.inference.encoder import Features
+from model_core.inference.predictor import Outputs
+from model_core.inference.runtimes import RuntimeOptions
 from model_core.models import NetworkSpec
-from model_core.predictor import Outputs
 from model_core.preprocessing import InputSpec
-from model_core.runtimes import RuntimeOptions
 
 LABELS = LABEL_SETS["ferplus"]
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from model_core.alignment import align
-from model_core.bundle import Bundle
+from model_core.bundles.bundle import Bundle
+from model_core.bundles.manifest import TemporalSpec
 from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration
-from model_core.manifest import TemporalSpec
-from model_core.predictor import Predictor
+from model_core.faces.alignment import align
+from model_core.inference.predictor import Predictor
+from model_core.inference.smoothing import CausalSmoother
 from model_core.preprocessing import to_batch
-from model_core.smoothing import CausalSmoother
 from service.app import create_app
 from service.decode_limits import DecodeLimits
 from service.decoding import open_video

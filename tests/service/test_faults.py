@@ -15,8 +15,8 @@ import torch
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from model_core.encoder import Features
-from model_core.faces import Crop, Face, Frame
+from model_core.faces.geometry import Crop, Face, Frame
+from model_core.inference.encoder import Features
 from service.app import EXIT_HUNG, create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at

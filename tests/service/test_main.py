@@ -14,9 +14,9 @@ import torch
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from model_core.bundle import MANIFEST, Bundle
-from model_core.detection import build_detector
-from model_core.runtimes import RuntimeOptions
+from model_core.bundles.bundle import MANIFEST, Bundle
+from model_core.faces.detection import build_detector
+from model_core.inference.runtimes import RuntimeOptions
 from service import __main__ as command
 from service.__main__ import KEEP_ALIVE_S, choose_device, choose_runtime, load_predictors
 from service.app import create_app

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.affect import LABEL_SETS
-from model_core.faces import Box
+from model_core.faces.geometry import Box
 from tests.training.trees import AFFECTNET_HEADER, affectnet_csv, affectnet_npy, picture, text
 from training.datasets import DatasetError, RawFace
 from training.datasets.affectnet import AffectNet, _csv_face

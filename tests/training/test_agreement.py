@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model_core.runtimes import EVERY_WAY
+from model_core.inference.runtimes import EVERY_WAY
 from tests.training.conftest import FinishedRun
 from training.agreement import compare, render
 from training.trained import load_for_measuring

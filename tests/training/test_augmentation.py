@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.alignment import shrink
-from model_core.faces import Frame
+from model_core.faces.alignment import shrink
+from model_core.faces.geometry import Frame
 from training.augmentation import Augmentation
 
 EFFECTS = ("blur", "resolution", "noise", "compression", "erase")

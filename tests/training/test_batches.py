@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.alignment import shrink
+from model_core.faces.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from tests.fakes import write_prepared
 from training.augmentation import Augmentation

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.alignment import shrink
-from model_core.bundle import load_bundle
+from model_core.bundles.bundle import load_bundle
 from model_core.calibration import Calibration, ExpressionCalibration
-from model_core.predictor import Predictor
+from model_core.faces.alignment import shrink
+from model_core.inference.predictor import Predictor
 from model_core.preprocessing import to_batch
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun

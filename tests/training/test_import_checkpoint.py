@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from model_core.affect import LABEL_SETS
-from model_core.bundle import load_bundle
+from model_core.bundles.bundle import load_bundle
+from model_core.inference.predictor import Predictor
 from model_core.models import build_network
-from model_core.predictor import Predictor
 from tests.fakes import Hostile, formula_state
 from tests.training.upstream_module import mfn_state, nest, upstream_package
 from training import import_checkpoint
@@ -41,7 +41,7 @@ def test_221_entries_are_dead(state: dict[str, Tensor]) -> None:
 
 
 def test_the_imported_network_answers_as_the_reference(state: dict[str, Tensor]) -> None:
-    golden = json.loads((Path(__file__).parents[1] / "model_core" / "ddamfn_golden.json").read_text())
+    golden = json.loads((Path(__file__).parents[1] / "model_core" / "models" / "ddamfn_golden.json").read_text())
     c, h, w = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (3, 112, 112)), indexing="ij")
     with torch.inference_mode():
         logits = convert(state)(torch.sin(0.1 * (c + 1) * h + 0.07 * w)[None].float()).expression

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model_core.alignment import TEMPLATES
+from model_core.faces.alignment import TEMPLATES
 from training.perturbations import STRENGTHS, perturbations
 
 REGISTRY = perturbations("arcface-1")

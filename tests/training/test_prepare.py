@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from model_core.alignment import align
-from model_core.detection import build_detector
-from model_core.faces import Frame
+from model_core.faces.alignment import align
+from model_core.faces.detection import build_detector
+from model_core.faces.geometry import Frame
 from tests.fakes import small_grey_face, write_ferplus
 from tests.training.trees import affectnet_csv, picture, rafdb
 from training import prepare

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.detection import build_detector
-from model_core.faces import Face, Frame
+from model_core.faces.detection import build_detector
+from model_core.faces.geometry import Face, Frame
 from tests.fakes import face_at
 from training.derived import action_units
 from training.teacher import BLENDSHAPES, CROP_PX, BlendshapeTeacher, TeacherReading, _crop_matrix

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model_core.affect import LABEL_SETS
-from model_core.bundle import load_bundle, locate_bundle
+from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.models import NetworkSpec, build_network
 from model_core.models.lstm import LSTMEncoder
 from tests.fakes import write_prepared

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model_core.affect import TASKS
-from model_core.bundle import load_bundle
+from model_core.bundles.bundle import load_bundle
 from model_core.models import build_network
 from model_core.models.ddamfn import DDAMFN
 from tests.fakes import write_prepared

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from model_core.affect import LABEL_SETS
-from model_core.faces import Box, Frame
+from model_core.faces.geometry import Box, Frame
 from training.datasets.pictures import around, read_picture, surrounded
 from training.datasets.raw import DatasetError, RawFace, training_split
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from model_core.affect import LABEL_SETS
-from model_core.faces import Frame
+from model_core.faces.geometry import Frame
 from training.datasets.raw import DatasetError, RawFace, Split
 
 _FOLDERS: Mapping[str, Split] = {"FER2013Train": "train", "FER2013Valid": "validation", "FER2013Test": "test"}

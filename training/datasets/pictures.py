@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model_core.faces import Box, Frame
+from model_core.faces.geometry import Box, Frame
 from training.datasets.raw import DatasetError
 
 _SMALLEST_PX = 192

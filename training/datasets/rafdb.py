@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from model_core.affect import LABEL_SETS
-from model_core.faces import Frame
+from model_core.faces.geometry import Frame
 from training.datasets.pictures import read_picture, surrounded
 from training.datasets.raw import DatasetError, RawFace, training_split
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 from zlib import crc32
 
-from model_core.faces import Box, Frame
+from model_core.faces.geometry import Box, Frame
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.generated.drawing import SIDE, Pose
 from training.generated.spans import spans
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.generated.people import Person
 
 SIDE = 112

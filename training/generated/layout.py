@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.datasets.affwild2 import HEADERS
 from training.generated.trajectories import Trajectory
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.bundle import load_bundle, locate_bundle
-from model_core.faces import Crop
+from model_core.bundles.bundle import load_bundle, locate_bundle
+from model_core.faces.geometry import Crop
 from model_core.models import CLIP, NetworkSpec
 from model_core.models.clip import ClipSource, class_prompts, load_clip
 from model_core.models.folding import folded

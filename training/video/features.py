@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.datasets.raw import DatasetError
 from training.datasets.sequences import Sequence
 

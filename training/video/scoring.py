@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from model_core.affect import Task
 from model_core.calibration import Calibration
+from model_core.inference.smoothing import smooth_causal, smooth_offline
 from model_core.models.heads import AffectNetwork
-from model_core.smoothing import smooth_causal, smooth_offline
 from training.video.config import EvaluationConfig, SequenceConfig, Smoothing, WindowConfig
 from training.video.predictions import ProtocolError, SequencePredictions, pictured_only
 from training.video.protocol import measure

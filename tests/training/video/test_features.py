@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model_core.faces import Crop
+from model_core.faces.geometry import Crop
 from training.datasets.raw import DatasetError
 from training.datasets.sequences import Person, Sequence, SequenceTargets
 from training.video.features import FeatureCache, read_crop

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.bundle import load_bundle
-from model_core.manifest import TemporalSpec
+from model_core.bundles.bundle import load_bundle
+from model_core.bundles.manifest import TemporalSpec
 from model_core.models import NetworkSpec, build_network
 from tests.tiny_clip import TINY, write_tiny_clip
 from training import calibrate, evaluate, export, train

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.bundle import load_bundle, save_bundle
-from model_core.predictor import Predictor
+from model_core.bundles.bundle import load_bundle, save_bundle
+from model_core.inference.predictor import Predictor
 from tests.tiny_clip import TINY, write_tiny_clip
 from training.config_file import checked, read_values
 from training.export import Labelling, manifest_of

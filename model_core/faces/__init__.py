@@ -1,0 +1,1 @@
+"""Faces in a frame: geometry, detection, alignment, quality, tracks."""

@@ -1,0 +1,89 @@
+"""Five-point alignment: a frame and a face's landmarks become a square crop in a fixed pose.
+
+A network learns one pose of the face, so the template is part of its input contract. Templates are named and versioned;
+a published one is never edited, a better one gets a new name.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.faces.geometry import Crop, Frame, Landmarks
+
+TEMPLATE_SIZE = 112
+
+TEMPLATES: Mapping[str, NDArray[np.float64]] = MappingProxyType(
+    {
+        # The target positions published with ArcFace (Deng et al., CVPR 2019).
+        "arcface-1": np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]]),
+        # The frontal template of the DDAMFN authors' own crops; 1.27 times tighter.
+        "ddamfn-frontal-1": np.array(
+            [[33.566, 40.559], [78.321, 40.559], [55.338, 64.967], [38.479, 90.276], [73.591, 90.276]]
+        ),
+    }
+)
+"""Name -> float64 [5, 2]: where the landmarks land, in pixels of a crop of 112 x 112."""
+
+
+def similarity_transform(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least-squares rotation, uniform scale and shift that takes `source` to `target` (Umeyama 1991).
+
+    Both are float64 [N, 2]. Returns float64 [2, 3]; reflections are excluded. Raises ValueError where the source points
+    coincide, for then no pose is defined.
+    """
+    centre_s, centre_t = source.mean(axis=0), target.mean(axis=0)
+    # In the plane a rotation with scale is a complex number, so the least-squares fit is one division.
+    s = (source - centre_s) @ np.array([1.0, 1.0j])
+    t = (target - centre_t) @ np.array([1.0, 1.0j])
+    spread = float(np.vdot(s, s).real)
+    if not np.isfinite(spread) or spread < 1e-6:
+        raise ValueError("landmarks coincide: no pose can be estimated")
+    factor = complex(np.vdot(s, t)) / spread
+    linear = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return np.column_stack([linear, centre_t - linear @ centre_s])
+
+
+def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
+    """Cut a face out of a frame: uint8 [size, size, 3] RGB, outside pixels replicated from the frame's edge.
+
+    `template` is a key of TEMPLATES, else KeyError. Large faces are smoothed before they shrink, so that fine texture
+    does not alias; crops smaller than the template are cut at its size and then averaged, which is what training, with
+    crops stored at that size, does.
+    """
+    if size < TEMPLATE_SIZE:
+        return shrink(align(frame, landmarks, template, TEMPLATE_SIZE), size)
+    target = (TEMPLATES[template] + 0.5) * (size / TEMPLATE_SIZE) - 0.5  # whole numbers are pixel centres
+    matrix = similarity_transform(landmarks.as_array(), target)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale < 0.5:
+        frame, matrix = _shrink_around(frame, matrix, scale, size)
+    warped = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def shrink(crop: Crop, size: int) -> Crop:
+    """Average a crop down to uint8 [size, size, 3]; unchanged where the size already fits."""
+    if crop.shape[0] == size:
+        return crop
+    return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _shrink_around(
+    frame: Frame, matrix: NDArray[np.float64], scale: float, size: int
+) -> tuple[Frame, NDArray[np.float64]]:
+    """Area-average the part of the frame that the crop shows, to twice the crop's resolution; adapt the matrix."""
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
+    height, width = frame.shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, [width - 1, height - 1])
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, [x0 + 1, y0 + 1], [width, height])
+    part = frame[y0:y1, x0:x1]
+    new_size = (max(1, round(part.shape[1] * 2 * scale)), max(1, round(part.shape[0] * 2 * scale)))
+    small = cv2.resize(part, new_size, interpolation=cv2.INTER_AREA)
+    fx, fy = new_size[0] / part.shape[1], new_size[1] / part.shape[0]
+    # Small pixel u covers source pixels around (u + 0.5) / f - 0.5 + offset, by cv2's pixel-centre convention.
+    to_source = np.array([[1 / fx, 0, 0.5 / fx - 0.5 + x0], [0, 1 / fy, 0.5 / fy - 0.5 + y0], [0, 0, 1]])
+    return np.asarray(small, dtype=np.uint8), matrix @ to_source

@@ -1,0 +1,68 @@
+"""Which face is which over time."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from model_core.faces.geometry import Box, Face, TrackedFace
+
+
+class FaceTracker(Protocol):
+    """Gives the faces of consecutive frames stable ids. One tracker serves one video."""
+
+    def update(self, faces: list[Face], time_s: float) -> list[TrackedFace]:
+        """The same faces in the same order, each with its track's id. `time_s` never decreases between calls."""
+        ...
+
+
+@dataclass
+class _Track:
+    track_id: int
+    box: Box
+    last_s: float
+
+
+class IouTracker:
+    """Joins each face to the track whose last box it overlaps most, best pairs first.
+
+    A track is kept for `max_gap_s` without a face, so that a blink of the detector does not end it; one that had a face
+    in the frame before is always kept, however long ago that was. Ids are never reused.
+    """
+
+    def __init__(self, min_iou: float = 0.2, max_gap_s: float = 1.0) -> None:
+        self._min_iou = min_iou
+        self._max_gap_s = max_gap_s
+        self._tracks: list[_Track] = []
+        self._previous_s = float("-inf")
+        self._next_id = 1
+
+    def update(self, faces: list[Face], time_s: float) -> list[TrackedFace]:
+        """See FaceTracker."""
+        oldest_s = min(self._previous_s, time_s - self._max_gap_s)
+        self._tracks = [track for track in self._tracks if track.last_s >= oldest_s]
+        self._previous_s = time_s
+        owners = self._match(faces)
+        tracked = []
+        for index, face in enumerate(faces):
+            track = owners.get(index)
+            if track is None:
+                track = _Track(self._next_id, face.box, time_s)
+                self._tracks.append(track)
+                self._next_id += 1
+            track.box, track.last_s = face.box, time_s
+            tracked.append(TrackedFace(track.track_id, face))
+        return tracked
+
+    def _match(self, faces: list[Face]) -> dict[int, _Track]:
+        pairs = [
+            (iou, index, track)
+            for index, face in enumerate(faces)
+            for track in self._tracks
+            if (iou := face.box.iou(track.box)) >= self._min_iou
+        ]
+        owners: dict[int, _Track] = {}
+        taken: set[int] = set()
+        for _, index, track in sorted(pairs, key=lambda pair: pair[0], reverse=True):
+            if index not in owners and track.track_id not in taken:
+                owners[index] = track
+                taken.add(track.track_id)
+        return owners

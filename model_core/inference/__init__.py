@@ -1,0 +1,1 @@
+"""From crops to calibrated estimates: how networks are run for answers."""

@@ -1,0 +1,129 @@
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model_core.affect import LABEL_SETS
+from model_core.inference.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_joined, build_runtime, narrow
+from model_core.models import NetworkSpec, build_network
+from model_core.models.folding import folded
+from model_core.models.heads import AffectNetwork
+
+CPU = torch.device("cpu")
+TASKS = ("valence_arousal", "expression", "action_units")
+
+
+@pytest.fixture(scope="module")
+def network() -> AffectNetwork:
+    """A random DDAMFN whose norms have seen the images that it is asked about, so that its answers differ."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        made = build_network(NetworkSpec("ddamfn", TASKS, LABEL_SETS["ferplus"]))
+        for module in made.modules():
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        made.train()(images(4))
+    return made.eval()
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 112, 112, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.fixture(scope="module")
+def expected(network: AffectNetwork) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        logits = network(images(4))
+    return torch.cat([getattr(logits, task) for task in TASKS], dim=1).double().numpy()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_engines_say_what_the_network_says(network: AffectNetwork, expected: NDArray[np.float64], engine: str) -> None:
+    run = build_runtime(network, TASKS, 112, CPU, RuntimeOptions(engine))
+    assert expected.std(axis=0).min() > 1e-3
+    for count in (4, 1, 3):
+        found = run(images(4)[:count])
+        assert (found.shape, found.dtype) == ((count, 22), np.float64)
+        assert found == pytest.approx(expected[:count], abs=1e-3)
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
+    code = """
+import sys, torch
+from model_core.inference import runtimes
+class Unused(torch.nn.Module): pass
+try: runtimes._openvino(Unused(), 112, "float32")
+except Exception: pass
+from openvino.tools.ovc import telemetry_utils
+print(telemetry_utils.tm.__name__)
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == ["openvino.tools.ovc.telemetry_stub"]
+
+
+def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDArray[np.float64]) -> None:
+    found = build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "bfloat16"))(images(4))
+    off = np.abs(found - expected)
+    assert 1e-4 < off.max() < 0.5 * np.abs(expected).max()
+
+
+def test_weights_converted_once_give_the_same(network: AffectNetwork) -> None:
+    joined = JoinedNetwork(folded(network), TASKS)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        each_time = joined(images(2))
+        narrow(joined, torch.bfloat16)
+        once = joined(images(2))
+    assert {weight.dtype for weight in joined.parameters()} == {torch.bfloat16, torch.float32}  # PReLU stays
+    assert torch.equal(once, each_time)
+
+
+def test_float16_is_for_gpus(network: AffectNetwork) -> None:
+    with pytest.raises(ValueError, match="float16 is for GPUs, not for cpu"):
+        build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "float16"))
+    assert all(way.precision != "float16" for way in EVERY_WAY)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "within"), [("float32", 1e-3), ("float16", 0.05), ("bfloat16", 0.3)])
+def test_a_gpu_says_what_the_cpu_says(
+    network: AffectNetwork, expected: NDArray[np.float64], precision: str, within: float
+) -> None:
+    run = build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("torch", precision))
+    for count in (4, 1, 3):
+        assert run(images(4)[:count]) == pytest.approx(expected[:count], abs=within)
+
+
+@pytest.fixture
+def log_kept() -> Iterator[None]:
+    """The log as it is: a conversion that fails leaves OpenVINO's handler and level on the root logger."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers = handlers
+
+
+@pytest.mark.usefixtures("log_kept")
+def test_openvino_takes_no_network_that_a_trace_would_freeze() -> None:
+    class Counts(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) * len(x)
+
+    with pytest.raises(RuntimeError, match="Using len to get tensor shape might cause the trace to be incorrect"):
+        build_joined(Counts(), 8, CPU, RuntimeOptions("openvino"))
+
+
+def test_openvino_is_for_cpus(network: AffectNetwork) -> None:
+    with pytest.raises(ValueError, match="not on cuda"):
+        build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("openvino"))
+
+
+def test_a_missing_engine_is_named(network: AffectNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModuleNotFoundError, match="install the extra `openvino`"):
+        build_runtime(network, TASKS, 112, CPU, RuntimeOptions("openvino"))

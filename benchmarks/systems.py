@@ -49,7 +49,7 @@ class Study:
             size = ["--videos", self.videos, "--frames", self.frames, "--validation", max(2, self.videos // 3)]
             _command("training.generate", "--out", self.out / "set", *size)
         if not (self.out / "clip").exists():
-            _command("training.small_clip", "--root", self.out / "set", "--out", self.out / "clip")
+            _command("training.studies.small_clip", "--root", self.out / "set", "--out", self.out / "clip")
 
     def result(self, kind: str, system: str, seed: int) -> ProtocolResult:
         """One run, trained and measured unless it was."""

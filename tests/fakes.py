@@ -16,8 +16,8 @@ from torch import Tensor
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
-from training.prepared import PreparedInfo, create_crops, write_targets
-from training.teacher import BLENDSHAPES, LANDMARKS
+from training.data.prepared import PreparedInfo, create_crops, write_targets
+from training.targets.teacher import BLENDSHAPES, LANDMARKS
 
 KEYS = Path(__file__).parent / "model_core" / "models" / "ddamfn_keys.tsv"
 

@@ -143,7 +143,7 @@ MANY = ", ".join(f"p{i}" for i in range(MAX_PARAMETERS + 1))
 @pytest.mark.parametrize(
     ("rule", "path", "source", "breach"),
     [
-        (directions, "service/a.py", "from training.loop import encode", "imports training"),
+        (directions, "service/a.py", "from training.runs.loop import encode", "imports training"),
         (directions, "training/a.py", "def f():\n    import service.app", "imports service"),
         (directions, "model_core/a.py", "import pydantic", "imports pydantic"),
         (directions, "model_core/models/a.py", "from fastapi import FastAPI", "imports fastapi"),

@@ -17,7 +17,7 @@ from model_core.preprocessing import to_batch
 from service.app import create_app
 from service.settings import Settings
 from tests.service.media import encoded
-from training.augmentation import Augmentation
+from training.data.augmentation import Augmentation
 
 CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
 

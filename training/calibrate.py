@@ -11,12 +11,12 @@ from model_core.affect import ACTION_UNITS
 from model_core.bundles.bundle import BundleError
 from model_core.calibration import Calibration
 from model_core.models.clip import ClipError
-from training.checkpoint import CheckpointError
+from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
-from training.fitting import fit_axes, fit_expression, fit_unit
-from training.prepared import PreparedFaces, load_prepared
-from training.scoring import POSITIVE_SCORE, Outputs, collect
-from training.trained import load_evaluable, require_match, write_calibration
+from training.measuring.fitting import fit_axes, fit_expression, fit_unit
+from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect
+from training.runs.checkpoint import CheckpointError
+from training.runs.trained import load_evaluable, require_match, write_calibration
 from training.video.trained import fit_sequences, load_sequences
 
 

@@ -15,14 +15,14 @@ import torch
 
 from model_core.bundles.bundle import BundleError
 from model_core.models.clip import ClipError
-from training.answers import answers_of
-from training.checkpoint import CheckpointError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
-from training.groups import measure_groups, read_groups
-from training.report import MIN_CLASS_SIZE, Report, measure
-from training.scoring import collect
-from training.trained import load_for_measuring
+from training.measuring.answers import answers_of
+from training.measuring.groups import measure_groups, read_groups
+from training.measuring.report import MIN_CLASS_SIZE, Report, measure
+from training.measuring.scoring import collect
+from training.runs.checkpoint import CheckpointError
+from training.runs.trained import load_for_measuring
 from training.video.evaluation import evaluate_run
 from training.video.predictions import ProtocolError
 from training.video.table import table_of_runs
@@ -132,7 +132,7 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
     if args.plots:
-        from training.plots import plot_reliability
+        from training.measuring.plots import plot_reliability
 
         plot_reliability(answers, args.plots)
 

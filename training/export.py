@@ -11,8 +11,8 @@ from typing import Any
 from model_core.affect import Reference, Task
 from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
-from training.checkpoint import CheckpointError
-from training.trained import Evaluable, load_evaluable
+from training.runs.checkpoint import CheckpointError
+from training.runs.trained import Evaluable, load_evaluable
 
 
 @dataclass(frozen=True)

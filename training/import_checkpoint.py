@@ -25,9 +25,9 @@ from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE, ConvNorm, DirectionAttention, MixedDepthwise
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.checkpoint import CheckpointError, load_plain, save_trunk
-from training.pickled_module import children, load_module, tensors
-from training.restricted_pickle import StandIn
+from training.importing.pickled_module import children, load_module, tensors
+from training.importing.restricted_pickle import StandIn
+from training.runs.checkpoint import CheckpointError, load_plain, save_trunk
 
 SPEC = NetworkSpec("ddamfn", ("expression",), LABEL_SETS["affectnet8"])
 INPUT = InputSpec(112, "rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ddamfn-frontal-1")

@@ -19,10 +19,10 @@ from model_core.affect import ACTION_UNITS
 from model_core.faces.alignment import TEMPLATES, align
 from model_core.faces.detection import FaceDetector, build_detector
 from model_core.faces.geometry import Crop
+from training.data.prepared import PreparedInfo, create_crops, distributions, write_targets
 from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
-from training.derived import action_units, facial_strength, mean_movement, valence_arousal
-from training.prepared import PreparedInfo, create_crops, distributions, write_targets
-from training.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
+from training.targets.derived import action_units, facial_strength, mean_movement, valence_arousal
+from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ from model_core.bundles.bundle import BundleError
 from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipError
 from model_core.preprocessing import InputSpec
-from training.checkpoint import CheckpointError
-from training.config import LocalConfig, TrainConfig
-from training.config_file import ConfigError, checked, read_values
+from training.data.prepared import load_prepared
 from training.datasets import DatasetError
-from training.local import LocalRun, build_local_run
-from training.loop import TrainingRun
-from training.prepared import load_prepared
-from training.processes import ALONE, Processes, joined_processes
-from training.start import freeze, start_from
-from training.trained import require_targets
+from training.runs.checkpoint import CheckpointError
+from training.runs.config import LocalConfig, TrainConfig
+from training.runs.config_file import ConfigError, checked, read_values
+from training.runs.local import LocalRun, build_local_run
+from training.runs.loop import TrainingRun
+from training.runs.processes import ALONE, Processes, joined_processes
+from training.runs.start import freeze, start_from
+from training.runs.trained import require_targets
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.loop import SequenceRun

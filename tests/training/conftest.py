@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.fakes import write_prepared
-from training.config import load_config
-from training.loop import TrainingRun
+from training.runs.config import load_config
+from training.runs.loop import TrainingRun
 from training.train import build_run
 
 CONFIG = """

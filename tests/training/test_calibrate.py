@@ -13,10 +13,10 @@ from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from training import calibrate
 from training.calibrate import fit
-from training.fitting import MIN_POSITIVES, fit_axis, fit_expression, fit_unit
-from training.prepared import load_prepared
-from training.scoring import Outputs
-from training.trained import read_calibration
+from training.data.prepared import load_prepared
+from training.measuring.fitting import MIN_POSITIVES, fit_axis, fit_expression, fit_unit
+from training.measuring.scoring import Outputs
+from training.runs.trained import read_calibration
 
 
 def softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:

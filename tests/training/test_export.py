@@ -15,11 +15,11 @@ from model_core.preprocessing import to_batch
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from training import export
-from training.checkpoint import load_trained
-from training.config import load_config
-from training.prepared import load_prepared
+from training.data.prepared import load_prepared
+from training.runs.checkpoint import load_trained
+from training.runs.config import load_config
+from training.runs.trained import load_evaluable, write_calibration
 from training.train import build_run
-from training.trained import load_evaluable, write_calibration
 
 CALIBRATION = Calibration(ExpressionCalibration(1.5, (0.25,) * 8))
 

@@ -14,11 +14,11 @@ from model_core.bundles.bundle import load_bundle
 from model_core.inference.predictor import Predictor
 from model_core.models import build_network
 from tests.fakes import Hostile, formula_state
-from tests.training.upstream_module import mfn_state, nest, upstream_package
+from tests.training.importing.upstream_module import mfn_state, nest, upstream_package
 from training import import_checkpoint
-from training.checkpoint import CheckpointError, save_trunk
 from training.import_checkpoint import SPEC, convert, dead_entries
-from training.start import start_from
+from training.runs.checkpoint import CheckpointError, save_trunk
+from training.runs.start import start_from
 
 
 @pytest.fixture

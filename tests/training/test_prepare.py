@@ -12,9 +12,9 @@ from model_core.faces.geometry import Frame
 from tests.fakes import small_grey_face, write_ferplus
 from tests.training.trees import affectnet_csv, picture, rafdb
 from training import prepare
+from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import build_reader
-from training.prepared import PreparedFaces, load_prepared
-from training.teacher import BLENDSHAPES
+from training.targets.teacher import BLENDSHAPES
 
 HAPPY = [1, 9, 0, 0, 0, 0, 0, 0, 0, 0]
 

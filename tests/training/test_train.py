@@ -11,10 +11,10 @@ from model_core.models.ddamfn import DDAMFN
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from training import train
-from training.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
-from training.config import load_config
-from training.prepared import load_prepared, write_targets
-from training.start import start_from
+from training.data.prepared import load_prepared, write_targets
+from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
+from training.runs.config import load_config
+from training.runs.start import start_from
 from training.train import build_run
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from model_core.affect import Task
-from training.config_file import Section
+from training.runs.config_file import Section
 
 Smoothing = Literal["none", "causal", "offline"]
 

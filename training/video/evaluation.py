@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from model_core.calibration import Calibration
-from training.checkpoint import CheckpointError
-from training.trained import read_calibration
+from training.runs.checkpoint import CheckpointError
+from training.runs.trained import read_calibration
 from training.video.protocol import Measured, measure
 from training.video.result import ProtocolResult, write_result
 from training.video.scoring import predict

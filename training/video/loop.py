@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from model_core.models.heads import AffectNetwork
-from training.checkpoint import (
+from training.runs.checkpoint import (
     Progress,
     TrainedNetwork,
     load_plain,
@@ -22,7 +22,7 @@ from training.checkpoint import (
     save_atomically,
     save_trained,
 )
-from training.run_log import RunLog
+from training.runs.run_log import RunLog
 from training.video.batches import training_windows
 from training.video.config import SequenceConfig
 from training.video.encoders import FrozenEncoder

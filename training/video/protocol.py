@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, Task
 from model_core.calibration import AXES
 from model_core.metrics import binary_f1, ccc
-from training.bootstrap import intervals
+from training.measuring.bootstrap import intervals
 from training.video.predictions import Pooled, ProtocolError, SequencePredictions, pool
 from training.video.thresholds import Thresholds
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
 from model_core.metrics import best_threshold, binary_f1
-from training.fitting import MIN_THRESHOLD_POSITIVES
+from training.measuring.fitting import MIN_THRESHOLD_POSITIVES
 from training.video.predictions import ProtocolError, SequencePredictions, pool
 
 Method: TypeAlias = Literal["grid", "sorted"]

@@ -8,11 +8,11 @@ import numpy as np
 from model_core.affect import ACTION_UNITS
 from model_core.calibration import Calibration
 from model_core.models.heads import AffectNetwork
-from training.checkpoint import CheckpointError, TrainedNetwork, load_trained
-from training.config_file import checked
 from training.datasets import build_sequence_reader
 from training.datasets.raw import Split
-from training.fitting import fit_axes, fit_expression, fit_unit
+from training.measuring.fitting import fit_axes, fit_expression, fit_unit
+from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained
+from training.runs.config_file import checked
 from training.video.config import SequenceConfig
 from training.video.encoders import FrozenEncoder
 from training.video.features import FeatureCache

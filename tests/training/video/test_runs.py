@@ -13,11 +13,11 @@ from model_core.bundles.manifest import TemporalSpec
 from model_core.models import NetworkSpec, build_network
 from tests.tiny_clip import TINY, write_tiny_clip
 from training import calibrate, evaluate, export, train
-from training.checkpoint import CheckpointError, load_trained
-from training.config_file import checked, read_values
 from training.datasets import DatasetError
 from training.generate import Plan, generate
-from training.trained import read_calibration
+from training.runs.checkpoint import CheckpointError, load_trained
+from training.runs.config_file import checked, read_values
+from training.runs.trained import read_calibration
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig, WindowConfig
 from training.video.loop import SequenceRun

@@ -9,10 +9,10 @@ import torch
 from model_core.bundles.bundle import load_bundle, save_bundle
 from model_core.inference.predictor import Predictor
 from tests.tiny_clip import TINY, write_tiny_clip
-from training.config_file import checked, read_values
 from training.export import Labelling, manifest_of
 from training.generate import Plan, generate
-from training.trained import load_evaluable, read_calibration, write_calibration
+from training.runs.config_file import checked, read_values
+from training.runs.trained import load_evaluable, read_calibration, write_calibration
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.features import read_crop

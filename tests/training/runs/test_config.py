@@ -1,0 +1,127 @@
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from training.runs.config import LocalConfig, load_config
+from training.runs.config_file import ConfigError, checked, read_values
+
+CONFIGS = sorted((Path(__file__).parents[3] / "training" / "configs").glob("*.toml"))
+OF_WHOLE_NETWORKS = [path for path in CONFIGS if "_local_" not in path.name]
+SMALL = '[data]\nprepared = "somewhere"\n[network]\nbackbone = "ddamfn"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.mark.parametrize("path", OF_WHOLE_NETWORKS, ids=lambda path: path.name)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    config = load_config(path)
+    assert config.network.backbone == tomllib.loads(path.read_text())["network"]["backbone"]
+
+
+def test_the_shipped_configuration_of_local_features_loads() -> None:
+    [path] = set(CONFIGS) - set(OF_WHOLE_NETWORKS)
+    config = checked(LocalConfig, read_values(path), path.name)
+    assert config.network.start_from == Path("runs/ferplus-6")
+    assert config.augmentation == load_config(OF_WHOLE_NETWORKS[-1]).augmentation
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert len(OF_WHOLE_NETWORKS) == 6
+
+
+def test_defaults(file: Path) -> None:
+    config = load_config(file)
+    assert config.data.prepared == Path("somewhere")
+    assert config.network.tasks == ("valence_arousal", "expression", "action_units")
+    assert config.input.size == 112
+    assert config.loss.attention == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "table", "key", "value"),
+    [
+        ("optimizer.rate=0.5", "optimizer", "rate", 0.5),
+        ("optimizer.epochs = 3", "optimizer", "epochs", 3),
+        ("run.compile=true", "run", "compile", True),
+        ("input.mean=[0.1, 0.2, 0.3]", "input", "mean", (0.1, 0.2, 0.3)),
+        ("data.prepared=other/place", "data", "prepared", Path("other/place")),
+        ('data.prepared="quoted place"', "data", "prepared", Path("quoted place")),
+        ("network.backbone=mfn-pooled", "network", "backbone", "mfn-pooled"),
+        ("loss.action_units=0.0", "loss", "action_units", 0),
+        ("augmentation.flip=false", "augmentation", "flip", False),
+    ],
+)
+def test_overrides(file: Path, override: str, table: str, key: str, value: object) -> None:
+    assert getattr(getattr(load_config(file, [override]), table), key) == value
+
+
+def test_a_run_goes_on_from_an_earlier_version_s(file: Path) -> None:
+    """Keys that were not there yet count as their defaults; how often a run writes does not matter."""
+    config = load_config(file, ["run.save_every=7", "run.log_every=3", "run.compile=true", "run.threads=2"])
+    stored = json.loads(config.fingerprint())
+    assert stored["run"] == {"seed": 0, "precision": "float32"}
+    assert config.continues(config.fingerprint())
+    del stored["run"]["precision"], stored["optimizer"]["accumulate"]
+    assert config.continues(json.dumps(stored))
+
+
+@pytest.mark.parametrize("change", ["optimizer.accumulate=2", "run.precision=bfloat16", "run.seed=1", "data.limit=9"])
+def test_what_decides_the_weights_makes_another_run(file: Path, change: str) -> None:
+    assert not load_config(file, [change]).continues(load_config(file).fingerprint())
+
+
+def test_what_is_no_configuration_is_another_run(file: Path) -> None:
+    config = load_config(file)
+    stored = json.loads(config.fingerprint())
+    for fingerprint in ("", "{", "{}", json.dumps(stored | {"removed": 1})):
+        assert not config.continues(fingerprint)
+
+
+def test_the_last_override_wins(file: Path) -> None:
+    assert load_config(file, ["run.seed=1", "run.seed=2"]).run.seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=1", "optimizer.learning_rate: Extra inputs are not permitted"),
+        ("loss.gaze=1", "loss.gaze: "),
+        ("augmentation.hue=1", "augmentation.hue: Extra inputs are not permitted"),
+        ("gaze.x=1", "gaze: Extra inputs are not permitted"),
+        ("network.backbone=resnet", "network.backbone: Input should be 'ddamfn', 'ddamfn-local' or 'mfn-pooled'"),
+        ("network.tasks=['gaze']", "network.tasks.0: "),
+        ("input.colour=bgr", "input.colour: "),
+        ("optimizer.epochs=0", "optimizer.epochs: "),
+        ("optimizer.accumulate=0", "optimizer.accumulate: "),
+        ("run.precision=int8", "run.precision: Input should be 'float32', 'bfloat16' or 'float16'"),
+        ("optimizer.epochs=many", "optimizer.epochs: "),
+        ("run.seed", "--set takes table.key=value, got 'run.seed'"),
+        ("seed=1", "--set takes table.key=value, got 'seed=1'"),
+        ("data.prepared.deeper=1", "data.prepared.deeper"),
+    ],
+)
+def test_a_mistake_is_named(file: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.seed: .*; run\.save_every: "):
+        load_config(file, ["run.seed=x", "run.save_every=0"])
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml does not exist, and what ships is .*paper/ddamfn_lstm_va\.toml"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[data\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML"):
+        load_config(tmp_path / "bad.toml")

@@ -1,0 +1,171 @@
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_core.affect import LABEL_SETS, TASKS
+from model_core.models import NetworkSpec, build_network
+from model_core.preprocessing import InputSpec
+from tests.fakes import write_prepared
+from training import train
+from training.data.prepared import load_prepared
+from training.datasets import DatasetError
+from training.measuring.scoring import collect
+from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
+from training.runs.config import LocalConfig
+from training.runs.config_file import checked, read_values
+from training.runs.local import LocalRun, build_local_run
+from training.runs.norms import batch_norms
+
+LABELS = LABEL_SETS["ferplus"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of an untrained DDAMFN, and a configuration that goes on from it: 11 training and 3 validation faces."""
+    base = tmp_path_factory.mktemp("local")
+    prepared = write_prepared(base / "prepared", train=12, validation=4, test=2, missing=[3, 13])
+    torch.manual_seed(7)
+    spec = NetworkSpec("ddamfn", TASKS, LABELS)
+    network = build_network(spec)
+    for norm in batch_norms(network):
+        norm.momentum = 1
+    with torch.no_grad():  # so that norms fit what they see, and no stage's output dies away
+        network.train()(torch.randn(4, 3, 112, 112))
+    input_spec = InputSpec(112, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
+    (base / "run").mkdir()
+    save_trained(TrainedNetwork(spec, input_spec, dict(network.state_dict()), {}), base / "run" / "best.pt")
+    (base / "config.toml").write_text(
+        f'[data]\nprepared = "{prepared}"\n[network]\nstart_from = "{base / "run"}"\n[views]\ntrain = 2\n'
+        "[augmentation]\nrotation_deg = 10\n[optimizer]\nrate = 1e-3\nbatch_size = 5\nepochs = 2\n"
+    )
+    return base
+
+
+def run_of(earlier: Path, folder: Path, *overrides: str) -> LocalRun:
+    config = checked(LocalConfig, read_values(earlier / "config.toml", overrides), "config.toml")
+    return build_local_run(config, folder)
+
+
+@pytest.fixture(scope="module")
+def finished(earlier: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
+    run = run_of(earlier, tmp_path_factory.mktemp("finished"))
+    run.run()
+    return run
+
+
+def test_only_local_features_and_heads_change(earlier: Path, finished: LocalRun) -> None:
+    before = load_trained(earlier / "run" / "best.pt").weights
+    after = load_trained(finished.folder / "best.pt")
+    assert after.spec == NetworkSpec("ddamfn-local", TASKS, LABELS)
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert all(torch.equal(after.weights[name], before[name]) for name in backbone)
+    assert all(
+        not torch.equal(after.weights[f"heads.{task}.weight"][:, :512], before[f"heads.{task}.weight"])
+        for task in TASKS
+    )
+
+
+def test_what_was_validated_is_what_the_whole_network_answers(earlier: Path, finished: LocalRun) -> None:
+    faces = load_prepared(earlier / "prepared")
+    stored = finished.outputs()
+    whole = collect(finished.network, faces, faces.indices("validation"), finished.input, CPU)
+    assert np.array_equal(stored.rows, whole.rows)
+    assert stored.rows.tolist() == [12, 14, 15]
+    for task in TASKS:
+        # Rows are in half precision, and this network's logits go up to 90.
+        np.testing.assert_allclose(getattr(stored, task), getattr(whole, task), atol=0.05)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    first = run_of(earlier, tmp_path)
+    assert not first.resume()
+    first.epoch()
+    again = run_of(earlier, tmp_path)
+    assert again.resume()
+    assert again.progress.epoch == 1
+    again.run()
+    assert again.progress == finished.progress
+    state = again.network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in finished.network.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"made with another configuration \(optimizer\.rate\)"):
+        run_of(earlier, tmp_path, "optimizer.rate=0.5").resume()
+
+
+def test_what_the_teacher_read_beside_is_learned_and_left_behind(
+    earlier: Path, finished: LocalRun, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    extra = ("auxiliary.blendshapes=4", "auxiliary.shape=1", "optimizer.epochs=1")
+    run = run_of(earlier, tmp_path, *extra)
+    assert run.auxiliary is not None
+    assert [mirrored.any() for mirrored in run.train.mirrored] == [False, True]
+    head = run._trained["auxiliary"].weight
+    before = head.detach().clone()
+    run.run()
+    assert (head - before).abs().max() > 1e-4
+    assert set(load_trained(tmp_path / "best.pt").weights) == set(load_trained(finished.folder / "best.pt").weights)
+    again = run_of(earlier, tmp_path, *extra)
+    assert again.resume()
+    assert torch.equal(again._trained["auxiliary"].weight, head)
+
+
+def test_short_arithmetic_gives_nearly_the_same_loss(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    places = np.arange(5)
+    exact, short = (
+        float(run_of(earlier, tmp_path, "auxiliary.shape=100", f"run.precision={precision}")._loss(places).detach())
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact != short
+    assert exact == pytest.approx(short, rel=0.02)
+
+
+def test_views_are_computed_once_and_differ(earlier: Path, finished: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, changed = finished.train.views
+    assert plain.shape == (11, 512 + 64 * 28 * 28)
+    assert plain.dtype == np.float16
+    assert np.abs(plain.astype(np.float32) - changed).max() > 0.01
+    monkeypatch.setattr("training.runs.maps.MapStore._compute", None)
+    again = run_of(earlier, finished.folder)
+    assert all(np.array_equal(a, b) for a, b in zip(again.train.views, finished.train.views, strict=True))
+    with pytest.raises(TypeError):
+        run_of(earlier, finished.folder, "augmentation.rotation_deg=20")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "meta"], "error: local features are trained by one process, on the CPU"),
+        (["--set", "optimizer.trunk_factor=1"], r"error: .*optimizer\.trunk_factor: Extra inputs are not permitted"),
+        (["--set", "run.precision=float16"], r"error: .*run\.precision: Input should be 'float32' or 'bfloat16'"),
+        (["--set", "optimizer.batch_size=64"], "error: 11 training faces do not fill one batch of 64"),
+        (["--set", "network.start_from=nowhere"], r"error: nowhere/best\.pt does not exist"),
+    ],
+)
+def test_what_cannot_be_trained_ends_with_one_line(
+    earlier: Path, finished: LocalRun, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "--config", str(earlier / "config.toml"), "--run", str(finished.folder), *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=message):
+        train.main()
+
+
+def test_tasks_without_targets_are_refused(earlier: Path, tmp_path: Path) -> None:
+    prepared = write_prepared(tmp_path / "prepared", annotated=True)
+    with pytest.raises(DatasetError, match="action units need a set prepared with --teacher"):
+        run_of(earlier, tmp_path / "run", f"data.prepared={prepared}")
+
+
+def test_another_backbone_is_refused(earlier: Path, tmp_path: Path) -> None:
+    trained = load_trained(earlier / "run" / "best.pt")
+    spec = NetworkSpec("mfn-pooled", TASKS, LABELS)
+    save_trained(TrainedNetwork(spec, trained.input, dict(build_network(spec).state_dict()), {}), tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match="is not a DDAMFN that reads single faces"):
+        run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")

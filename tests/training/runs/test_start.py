@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_core.affect import LABEL_SETS, TASKS
+from model_core.models import NetworkSpec, build_network
+from training.runs.checkpoint import CheckpointError
+from training.runs.start import continue_from, freeze
+
+LABELS = LABEL_SETS["ferplus"]
+
+
+@pytest.mark.parametrize("hidden", [None, 16])
+def test_with_new_local_features_a_network_answers_as_before(hidden: int | None) -> None:
+    earlier, spec = (NetworkSpec(name, TASKS, LABELS, hidden) for name in ("ddamfn", "ddamfn-local"))
+    source, network = build_network(earlier).eval(), build_network(spec).eval()
+    continue_from(network, spec, source, earlier, Path("run"))
+    faces = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        before, after = source(faces), network(faces)
+    for task in TASKS:
+        torch.testing.assert_close(getattr(after, task), getattr(before, task), rtol=0, atol=1e-5)
+
+
+def test_a_ddamfn_cannot_drop_local_features() -> None:
+    earlier, spec = (NetworkSpec(name, ("action_units",)) for name in ("ddamfn-local", "ddamfn"))
+    with pytest.raises(CheckpointError, match="run: ddamfn cannot continue from a ddamfn-local"):
+        continue_from(build_network(spec), spec, build_network(earlier), earlier, Path("run"))
+
+
+def test_what_is_frozen_is_what_is_called_so() -> None:
+    network = build_network(NetworkSpec("ddamfn", ("action_units",)))
+    freeze(network, ("features.0.", "mixed_depthwise_conv"))
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert "backbone.features.0.conv.weight" in frozen
+    assert "backbone.features.2.conv_dw.mixed_depthwise_conv.0.weight" in frozen
+    assert len(frozen) == 4 + 3 + 9 * 2 + 3 + 16 * 2 + 4 + 6 * 3  # the stem's weight, norm and slopes; a kernel a slice
+
+
+def test_a_name_that_no_parameter_has_is_refused() -> None:
+    network = build_network(NetworkSpec("mfn-pooled", ("action_units",)))
+    with pytest.raises(ValueError, match=r"network\.frozen: no parameter is called trunk"):
+        freeze(network, ("features.0.", "trunk"))

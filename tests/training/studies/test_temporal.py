@@ -1,0 +1,70 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_core.affect import LABEL_SETS
+from model_core.bundles.bundle import load_bundle, locate_bundle
+from model_core.models import NetworkSpec, build_network
+from model_core.models.lstm import LSTMEncoder
+from tests.fakes import write_prepared
+from training.measuring.temporal_measures import METHODS, jitter, lag_frames
+from training.runs.checkpoint import TrainedNetwork, save_trained
+from training.studies import temporal
+
+
+def step(delay: int, frames: int = 30, start: int = 10) -> np.ndarray:
+    """[1, frames, 2]: a jump that arrives `delay` frames late."""
+    values = np.zeros((1, frames, 2))
+    values[0, start + delay :] = 1
+    return values
+
+
+def test_lag_counts_the_frames_until_half_of_the_way() -> None:
+    starts = np.array([10])
+    assert lag_frames(step(0), step(0), starts) == 0
+    assert lag_frames(step(3), step(0), starts) == 3
+    slow = np.clip((np.arange(30) - 9) / 8, 0, 1)[None, :, None].repeat(2, axis=2)  # half after four frames
+    assert lag_frames(slow, step(0), starts) == 3
+    assert np.isnan(lag_frames(step(0), 0.1 * step(0), starts))  # no clear change
+
+
+def test_jitter_is_the_mean_change_between_frames() -> None:
+    assert jitter(np.array([[[0.0], [1.0], [0.0], [2.0]]])) == pytest.approx(4 / 3)
+
+
+@torch.no_grad()
+def test_an_lstm_in_parts_equals_the_whole_and_sees_only_the_past() -> None:
+    torch.manual_seed(0)
+    encoder, x = LSTMEncoder(8, 4), torch.randn(2, 7, 8)
+    whole = encoder(x)
+    first, state = encoder.step(x[:, :3], None)
+    second, _ = encoder.step(x[:, 3:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole, atol=1e-6, rtol=0)
+    changed = x.clone()
+    changed[:, 4:] = 0
+    torch.testing.assert_close(encoder(changed)[:, :4], whole[:, :4], atol=1e-6, rtol=0)
+    assert whole.shape == (2, 7, encoder.vector_size)
+
+
+def test_the_command_measures_every_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    prepared = write_prepared(tmp_path / "prepared")
+    torch.manual_seed(0)
+    spec = NetworkSpec("mfn-pooled", ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])
+    (tmp_path / "run").mkdir()
+    input_spec = load_bundle(locate_bundle("default")).manifest.input
+    small = type(input_spec)(**{**vars(input_spec), "size": 32})
+    save_trained(TrainedNetwork(spec, small, build_network(spec).state_dict(), {}), tmp_path / "run" / "best.pt")
+    out = tmp_path / "temporal.json"
+    arguments = ["--model", tmp_path / "run", "--prepared", prepared, "--train-tracks", 4, "--tracks", 2, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["temporal", *map(str, arguments)])
+    temporal.main()
+    figures = json.loads(out.read_text())
+    assert tuple(figures) == METHODS
+    assert figures["causal"]["jitter"] < figures["framewise"]["jitter"]
+    assert figures["offline"]["jitter"] < figures["framewise"]["jitter"]
+    assert all(0 <= row["error_expression"] <= 1 for row in figures.values())
+    assert "jitter over framewise: framewise 1.00" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""Prepared sets: crops and targets on disk, and batches made of them."""

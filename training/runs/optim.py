@@ -1,0 +1,41 @@
+"""Optimizer and schedule of a training run."""
+
+import math
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from training.runs.config import OptimizerConfig, StepsConfig
+
+
+def build_optimizer(network: nn.Module, config: StepsConfig) -> AdamW:
+    """AdamW; norms, biases and PReLU slopes are not decayed, and the trunk of a whole network gets its own rate."""
+    trunk_factor = config.trunk_factor if isinstance(config, OptimizerConfig) else 1.0
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        key = (name.startswith("backbone.features."), parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.rate * (trunk_factor if trunk else 1.0),
+                "weight_decay": config.weight_decay if decayed else 0.0,
+            }
+            for (trunk, decayed), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def build_schedule(optimizer: AdamW, config: StepsConfig, total_steps: int) -> LambdaLR:
+    """Linear warm-up over `warmup_share` of the steps, then half a cosine down to 0."""
+    warmup = max(1, round(config.warmup_share * total_steps))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+    return LambdaLR(optimizer, factor)

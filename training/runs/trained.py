@@ -1,0 +1,88 @@
+"""What evaluation can measure: the best weights of a run, or a bundle, each with its calibration."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model_core.bundles.bundle import MANIFEST, load_bundle, locate_bundle
+from model_core.bundles.manifest import parse_calibration
+from model_core.calibration import Calibration
+from model_core.models import NetworkSpec
+from model_core.models.heads import AffectNetwork
+from model_core.preprocessing import InputSpec
+from training.data.prepared import PreparedFaces, load_prepared
+from training.datasets import DatasetError
+from training.runs.checkpoint import CheckpointError, load_trained
+
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Evaluable:
+    """A network with what its outputs mean. training: how it came to be, for reports and bundles."""
+
+    network: AffectNetwork
+    spec: NetworkSpec
+    input: InputSpec
+    calibration: Calibration
+    training: Mapping[str, Any]
+
+
+def load_evaluable(path: Path) -> Evaluable:
+    """Read a bundle's folder or a run's. Raises BundleError, CheckpointError."""
+    if (path / MANIFEST).is_file():
+        bundle = load_bundle(path)
+        manifest = bundle.manifest
+        return Evaluable(bundle.network, manifest.network, manifest.input, manifest.calibration, manifest.training)
+    trained = load_trained(path / "best.pt")
+    return Evaluable(trained.build(), trained.spec, trained.input, read_calibration(path), trained.training)
+
+
+def find_evaluable(model: str) -> Evaluable:
+    """A shipped bundle by name, or a bundle's or a run's folder. Raises BundleError, CheckpointError."""
+    folder = Path(model)
+    return load_evaluable(folder if (folder / "best.pt").is_file() else locate_bundle(model))
+
+
+def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedFaces]:
+    """What `find_evaluable` finds, with the prepared set that it is to be measured on.
+
+    Raises BundleError, CheckpointError, DatasetError.
+    """
+    evaluable, faces = find_evaluable(model), load_prepared(prepared)
+    require_match(evaluable, faces)
+    return evaluable, faces
+
+
+def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
+    """Refuse to measure on crops or labels the network was not made for. Raises DatasetError."""
+    if evaluable.input.alignment != faces.info.alignment:
+        raise DatasetError(f"the network wants alignment {evaluable.input.alignment}, not {faces.info.alignment}")
+    if evaluable.spec.labels and evaluable.spec.labels != faces.info.labels:
+        raise DatasetError(f"the network's labels are {evaluable.spec.labels}, the data set's {faces.info.labels}")
+
+
+def require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
+    """Refuse to train tasks that the set has no targets for. Raises DatasetError."""
+    given = {"expression"} | ({"valence_arousal"} if faces.info.annotated else set())
+    if not faces.info.derived and set(spec.tasks) - given:
+        missing = " and ".join(task.replace("_", " ") for task in spec.tasks if task not in given)
+        raise DatasetError(f"{missing} need a set prepared with --teacher")
+
+
+def write_calibration(run: Path, calibration: Calibration) -> None:
+    """Store fitted numbers beside the run's weights."""
+    (run / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+
+
+def read_calibration(run: Path) -> Calibration:
+    """The run's calibration, empty where none was fitted. Raises CheckpointError where it is damaged."""
+    path = run / CALIBRATION
+    if not path.exists():
+        return Calibration()
+    try:
+        return parse_calibration(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a calibration ({error}); run training.calibrate again") from error

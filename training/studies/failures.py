@@ -1,0 +1,101 @@
+"""`python -m training.studies.failures`: the weakest of each perturbation that changes what is said of a face."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model_core.bundles.bundle import BundleError
+from model_core.faces.alignment import align
+from model_core.faces.detection import build_detector
+from model_core.faces.geometry import Crop
+from model_core.preprocessing import to_batch
+from training.data.perturbations import STRENGTHS, perturbations
+from training.datasets import DatasetError
+from training.datasets.pictures import read_picture
+from training.runs.checkpoint import CheckpointError
+from training.runs.trained import Evaluable, find_evaluable
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A crop with its most probable expression; `change` says what was done to it, level and unit."""
+
+    crop: Crop
+    label: str
+    probability: float
+    change: str
+
+
+def find_failures(evaluable: Evaluable, crop: Crop, seed: int = 0) -> tuple[Answer, Sequence[Answer], Sequence[str]]:
+    """The face's own answer, the weakest of each perturbation with another label, and perturbations that have none.
+
+    crop: uint8 [size, size, 3] RGB, of the network's size.
+    """
+    own = _answer(evaluable, crop, "as it is")
+    failures, held = [], []
+    for name, perturbation in perturbations(evaluable.input.alignment).items():
+        for strength, level in zip(STRENGTHS, perturbation.levels, strict=True):
+            changed = perturbation(crop, strength, np.random.default_rng(seed))
+            answer = _answer(evaluable, changed, f"{name.replace('_', ' ')} {level:g}")
+            if answer.label != own.label:
+                failures.append(answer)
+                break
+        else:
+            held.append(name)
+    return own, failures, held
+
+
+@torch.inference_mode()
+def _answer(evaluable: Evaluable, crop: Crop, change: str) -> Answer:
+    logits = evaluable.network(to_batch([crop], evaluable.input)).expression
+    assert logits is not None
+    probabilities: NDArray[np.float64] = evaluable.calibration.expression_probabilities(logits.double().numpy())[0]
+    best = int(probabilities.argmax())
+    return Answer(crop, evaluable.spec.labels[best], float(probabilities[best]), change)
+
+
+def read_face(path: Path, evaluable: Evaluable, detector: str) -> Crop:
+    """The largest face of a picture, as the network gets it. Raises DatasetError."""
+    frame = read_picture(path)
+    faces = build_detector(detector).detect(frame, max_faces=1)
+    if not faces:
+        raise DatasetError(f"{path} shows no face")
+    return align(frame, faces[0].landmarks, evaluable.input.alignment, evaluable.input.size)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.studies.failures", description=__doc__)
+    parser.add_argument("--picture", required=True, type=Path, help="with a face that may be shown")
+    parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
+    parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw failures.png into this folder")
+    args = parser.parse_args()
+    try:
+        evaluable = find_evaluable(args.model)
+        if "expression" not in evaluable.spec.tasks:
+            raise DatasetError("the network does not answer expressions, which this shows")
+        own, failures, held = find_failures(evaluable, read_face(args.picture, evaluable, args.detector))
+    except (BundleError, CheckpointError, DatasetError, ModuleNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for answer in (own, *failures):
+        print(f"{answer.change:<28}{answer.label:<12}{answer.probability:.2f}")
+    print(f"the same at all strengths: {', '.join(held)}")
+    if args.plots:
+        from training.measuring.plots import plot_failures
+
+        plot_failures([(answer.crop, _title(answer)) for answer in (own, *failures)], args.plots)
+
+
+def _title(answer: Answer) -> str:
+    return f"{answer.change}\n{answer.label} {answer.probability:.2f}"
+
+
+if __name__ == "__main__":
+    main()

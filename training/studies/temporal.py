@@ -1,0 +1,156 @@
+"""`python -m training.studies.temporal`: what time adds to single frames, on simulated tracks (simulated.py).
+
+Compares framewise outputs, causal and offline smoothing, and an LSTM trained here on the backbone's vectors: error and
+lag where the face changes, jitter where it does not. Trained on the training split's faces, measured on another's.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from model_core.affect import AffectLogits, AffectTarget
+from model_core.bundles.bundle import BundleError
+from model_core.faces.alignment import shrink
+from model_core.inference.smoothing import smooth_causal, smooth_offline
+from model_core.losses import LossWeights
+from model_core.models import NetworkSpec
+from model_core.models.heads import AffectNetwork, task_head
+from model_core.models.lstm import LSTMEncoder
+from model_core.preprocessing import to_batch
+from training.data.prepared import PreparedFaces
+from training.datasets import DatasetError
+from training.datasets.raw import SPLITS, Split
+from training.measuring.temporal_measures import METHODS, Tracks, compare, render
+from training.runs.checkpoint import CheckpointError
+from training.runs.step import total_loss
+from training.runs.trained import Evaluable, load_for_measuring
+from training.studies.simulated import FRAME_RATE, TREMBLING, Motion, blended, ramp, simulate
+
+FRAMES = 40
+KINDS: Mapping[str, tuple[int, int]] = {"changing": (5, 20), "jumping": (1, 1), "still": (1, 1)}
+"""Shortest and longest change of each kind of track, in frames; a still one does not change at all."""
+
+
+def make_tracks(
+    model: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64], kind: str, count: int, seed: int
+) -> Tracks:
+    """`count` simulated tracks of pairs of faces among `rows`, through the backbone."""
+    rng = np.random.default_rng(seed)
+    usable = rows[faces.found[rows] & faces.derived[rows] & (faces.votes[rows].sum(axis=1) > 0)]
+    vectors, targets, starts = [], [], []
+    motion = TREMBLING if kind == "still" else Motion()
+    for _ in tqdm(range(count), desc=f"{kind} tracks", unit="track"):
+        first, second = (int(row) for row in rng.choice(usable, 2, replace=False))
+        shortest, longest = KINDS[kind]
+        start = FRAMES if kind == "still" else int(rng.integers(5, FRAMES - longest - 10))
+        mix = ramp(FRAMES, start, int(rng.integers(shortest, longest + 1)))
+        frames = simulate(faces.crops[first], faces.crops[second], mix, motion, rng)
+        crops = [shrink(frame, model.input.size) for frame in frames]
+        with torch.inference_mode():
+            vectors.append(model.network.backbone(to_batch(crops, model.input)))
+        targets.append(blended(faces, first, second, mix))
+        starts.append(start)
+    stacked = {
+        field.name: torch.stack([getattr(target, field.name) for target in targets]) for field in fields(AffectTarget)
+    }
+    return Tracks(torch.stack(vectors), AffectTarget(**stacked), np.array(starts))
+
+
+def train_lstm(tracks: list[Tracks], spec: NetworkSpec, weights: LossWeights, epochs: int = 20) -> AffectNetwork:
+    """An LSTM with task heads, trained on whole tracks."""
+    encoder = LSTMEncoder(tracks[0].vectors.shape[2])
+    heads: dict[str, nn.Module] = {
+        task: task_head(encoder.vector_size, width, None) for task, width in spec.widths.items()
+    }
+    network = AffectNetwork(encoder, heads)
+    vectors = torch.cat([part.vectors for part in tracks]).clone()
+    target = {f.name: torch.cat([getattr(part.target, f.name) for part in tracks]) for f in fields(AffectTarget)}
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.01)
+    batch = min(16, len(vectors))
+    steps = len(vectors) // batch
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+    for _ in tqdm(range(epochs), desc="LSTM", unit="epoch"):
+        for chosen in torch.randperm(len(vectors))[: steps * batch].split(batch):
+            logits = network(vectors[chosen])
+            flat = AffectLogits(**{task: getattr(logits, task).flatten(0, 1) for task in spec.widths})
+            wanted = AffectTarget(**{name: values[chosen].flatten(0, 1) for name, values in target.items()})
+            optimizer.zero_grad(set_to_none=True)
+            total_loss(flat, wanted, None, weights).backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+@torch.inference_mode()
+def estimates(method: str, tracks: Tracks, model: Evaluable, lstm: AffectNetwork) -> NDArray[np.float64]:
+    """float64 [N, T, D]: valence and arousal, probabilities of expressions and units, uncalibrated, by one method."""
+    network = lstm if method == "lstm" else model.network
+    logits = network(tracks.vectors) if method == "lstm" else network.read(tracks.vectors)
+    joined = torch.cat([getattr(logits, task) for task in model.spec.widths], dim=2).double().numpy()
+    times_s = np.arange(joined.shape[1]) / FRAME_RATE
+    if method == "causal":
+        joined = np.array([smooth_causal(track, times_s) for track in joined])
+    elif method == "offline":
+        joined = np.array([smooth_offline(track, times_s) for track in joined])
+    parts = dict(
+        zip(model.spec.widths, torch.from_numpy(joined).split(list(model.spec.widths.values()), 2), strict=True)
+    )
+    if "expression" in parts:
+        parts["expression"] = F.softmax(parts["expression"], dim=2)
+    if "action_units" in parts:
+        parts["action_units"] = parts["action_units"].sigmoid()
+    return torch.cat(list(parts.values()), dim=2).numpy()
+
+
+def study(
+    model: Evaluable, faces: PreparedFaces, split: Split, train_tracks: int, tracks: int
+) -> dict[str, dict[str, float]]:
+    """Figures by method: an LSTM learns from `train_tracks`, all are measured on `tracks` of each kind."""
+    torch.manual_seed(0)
+    train = [
+        make_tracks(model, faces, faces.indices("train"), kind, max(1, round(share * train_tracks)), seed)
+        for seed, (kind, share) in enumerate((("changing", 0.6), ("jumping", 0.2), ("still", 0.2)))
+    ]
+    lstm = train_lstm(train, model.spec, LossWeights())
+    measured = {
+        kind: make_tracks(model, faces, faces.indices(split), kind, tracks, 100 + seed)
+        for seed, kind in enumerate(KINDS)
+    }
+    found = {
+        method: {kind: estimates(method, part, model, lstm) for kind, part in measured.items()} for method in METHODS
+    }
+    return {method: compare(by_kind, found["framewise"], measured, model.spec) for method, by_kind in found.items()}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.studies.temporal", description=__doc__)
+    parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
+    parser.add_argument("--prepared", required=True, type=Path)
+    parser.add_argument("--split", default="validation", choices=SPLITS)
+    parser.add_argument("--train-tracks", type=int, default=500)
+    parser.add_argument("--tracks", type=int, default=150, help="measured tracks of each kind")
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    args = parser.parse_args()
+    try:
+        model, faces = load_for_measuring(args.model, args.prepared)
+    except (BundleError, CheckpointError, DatasetError) as error:
+        sys.exit(f"error: {error}")
+    figures = study(model, faces, args.split, args.train_tracks, args.tracks)
+    print(render(figures))
+    if args.out:
+        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

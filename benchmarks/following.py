@@ -11,8 +11,8 @@ import numpy as np
 from model_core.faces.detection import build_detector
 from model_core.faces.following import SCAN_EVERY_S, FollowingDetector
 from model_core.faces.geometry import Face
-from service.decode_limits import DecodeLimits
-from service.decoding import open_video
+from service.media.decoding import open_video
+from service.media.limits import DecodeLimits
 
 
 def matched(faces: list[Face], others: list[Face]) -> list[tuple[Face, Face]]:

@@ -22,8 +22,8 @@ from model_core.inference.fixed_batches import FixedBatches, Record, cuda_graph,
 from model_core.inference.predictor import Predictor
 from model_core.inference.runtimes import JoinedNetwork, Precision, RuntimeOptions, forward_pass
 from model_core.preprocessing import InputSpec
-from service.batch_contract import BatchLimits, NoObserver
-from service.estimating import BatchedEncoder, Estimate
+from service.analysis.estimating import BatchedEncoder, Estimate
+from service.scheduling.batch_contract import BatchLimits, NoObserver
 from training.generated.drawing import Pose, draw
 from training.generated.people import person
 

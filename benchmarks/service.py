@@ -28,9 +28,9 @@ from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.faces.detection import build_detector
 from model_core.faces.geometry import Crop
 from model_core.inference.predictor import Predictor
-from service.analysis import FaceOptions
-from service.decode_limits import DecodeLimits
-from service.locating import Locator
+from service.analysis.locating import Locator
+from service.analysis.results import FaceOptions
+from service.media.limits import DecodeLimits
 from service.telemetry import StageClock, Telemetry
 
 OVERLOAD = 3

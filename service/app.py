@@ -14,25 +14,25 @@ from fastapi.telemetry import TelemetryConfig
 from model_core.bundles.bundle import code_version
 from model_core.faces.detection import FaceDetector
 from model_core.inference.predictor import Predictor
-from service.batch_contract import BatchLimits
-from service.decode_limits import DecodeLimits
+from service.analysis.estimating import BatchedEncoder, Estimator
+from service.analysis.locating import Locator, WatchedDetector
+from service.analysis.pipeline import Pipeline
 from service.errors import Limit
-from service.estimating import BatchedEncoder, Estimator
-from service.lanes import Lane
-from service.locating import Locator, WatchedDetector
-from service.middleware import RequestContext, RequireKey
-from service.openapi import complete
-from service.pipeline import Pipeline
-from service.problems import install_handlers
+from service.http.dependencies import Context, Model
+from service.http.middleware import RequestContext, RequireKey
+from service.http.openapi import complete
+from service.http.problems import install_handlers
+from service.http.routes import analyze, operations
+from service.http.security import ApiKeys
+from service.media.limits import DecodeLimits
+from service.output.document import describe_tasks
+from service.output.schemas import ModelInfo
 from service.readiness import Readiness
-from service.rendering import describe_tasks
-from service.routes import analyze, operations
-from service.routes.dependencies import Context, Model
-from service.schemas import ModelInfo
-from service.security import ApiKeys
+from service.scheduling.batch_contract import BatchLimits
+from service.scheduling.lanes import Lane
+from service.scheduling.pool import WorkerPool
 from service.settings import Settings, variable
 from service.telemetry import Telemetry
-from service.workers import WorkerPool
 
 logger = structlog.get_logger("service")
 

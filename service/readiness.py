@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from service.batch_contract import WorkerStalled
 from service.errors import NotReady
+from service.scheduling.batch_contract import WorkerStalled
 
 MAX_AGE_S = 10.0
 PROBE_TIMEOUT_S = 5.0

@@ -24,7 +24,7 @@ FORBIDDEN_IMPORTS = {
     "service": {"training"},
 }
 WEB_FRAMEWORKS = {"fastapi", "starlette"}
-WEB_MODULES = ("service/app.py", "service/problems.py", "service/middleware.py", "service/routes/")
+WEB_MODULES = ("service/app.py", "service/http/")
 READS_ENVIRONMENT = "service/settings.py"
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -148,7 +148,7 @@ MANY = ", ".join(f"p{i}" for i in range(MAX_PARAMETERS + 1))
         (directions, "model_core/a.py", "import pydantic", "imports pydantic"),
         (directions, "model_core/models/a.py", "from fastapi import FastAPI", "imports fastapi"),
         (directions, "model_core/models/a.py", "from ... import training", "imports training"),
-        (web_framework_stays_at_the_edge, "service/pipeline.py", "import fastapi", "imports fastapi"),
+        (web_framework_stays_at_the_edge, "service/analysis/pipeline.py", "import fastapi", "imports fastapi"),
         (web_framework_stays_at_the_edge, "training/a.py", "from starlette.types import Send", "imports starlette"),
         (environment_is_read_once, "service/app.py", "import os\nos.environ['A']", "line 2 reads os.environ"),
         (environment_is_read_once, "training/a.py", "from os import getenv", "line 1 imports getenv"),
@@ -176,7 +176,7 @@ def test_a_breach_is_seen(rule: Rule, path: str, source: str, breach: str) -> No
     [
         (directions, "service/a.py", "from model_core.faces.geometry import Box"),
         (directions, "training/a.py", "from .loop import encode\nimport pydantic"),
-        (web_framework_stays_at_the_edge, "service/routes/a.py", "import fastapi"),
+        (web_framework_stays_at_the_edge, "service/http/routes/a.py", "import fastapi"),
         (environment_is_read_once, "service/settings.py", "import os\nos.environ['A']"),
         (environment_is_read_once, "training/a.py", "import os\nos.fsync(1)"),
         (functions_are_short, "training/a.py", LONG_FUNCTION.removesuffix("    x = 1\n")),

@@ -16,7 +16,7 @@ from model_core.inference.runtimes import Engine, RuntimeOptions
 from model_core.preprocessing import to_batch
 from service.app import create_app
 from service.settings import Settings
-from tests.service.media import encoded
+from tests.service.media_files import encoded
 from training.data.augmentation import Augmentation
 
 CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")

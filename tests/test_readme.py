@@ -16,7 +16,7 @@ from model_core.faces.detection import build_detector
 from model_core.inference.predictor import Predictor
 from service.app import create_app
 from service.settings import Settings, variable
-from tests.service.media import encoded
+from tests.service.media_files import encoded
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

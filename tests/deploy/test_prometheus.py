@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.deploy.files import PANEL_QUERIES, PROMETHEUS, RULES, read_yaml
-from tests.service.media import encoded
+from tests.service.media_files import encoded
 from tests.service.processes import free_port, service, wait_until_ready
 
 QUIET_PANELS = {"Alerts"}

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
-from tests.service.media import encoded
+from tests.service.media_files import encoded
 
 
 @pytest.fixture

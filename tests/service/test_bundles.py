@@ -18,11 +18,11 @@ from model_core.inference.predictor import Predictor
 from model_core.inference.smoothing import CausalSmoother
 from model_core.preprocessing import to_batch
 from service.app import create_app
-from service.decode_limits import DecodeLimits
-from service.decoding import open_video
+from service.media.decoding import open_video
+from service.media.limits import DecodeLimits
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, face_at
-from tests.service.media import mp4, png
+from tests.service.media_files import mp4, png
 from tests.tiny_bundles import INPUT, TinyBackbone, resized, tiny_bundle
 
 CPU = torch.device("cpu")

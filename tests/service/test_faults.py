@@ -20,7 +20,7 @@ from model_core.inference.encoder import Features
 from service.app import EXIT_HUNG, create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
-from tests.service.media import mp4, png
+from tests.service.media_files import mp4, png
 
 FACE = face_at(8, 8, 32)
 

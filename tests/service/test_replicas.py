@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.app import create_app
-from service.batch_contract import BatcherClosed, BatchLimits, BatchTooLarge, WorkerStalled
-from service.batching import Batcher
-from service.lanes import Lane
+from service.scheduling.batch_contract import BatcherClosed, BatchLimits, BatchTooLarge, WorkerStalled
+from service.scheduling.batcher import Batcher
+from service.scheduling.lanes import Lane
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
-from tests.service.media import png
-from tests.service.test_batching import Gate
+from tests.service.media_files import png
+from tests.service.scheduling.test_batcher import Gate
 from tests.service.test_faults import SmallDevice, wait_for
 
 FACE = face_at(8, 8, 32)

@@ -1,0 +1,1 @@
+"""From frames to results: the story of a request. Read pipeline.py first."""

@@ -1,0 +1,110 @@
+"""The network's half of the pipeline: a batcher for each encoder, and a face's features from all of them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from model_core.faces.geometry import Crop
+from model_core.inference.encoder import Encoder, Features
+from service.scheduling.batch_contract import BatchLimits, BatchObserver, BatchTooLarge
+from service.scheduling.batcher import Batcher
+from service.scheduling.lanes import Lane
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One face's features, and the seconds that their forward pass took (of several encoders', the slowest)."""
+
+    features: Features
+    predict_s: float
+
+
+class BatchedEncoder:
+    """An encoder behind a batcher, with a replica on each device. It knows when forward passes last succeeded."""
+
+    def __init__(
+        self, replicas: Sequence[Encoder], limits: BatchLimits, *, observer: BatchObserver, on_hang: Callable[[], None]
+    ) -> None:
+        """`replicas`: the same encoder on each of the devices, at least one."""
+        self._size = replicas[0].input.size
+        self._succeeded_s = [float("-inf")] * len(replicas)
+        run, *others = [partial(self._run, place, encoder) for place, encoder in enumerate(replicas)]
+        self.batcher = Batcher[Crop, Estimate](run, limits, replicas=others, observer=observer, on_hang=on_hang)
+
+    @property
+    def last_success_s(self) -> float:
+        """When the last forward pass succeeded on the replica that has waited longest for one, by time.monotonic."""
+        return min(self._succeeded_s)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a forward pass is known to hang."""
+        return self.batcher.stalled
+
+    async def probe(self) -> None:
+        """Make a forward pass on each replica; raises what the batcher raises."""
+        await self.batcher.submit_to_each(np.zeros((self._size, self._size, 3), dtype=np.uint8))
+
+    def _run(self, place: int, encoder: Encoder, crops: Sequence[Crop]) -> list[Estimate]:
+        """In the replica's thread."""
+        started = time.perf_counter()
+        try:
+            features = encoder.features(crops)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise BatchTooLarge(f"no memory for {len(crops)} faces at once") from error
+        elapsed = time.perf_counter() - started
+        self._succeeded_s[place] = time.monotonic()
+        return [Estimate(each, elapsed) for each in features]
+
+
+class Estimator:
+    """All encoders. They run side by side, and each batches by itself."""
+
+    def __init__(self, encoders: Sequence[BatchedEncoder]) -> None:
+        self._encoders = tuple(encoders)
+
+    @property
+    def queue_depth(self) -> int:
+        """Crops that wait for a batch; a face waits once an encoder."""
+        return sum(encoder.batcher.queue_depth for encoder in self._encoders)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether one of the encoders takes no new face."""
+        return any(encoder.batcher.blocked for encoder in self._encoders)
+
+    def expected_wait_s(self, lane: Lane, coming: float) -> float:
+        """Seconds until the last encoder would start on a new face; `coming`: faces yet to be found before it."""
+        return max(encoder.batcher.expected_wait_s(lane, coming) for encoder in self._encoders)
+
+    async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:
+        """Features of faces that were let in, of each of which there is a crop for each encoder.
+
+        Raises what `submit_many` raises.
+        """
+        calls = [
+            asyncio.ensure_future(encoder.batcher.submit_many(crops, lane=lane))
+            for encoder, crops in zip(self._encoders, zip(*faces, strict=True), strict=True)
+        ]
+        try:
+            answers = await asyncio.gather(*calls)
+        finally:
+            for call in calls:  # where one is refused, the others are not needed
+                call.cancel()
+        if len(answers) == 1:
+            return answers[0]
+        return [
+            Estimate(np.concatenate([part.features for part in parts]), max(part.predict_s for part in parts))
+            for parts in zip(*answers, strict=True)
+        ]
+
+    async def close(self) -> None:
+        """Run what is queued and take nothing new."""
+        for encoder in self._encoders:
+            await encoder.batcher.close()

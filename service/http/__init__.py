@@ -1,0 +1,1 @@
+"""What knows HTTP: routes, uploads, errors as problem documents, keys."""

@@ -1,0 +1,99 @@
+"""What the OpenAPI document says beyond the types in the routes' signatures: bodies, headers, errors, keys."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, TypeAlias
+
+from service.errors import Unauthorized
+from service.output.schemas import Problem
+
+Document: TypeAlias = dict[str, Any]
+
+_WHOLE_SECONDS = {"type": "integer", "minimum": 1}
+_REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "echoed if it is 1 to 64 letters, digits, dots, dashes and underscores; else one is made",
+    "schema": {"type": "string"},
+}
+_TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "milliseconds that the client waits, where that is shorter than the service's own limit",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+TIMED: dict[int | str, Document] = {
+    200: {
+        "headers": {
+            "Server-Timing": {
+                "description": "`timings_ms` of the answer: `dur` of each stage in milliseconds",
+                "required": True,
+                "schema": {"type": "string", "examples": ["decode;dur=6.1, total;dur=33.0"]},
+            }
+        }
+    }
+}
+"""A successful answer with the times of its stages."""
+
+
+def problems(*statuses: int) -> dict[int | str, Document]:
+    """The errors that a route may answer with, by status."""
+    described: dict[int | str, Document] = {}
+    for status in statuses:
+        described[status] = {"content": {"application/problem+json": {"schema": _reference("schemas", "Problem")}}}
+        if status == 429:
+            described[status]["headers"] = {"Retry-After": {"required": True, "schema": _WHOLE_SECONDS}}
+    return described
+
+
+def upload(*media_types: str) -> Document:
+    """The request of a route that takes a form with one `file`, or the same as a raw body."""
+    binary = {"type": "string", "format": "binary", "minLength": 1}
+    form = {"type": "object", "required": ["file"], "properties": {"file": binary}, "additionalProperties": False}
+    encoding = {"file": {"contentType": ", ".join(media_types)}}
+    content = {"multipart/form-data": {"schema": form, "encoding": encoding}}
+    return {
+        "parameters": [_TIMEOUT],
+        "requestBody": {"required": True, "content": content | {name: {"schema": binary} for name in media_types}},
+    }
+
+
+def complete(document: Document, open_routes: Collection[str] | None) -> None:
+    """Add to the framework's document what holds for all routes. open_routes need no key; None: no route does."""
+    components = document["components"]
+    components["schemas"]["Problem"] = Problem.model_json_schema()
+    components["parameters"] = {"RequestId": _REQUEST_ID}
+    components["headers"] = {
+        "RequestId": {
+            "description": "the request's, or one made for it",
+            "required": True,
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        }
+    }
+    if open_routes is not None:
+        components["securitySchemes"] = _SCHEMES
+        document["security"] = [{name: []} for name in _SCHEMES]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if open_routes is not None:
+                _ask_for_key(operation, path in open_routes)
+            operation.setdefault("parameters", []).append(_reference("parameters", "RequestId"))
+            for response in operation["responses"].values():
+                response.setdefault("headers", {})["X-Request-ID"] = _reference("headers", "RequestId")
+
+
+def _ask_for_key(operation: Document, is_open: bool) -> None:
+    if is_open:
+        operation["security"] = []
+        return
+    [described] = problems(Unauthorized.status).values()
+    challenge = {"WWW-Authenticate": {"required": True, "schema": {"type": "string", "const": "Bearer"}}}
+    operation["responses"]["401"] = {"description": Unauthorized.title, "headers": challenge, **described}
+
+
+def _reference(kind: str, name: str) -> Mapping[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}

@@ -1,0 +1,33 @@
+"""What requests may ask for in their query, as pydantic models."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.analysis.results import Smoothing, Temporal
+
+
+class Query(BaseModel):
+    """Query parameters; one that is not listed is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FrameQuery(Query):
+    """Parameters of POST /analyze/frame."""
+
+    max_faces: int = Field(16, ge=1, le=64, description="at most this many faces, the largest")
+    min_confidence: float = Field(0.6, ge=0, le=1, description="lowest detection confidence")
+
+
+class VideoQuery(FrameQuery):
+    """Parameters of POST /analyze/video."""
+
+    fps: float = Field(10.0, gt=0, le=1000, description="analysed frames a second; at most the source's")
+    start_s: float = Field(0.0, ge=0, description="start of the analysed window, in seconds")
+    end_s: float | None = Field(None, gt=0, description="end of the window, in seconds; the video's end if absent")
+    temporal: Temporal = Field(
+        "auto",
+        description="`off`: only bundles that judge each frame by itself; a task without one is left out",
+    )
+    smoothing: Smoothing = Field(
+        "none", description="of a track over time: `causal` by its past, `offline` by its future as well"
+    )

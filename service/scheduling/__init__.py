@@ -1,0 +1,1 @@
+"""Who runs when: batches, threads, lanes. Knows nothing of faces, torch or HTTP."""

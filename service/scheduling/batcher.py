@@ -1,0 +1,237 @@
+"""Items of many concurrent callers, run together in batches by one worker thread, or by several.
+
+`Batcher` knows nothing of what it batches. Its promises:
+
+* results come back in the order of the items, to the caller that submitted them;
+* an idle batcher runs at once; while a batch runs, what arrives collects for the next one;
+* interactive items go before bulk ones, of which a batch takes few, so that they add little to another's wait;
+* a batch that fails is halved and retried, so that only the items to blame fail, and the worker lives on;
+* a batch that was too large for memory lowers the largest size for good;
+* of several replicas a free one takes the next batch; each has a thread, a pace and a largest size of its own;
+* an item whose caller has gone before its batch was formed never runs;
+* it says how long a new item would wait, so that callers can be turned away in time; what is submitted, is run;
+* a batch that does not end in time fails, with all that waits behind it where no other replica runs; what does not
+  end at all is reported;
+* closing runs what is queued and takes nothing new.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Generic, ParamSpec, TypeVar
+
+from service.scheduling.batch_contract import (
+    BatcherClosed,
+    BatchLimits,
+    BatchObserver,
+    BatchTooLarge,
+    NoObserver,
+    WorkerStalled,
+    WrongResultCount,
+)
+from service.scheduling.lanes import Lane, LaneQueue
+from service.scheduling.replica import Entry, Replica
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+P = ParamSpec("P")
+
+logger = logging.getLogger(__name__)
+
+
+class Batcher(Generic[Item, Result]):
+    """Batches calls to `run`, which takes items and returns as many results in their order.
+
+    `run` is called in one thread, never twice at once; `replicas` do the same, each in a thread of its own. Everything
+    else belongs to one event loop, the one of the callers; the object may be made before the loop runs. `on_hang` is
+    called when a batch that stalled has not ended after as long again: a thread cannot be ended from outside, so only
+    the process can be.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], list[Result]],
+        limits: BatchLimits,
+        *,
+        replicas: Sequence[Callable[[list[Item]], list[Result]]] = (),
+        observer: BatchObserver | None = None,
+        on_hang: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._limits = limits
+        self._replicas = [Replica(each, limits, on_hang) for each in (run, *replicas)]
+        self._observer = observer or NoObserver()
+        self._queue: LaneQueue[asyncio.Future[Result], Entry[Item]] = LaneQueue()
+        self._closed = False
+
+    @property
+    def queue_depth(self) -> int:
+        """Items that wait for a batch; those in the running batch are not counted."""
+        return len(self._queue)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a running batch has not ended in time."""
+        return any(replica.stalled for replica in self._replicas)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether no replica takes a new batch, for each has one that has not ended in time."""
+        return all(replica.stalled for replica in self._replicas)
+
+    def expected_wait_s(self, lane: Lane, coming: float = 0) -> float:
+        """Seconds until a new item's batch would start: the items before it, at the pace of all replicas together.
+
+        These are what running batches still have to do, what waits, and `coming` items, of callers who will submit
+        before. A running batch that is slower than its replica's average counts at its own pace: a stalled one fills
+        the queue.
+        """
+        paces_s = [replica.item_s() for replica in self._replicas]
+        if not min(paces_s):
+            return 0.0
+        running = [replica.rest() for replica in self._replicas]
+        waiting = self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth
+        return ((sum(running) if all(running) else 0) + waiting + coming) / sum(1 / item_s for item_s in paces_s)
+
+    async def submit(self, item: Item) -> Result:
+        """Run one interactive item; see `submit_many`."""
+        return (await self.submit_many([item]))[0]
+
+    async def submit_many(self, items: Sequence[Item], *, lane: Lane = Lane.INTERACTIVE) -> list[Result]:
+        """Run all items of one caller and return their results in order; they may be split over batches.
+
+        Raises WorkerStalled, BatcherClosed, or what `run` raised for the first item that failed. A caller
+        that is cancelled, or has lost an item, takes its other queued items with it.
+        """
+        self._refuse_if(self.blocked)
+        now = time.perf_counter()
+        futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
+        for future, item in zip(futures, items, strict=True):
+            self._queue.push(lane, future, Entry(item, now))
+        self._wake()
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            for future in futures:
+                self._queue.discard(future)
+                future.cancel()
+
+    async def submit_to_each(self, item: Item) -> list[Result]:
+        """Run an item once on every replica, before what waits, and return their results in the order of the replicas.
+
+        Raises WorkerStalled where one has stalled, BatcherClosed, or what the first of them raised that failed.
+        """
+        self._refuse_if(self.stalled)
+        loop, entry = asyncio.get_running_loop(), Entry(item, time.perf_counter())
+        futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in self._replicas]
+        for replica, future in zip(self._replicas, futures, strict=True):
+            replica.own[future] = entry
+        self._wake()
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            for replica, future in zip(self._replicas, futures, strict=True):
+                replica.own.pop(future, None)
+                future.cancel()
+
+    async def close(self) -> None:
+        """Refuse new items, wait until all queued ones have run, and end the thread. May be called again."""
+        self._closed = True
+        workers = [replica.worker for replica in self._replicas if replica.worker is not None]
+        if workers:
+            # `wait` does not cancel the workers when the caller of close is cancelled.
+            await asyncio.wait(workers)
+        for replica in self._replicas:
+            replica.shutdown()
+
+    def _refuse_if(self, stalled: bool) -> None:
+        if self._closed:
+            raise BatcherClosed("the batcher is closed")
+        if stalled:
+            raise WorkerStalled("an earlier batch has not ended")
+
+    def _wake(self) -> None:
+        """Have idle replicas work; those that find nothing are idle again at once."""
+        for replica in self._replicas:
+            if replica.idle and (self._queue or replica.own):
+                # In an empty context, for a batch belongs to no single request.
+                replica.worker = asyncio.get_running_loop().create_task(self._work(replica), context=Context())
+
+    async def _work(self, replica: Replica[Item, Result]) -> None:
+        """Run batches until the queue is empty; the next submit starts it anew."""
+        while self._queue or replica.own:
+            batch = self._take(replica)
+            if not batch:
+                continue
+            started = time.perf_counter()
+            waits_s = [started - entry.queued_at for entry in batch.values()]
+            replica.starts(len(batch))
+            try:
+                await self._run_batch(replica, batch)
+            finally:
+                run_s = replica.ends()
+            self._tell(self._observer.batch, len(batch), waits_s, run_s)
+
+    def _take(self, replica: Replica[Item, Result]) -> dict[asyncio.Future[Result], Entry[Item]]:
+        """Remove and return the next batch; a future that is done by now has been cancelled by its caller."""
+        batch = {future: entry for future, entry in replica.own.items() if not future.done()}
+        replica.own = {}
+        # Where interactive items alone fill batches, one bulk item still goes along: it must get on, too.
+        reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 else 0
+        self._fill(batch, Lane.INTERACTIVE, replica.max_items - reserved)
+        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._most_bulk(replica), replica.max_items)))
+        return batch
+
+    def _most_bulk(self, replica: Replica[Item, Result]) -> int:
+        """Up to how many items bulk ones fill a batch: an interactive item may come now, and wait for its end."""
+        within = self._limits.bulk_s / item_s if (item_s := replica.item_s()) else math.inf
+        return int(min(self._limits.max_bulk, within))
+
+    def _fill(self, batch: dict[asyncio.Future[Result], Entry[Item]], lane: Lane, size: int) -> None:
+        while self._queue.depth(lane) and len(batch) < size:
+            future, entry = self._queue.pop(lane)
+            if not future.done():
+                batch[future] = entry
+
+    async def _run_batch(
+        self, replica: Replica[Item, Result], batch: dict[asyncio.Future[Result], Entry[Item]]
+    ) -> None:
+        """Run a batch and settle its futures; after a failure, run what is still awaited in two halves."""
+        items = [entry.item for entry in batch.values()]
+        outcome = await replica.call(items, lambda: self._give_up(replica, batch))
+        if isinstance(outcome, Exception) and len(batch) > 1 and not isinstance(outcome, WrongResultCount):
+            if isinstance(outcome, BatchTooLarge):
+                replica.max_items = min(replica.max_items, len(batch) // 2)
+            self._tell(self._observer.halved, len(batch))
+            awaited = [pair for pair in batch.items() if not pair[0].done()]
+            middle = (len(awaited) + 1) // 2
+            for half in (awaited[:middle], awaited[middle:]):
+                if half:
+                    await self._run_batch(replica, dict(half))
+            return
+        for position, future in enumerate(batch):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome[position])
+
+    def _give_up(self, replica: Replica[Item, Result], batch: dict[asyncio.Future[Result], Entry[Item]]) -> None:
+        """The running batch has stalled: fail it and all that waits for this replica, or for all where none runs."""
+        lost = batch | replica.own
+        replica.own = {}
+        if all(each.stalled for each in self._replicas):
+            for lane in Lane:
+                self._fill(lost, lane, len(lost) + self.queue_depth)
+        for future in lost:
+            if not future.done():
+                future.set_exception(WorkerStalled("the batch has not ended in time"))
+
+    def _tell(self, notice: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            notice(*args, **kwargs)
+        except Exception:
+            logger.exception("the batch observer failed")

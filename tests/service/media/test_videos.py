@@ -1,0 +1,351 @@
+import gc
+import math
+import os
+import struct
+from itertools import islice, pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.errors import (
+    InvalidParameter,
+    NoVideoFrames,
+    ServiceError,
+    TooManyPixels,
+    UndecodableMedia,
+    UnsupportedMediaType,
+    VideoTooLong,
+)
+from service.media.decoding import TimedFrame, open_video
+from service.media.limits import DecodeLimits
+
+LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=1000)
+CODECS = {"mp4": "mp4v", "mov": "mp4v", "avi": "MJPG", "webm": "VP80", "mkv": "VP80"}
+WIDTH, HEIGHT, FPS, COUNT = 64, 48, 25, 50
+CLIPS = [parent / "shared" / "data" / "media" for parent in Path(__file__).parents[3:5]]
+"""Where real clips may lie: in the repository or beside it."""
+
+
+def picture(index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """BGR: blue at the top, and grey below whose level tells the index."""
+    image = np.full((HEIGHT, WIDTH, 3), 4 * index + 20, dtype=np.uint8)
+    image[: HEIGHT // 2] = (255, 0, 0)
+    return image
+
+
+def index_shown(frame: TimedFrame) -> int:
+    return round((float(frame.frame[HEIGHT * 3 // 4, WIDTH // 2].mean()) - 20) / 4)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two seconds in each container, named without an extension, as uploads are; a gif of uneven timing."""
+    folder = tmp_path_factory.mktemp("clips")
+    for container, codec in CODECS.items():
+        path = folder / f"clip.{container}"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, (WIDTH, HEIGHT))
+        for index in range(COUNT):
+            writer.write(picture(index))
+        writer.release()
+        path.rename(folder / container)
+    images = [Image.fromarray(picture(index)[:, :, ::-1]) for index in range(10)]
+    images[0].save(
+        folder / "gif", "GIF", save_all=True, append_images=images[1:], duration=[100] * 5 + [300] * 5, loop=0
+    )
+    return {path.name: path for path in folder.iterdir()}
+
+
+def read(path: Path, *, fps: float = 1000, start_s: float = 0, end_s: float | None = None) -> list[TimedFrame]:
+    with open_video(path, LIMITS, fps=fps, start_s=start_s, end_s=end_s) as video:
+        return list(video)
+
+
+def times(frames: list[TimedFrame]) -> list[float]:
+    return [round(frame.time_s, 3) for frame in frames]
+
+
+@pytest.mark.parametrize("container", CODECS)
+def test_every_container_gives_upright_rgb_frames_with_times_and_indices(
+    clips: dict[str, Path], container: str
+) -> None:
+    with open_video(clips[container], LIMITS, fps=FPS) as video:
+        info = video.info
+        assert (info.width, info.height, info.fps, info.duration_s) == (WIDTH, HEIGHT, FPS, 2.0)
+        frames = list(video)
+        assert not video.truncated
+    assert [frame.index for frame in frames] == list(range(COUNT))
+    assert times(frames) == [round(index / FPS, 3) for index in range(COUNT)]
+    assert [index_shown(frame) for frame in frames] == pytest.approx(list(range(COUNT)), abs=1)
+    first = frames[0].frame
+    assert first.shape == (HEIGHT, WIDTH, 3)
+    assert first.dtype == np.uint8
+    assert first[4, 4].tolist() == pytest.approx([0, 0, 255], abs=20)
+
+
+def test_decimation_follows_the_clock_and_does_not_drift(clips: dict[str, Path]) -> None:
+    # At 25 frames a second: the first at or after 0.0, 0.1, 0.2 ... is 0, 3, 5, 8, 10 ...
+    frames = read(clips["mp4"], fps=10)
+    assert [frame.index for frame in frames] == [math.ceil(2.5 * k) for k in range(20)]
+    assert [index_shown(frame) for frame in frames] == pytest.approx([frame.index for frame in frames], abs=1)
+    assert [frame.index for frame in read(clips["mp4"], fps=0.6)] == [0, 42]
+
+
+@pytest.mark.parametrize("fps", [25, 26, 1000])
+def test_rates_of_the_source_and_above_take_every_frame(clips: dict[str, Path], fps: float) -> None:
+    assert len(read(clips["webm"], fps=fps)) == COUNT
+
+
+def test_variable_rates_keep_their_own_times(clips: dict[str, Path]) -> None:
+    every = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 1.1, 1.4, 1.7]
+    assert times(read(clips["gif"])) == every
+    slow = read(clips["gif"], fps=2)  # due at 0, 0.5, 1.0, 1.5
+    assert (times(slow), [frame.index for frame in slow]) == ([0, 0.5, 1.1, 1.7], [0, 5, 7, 9])
+
+
+def test_a_window_is_half_open_and_keeps_the_source_s_indices(clips: dict[str, Path]) -> None:
+    frames = read(clips["mp4"], start_s=0.4, end_s=0.6)
+    assert [(frame.index, round(frame.time_s, 3)) for frame in frames] == [
+        (10, 0.4),
+        (11, 0.44),
+        (12, 0.48),
+        (13, 0.52),
+        (14, 0.56),
+    ]
+    assert index_shown(frames[0]) == pytest.approx(10, abs=1)
+    assert [frame.index for frame in read(clips["mp4"], fps=10, start_s=0.05, end_s=0.3)] == [2, 4, 7]
+    assert read(clips["gif"], start_s=0.55, end_s=0.75) == []  # between two frames
+
+
+@pytest.mark.parametrize(
+    ("parameter", "window"),
+    [
+        ("start_s", {"start_s": 2.0}),
+        ("start_s", {"start_s": 1e9}),
+        ("start_s", {"start_s": -0.1}),
+        ("start_s", {"start_s": math.nan}),
+        ("end_s", {"start_s": 1.0, "end_s": 1.0}),
+        ("end_s", {"end_s": math.nan}),
+        ("fps", {"fps": 0}),
+        ("fps", {"fps": math.inf}),
+    ],
+)
+def test_impossible_windows_name_their_parameter(
+    clips: dict[str, Path], parameter: str, window: dict[str, float]
+) -> None:
+    with pytest.raises(InvalidParameter, match=f"^{parameter}: "):
+        read(clips["mp4"], **window)
+
+
+def with_rotation(data: bytes) -> bytes:
+    """An MP4 whose track header asks players to turn the picture by a quarter, clockwise."""
+    matrix = data.index(b"tkhd") + 44
+    turn = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    return data[:matrix] + turn + data[matrix + 36 :]
+
+
+def test_rotation_is_applied_and_the_info_is_that_of_upright_frames(clips: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "turned"
+    path.write_bytes(with_rotation(clips["mp4"].read_bytes()))
+    with open_video(path, LIMITS, fps=1) as video:
+        assert (video.info.width, video.info.height) == (HEIGHT, WIDTH)
+        frame = next(iter(video)).frame
+    assert frame.shape == (WIDTH, HEIGHT, 3)
+    assert frame[4, HEIGHT - 4].tolist() == pytest.approx([0, 0, 255], abs=20)  # the top went to the right
+
+
+@pytest.mark.parametrize("container", ["webm", "mkv", "avi", "gif"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_cut_file_gives_what_was_read_and_says_so(
+    clips: dict[str, Path], tmp_path: Path, container: str, share: float
+) -> None:
+    data = clips[container].read_bytes()
+    path = tmp_path / "cut"
+    path.write_bytes(data[: int(len(data) * share)])
+    with open_video(path, LIMITS, fps=1000) as video:
+        assert not video.truncated  # not known yet
+        frames = list(video)
+        assert video.truncated
+    assert 0 < len(frames) <= (10 if container == "gif" else COUNT)
+
+
+def test_an_mp4_cut_before_its_index_cannot_be_decoded(clips: dict[str, Path], tmp_path: Path) -> None:
+    data = clips["mp4"].read_bytes()
+    path = tmp_path / "cut"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UndecodableMedia, match="MP4"):
+        read(path)
+
+
+def test_a_file_with_a_hole_ends_early(clips: dict[str, Path], tmp_path: Path) -> None:
+    # Its size is right, so only the frames that are missing give it away.
+    data = clips["mkv"].read_bytes()
+    path = tmp_path / "hole"
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with open_video(path, LIMITS, fps=1000) as video:
+        assert len(list(video)) < COUNT
+        assert video.truncated
+
+
+def test_a_window_that_ends_before_the_cut_is_whole(clips: dict[str, Path], tmp_path: Path) -> None:
+    data = clips["avi"].read_bytes()
+    path = tmp_path / "cut"
+    path.write_bytes(data[: len(data) // 2])
+    with open_video(path, LIMITS, fps=1000, end_s=0.2) as video:
+        assert len(list(video)) == 5
+        assert not video.truncated
+
+
+def test_too_many_pixels(clips: dict[str, Path]) -> None:
+    with pytest.raises(TooManyPixels) as caught:
+        open_video(clips["mp4"], DecodeLimits(WIDTH * HEIGHT - 1, 60, 1000), fps=1)
+    assert caught.value.limit == {"name": "AFFECT_MAX_PIXELS", "value": WIDTH * HEIGHT - 1}
+
+
+def test_a_video_is_too_long_by_its_requested_part(clips: dict[str, Path]) -> None:
+    limits = DecodeLimits(1_000_000, max_video_s=1.5, max_frames=1000)
+    with pytest.raises(VideoTooLong) as caught:
+        open_video(clips["mp4"], limits, fps=1)
+    assert caught.value.limit == {"name": "AFFECT_MAX_VIDEO_S", "value": 1.5}
+    for window in ({"start_s": 0.5}, {"end_s": 1.5}):
+        with open_video(clips["mp4"], limits, fps=1000, **window) as video:
+            assert len(list(video)) == 37 + ("end_s" in window)  # frames 13 to 49, and 0 to 37
+
+
+def test_a_video_has_too_many_frames_to_analyse(clips: dict[str, Path]) -> None:
+    limits = DecodeLimits(1_000_000, max_video_s=60, max_frames=20)
+    with open_video(clips["mp4"], limits, fps=10) as video:
+        assert len(list(video)) == 20
+    with pytest.raises(VideoTooLong) as caught:
+        open_video(clips["mp4"], limits, fps=11)
+    assert caught.value.limit == {"name": "AFFECT_MAX_FRAMES", "value": 20}
+
+
+def without_length(data: bytes) -> bytes:
+    """A Matroska file without its duration element, like a live recording's: the element becomes padding."""
+    position = data.index(b"\x44\x89\x88")
+    return data[:position] + b"\xec\x89" + data[position + 2 : position + 11] + data[position + 11 :]
+
+
+@pytest.mark.parametrize(("limit", "read_first"), [("AFFECT_MAX_VIDEO_S", 26), ("AFFECT_MAX_FRAMES", 20)])
+def test_limits_hold_where_the_container_announces_nothing(
+    clips: dict[str, Path], tmp_path: Path, limit: str, read_first: int
+) -> None:
+    path = tmp_path / "live"
+    path.write_bytes(without_length(clips["mkv"].read_bytes()))
+    limits = DecodeLimits(1_000_000, max_video_s=1, max_frames=20 if limit == "AFFECT_MAX_FRAMES" else 1000)
+    with open_video(path, limits, fps=1000) as video:
+        assert video.info.duration_s is None
+        frames = iter(video)
+        assert [frame.index for frame in islice(frames, read_first)] == list(range(read_first))
+        with pytest.raises(VideoTooLong) as caught:
+            next(frames)
+    assert caught.value.limit is not None
+    assert caught.value.limit["name"] == limit
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    for name, codec in {"mp4": "aac", "matroska": "aac"}.items():
+        path = tmp_path / name
+        with av.open(str(path), "w", format=name) as container:
+            stream = container.add_stream(codec, rate=44_100)
+            sound = av.AudioFrame.from_ndarray(np.zeros((2, 4096), np.float32), format="fltp", layout="stereo")
+            sound.rate = 44_100
+            container.mux(stream.encode(sound))
+            container.mux(stream.encode())
+        with pytest.raises(NoVideoFrames, match="no picture"):
+            read(path)
+
+
+def test_a_container_without_a_frame_is_no_video(clips: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    data = clips["avi"].read_bytes()
+    path.write_bytes(data[: data.index(b"movi") + 4])
+    with pytest.raises(NoVideoFrames):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"#EXTM3U\nhttp://host/", b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x01Gd"]
+)
+def test_other_formats_are_not_supported(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(data)
+    with pytest.raises(UnsupportedMediaType):
+        read(path)
+
+
+def test_stopping_ends_the_iteration_even_amid_a_skip(clips: dict[str, Path]) -> None:
+    with open_video(clips["mp4"], LIMITS, fps=1000) as video:
+        frames = iter(video)
+        assert next(frames).index == 0
+        video.stop()
+        assert list(frames) == []
+        assert not video.truncated
+    with open_video(clips["mp4"], LIMITS, fps=1, start_s=1) as video:
+        video.stop()
+        assert list(video) == []
+
+
+def open_files(path: Path) -> int:
+    links = (os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+    return sum(link == os.path.realpath(path) for link in links)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see open files")
+def test_the_file_is_closed_on_every_path(clips: dict[str, Path]) -> None:
+    path = clips["mp4"]
+    gc.disable()
+    try:
+        with pytest.raises(TooManyPixels):
+            open_video(path, DecodeLimits(1, 60, 1000), fps=1)
+        with open_video(path, LIMITS, fps=1) as video:
+            assert open_files(path) == 1
+            next(iter(video))
+        assert open_files(path) == 0
+        with pytest.raises(InvalidParameter):
+            read(path, start_s=5)
+        assert open_files(path) == 0
+    finally:
+        gc.enable()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    container=st.sampled_from(["mp4", "avi", "webm", "gif"]),
+    changes=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.floats(0, 1),
+)
+def test_no_bytes_raise_anything_but_service_errors(
+    clips: dict[str, Path], tmp_path: Path, container: str, changes: list[tuple[int, int]], cut: float
+) -> None:
+    data = bytearray(clips[container].read_bytes())
+    for position, value in changes:
+        data[position % len(data) if position % 2 else position % 300] = value
+    path = tmp_path / "damaged"
+    path.write_bytes(data[: int(len(data) * cut)] if changes[0][1] % 2 else data)
+    try:
+        with open_video(path, LIMITS, fps=10) as video:
+            frames = list(video)
+    except ServiceError:
+        return
+    assert all(a.time_s < b.time_s and a.index < b.index for a, b in pairwise(frames))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "half_seconds"),
+    [("single_face.mp4", (640, 360), 5), ("face_noface.mov", (960, 540), 13), ("no_face.mp4", (960, 540), 8)],
+)
+def test_real_clips_are_read_to_their_end(name: str, size: tuple[int, int], half_seconds: int) -> None:
+    path = next((folder / name for folder in CLIPS if (folder / name).exists()), None)
+    if path is None:
+        pytest.skip(f"shared/data/media/{name} is absent")
+    with open_video(path, LIMITS, fps=2) as video:
+        assert (video.info.width, video.info.height) == size
+        assert [frame.time_s for frame in video] == pytest.approx([k / 2 for k in range(half_seconds)], abs=0.05)
+        assert not video.truncated

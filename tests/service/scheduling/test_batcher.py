@@ -1,0 +1,442 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.scheduling.batch_contract import (
+    BatcherClosed,
+    BatchLimits,
+    BatchTooLarge,
+    NoObserver,
+    WorkerStalled,
+    WrongResultCount,
+)
+from service.scheduling.batcher import Batcher
+from service.scheduling.lanes import Lane
+
+
+class Gate:
+    """A `run` that doubles numbers, remembers its batches, and waits for `open` where it starts closed."""
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.threads: set[int] = set()
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        if not closed:
+            self.open.set()
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        self.threads.add(threading.get_ident())
+        self.entered.set()
+        assert self.open.wait(5)
+        if 13 in items:
+            raise ValueError("13 is poisoned")
+        return [2 * item for item in items]
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, Sequence[float], float]] = []
+        self.halvings: list[int] = []
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        self.seen.append((size, wait_s, run_s))
+
+    def halved(self, size: int) -> None:
+        self.halvings.append(size)
+
+
+def batcher(
+    run: Callable[[list[int]], list[int]],
+    *,
+    max_batch: int = 4,
+    max_bulk: int = 4,
+    stall_s: float = 60.0,
+    notes: Notes | None = None,
+) -> Batcher[int, int]:
+    return Batcher(run, BatchLimits(max_batch, max_bulk, stall_s), observer=notes)
+
+
+async def occupied(gate: Gate, queue: Batcher[int, int]) -> "asyncio.Task[int]":
+    """Submit item 0 and wait until it runs, behind the closed gate."""
+    first = asyncio.create_task(queue.submit(0))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    return first
+
+
+def test_results_come_back_in_order_and_large_requests_are_split() -> None:
+    async def story() -> None:
+        gate = Gate()
+        queue = batcher(gate)
+        assert await queue.submit_many(range(10)) == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+        assert gate.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+        assert await queue.submit_many([]) == []
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_an_idle_batcher_runs_at_once_and_what_arrives_meanwhile_shares_the_next_batches() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        others = [asyncio.create_task(queue.submit(item)) for item in range(1, 7)]
+        await asyncio.sleep(0)
+        assert queue.queue_depth == 6
+        gate.open.set()
+        assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10, 12]
+        assert gate.batches == [[0], [1, 2, 3, 4], [5, 6]]
+        assert len(gate.threads) == 1
+        assert gate.threads != {threading.get_ident()}
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_poisoned_item_fails_alone_and_the_worker_lives_on() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        others = [asyncio.create_task(queue.submit(item)) for item in (1, 13, 2)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [results[0], results[1], results[3]] == [0, 2, 4]
+        assert isinstance(results[2], ValueError)
+        assert str(results[2]) == "13 is poisoned"
+        assert gate.batches == [[0], [1, 13, 2], [1, 13], [1], [13], [2]]
+        assert await queue.submit(5) == 10
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_request_that_lost_an_item_fails_and_takes_its_queued_items_along() -> None:
+    async def story() -> None:
+        gate = Gate()
+        queue = batcher(gate, max_batch=1)
+        with pytest.raises(ValueError, match="13 is poisoned"):
+            await queue.submit_many([1, 13, 2, 3])
+        assert queue.queue_depth == 0
+        await queue.close()
+        assert [3] not in gate.batches
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("error", [StopIteration(), asyncio.InvalidStateError(), MemoryError()])
+def test_no_exception_ends_the_worker(error: Exception) -> None:
+    async def story() -> None:
+        def run(items: list[int]) -> list[int]:
+            if items == [1]:
+                raise error
+            return items
+
+        queue = batcher(run)
+        (outcome,) = await asyncio.gather(asyncio.wait_for(queue.submit(1), 5), return_exceptions=True)
+        # A future refuses to carry a StopIteration.
+        assert type(outcome) is (RuntimeError if isinstance(error, StopIteration) else type(error))
+        assert await queue.submit(2) == 2
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_wrong_number_of_results_fails_its_batch() -> None:
+    async def story() -> None:
+        queue = batcher(lambda items: items[:1])
+        with pytest.raises(WrongResultCount, match="run returned 1 results for 3 items"):
+            await queue.submit_many([1, 2, 3])
+        assert await queue.submit(7) == 7
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_items_of_a_caller_that_left_never_run() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        gone = asyncio.create_task(queue.submit_many([1, 2]))
+        stays = asyncio.create_task(queue.submit(3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert queue.queue_depth == 1
+        late = asyncio.create_task(queue.submit(4))
+        await asyncio.sleep(0)
+        late.cancel()  # noticed by the worker before the caller itself could clean up
+        gate.open.set()
+        assert (await first, await stays) == (0, 6)
+        await queue.close()
+        assert gate.batches == [[0], [3]]
+
+    asyncio.run(story())
+
+
+def test_a_deadline_is_a_cancellation() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queue.submit(1), 0.01)
+        gate.open.set()
+        assert await first == 0
+        await queue.close()
+        assert gate.batches == [[0]]
+
+    asyncio.run(story())
+
+
+def test_the_wait_grows_with_those_ahead() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0  # nobody waits yet
+        second = asyncio.create_task(queue.submit_many([1, 2]))
+        await asyncio.sleep(0.06)  # the running item takes at least 60 ms, so two ahead mean at least 120
+        assert queue.expected_wait_s(Lane.INTERACTIVE) > 0.12
+        gate.open.set()
+        assert (await first, await second) == (0, [2, 4])
+        assert await queue.submit(3) == 6
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_the_expected_wait_counts_what_runs_what_waits_and_what_comes() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        assert await first == 0  # one item takes at least 50 ms
+        gate.open.clear()
+        gate.entered.clear()
+        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0
+        item_s = queue.expected_wait_s(Lane.INTERACTIVE, coming=1)
+        assert item_s >= 0.05
+        running = await occupied(gate, queue)
+        waiting = asyncio.create_task(queue.submit_many([1, 2]))
+        await asyncio.sleep(0)
+        # Two that wait and three that come, and of the running one what has not passed.
+        assert 5 * item_s <= queue.expected_wait_s(Lane.INTERACTIVE, coming=3) <= 6 * item_s
+        await asyncio.sleep(2 * item_s)  # by now it should have ended: it makes the pace
+        assert queue.expected_wait_s(Lane.INTERACTIVE) >= 2 * 2 * item_s
+        gate.open.set()
+        await asyncio.gather(running, waiting)
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_closing_runs_what_is_queued_and_takes_nothing_new() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        second = asyncio.create_task(queue.submit_many([1, 2, 3, 4, 5]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(queue.close())
+        await asyncio.sleep(0)
+        with pytest.raises(BatcherClosed):
+            await queue.submit(6)
+        assert not closing.done()
+        gate.open.set()
+        await closing
+        assert (await first, await second) == (0, [2, 4, 6, 8, 10])
+        await queue.close()
+        assert all(thread.ident not in gate.threads for thread in threading.enumerate())
+
+    asyncio.run(story())
+
+
+def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        gate, notes = Gate(closed=True), Notes()
+        queue = batcher(gate, notes=notes)
+        first = await occupied(gate, queue)
+        second = asyncio.create_task(queue.submit_many([1, 2]))
+        await asyncio.sleep(0.02)
+        gate.open.set()
+        await asyncio.gather(first, second)
+        await queue.close()
+        (size, wait_s, run_s), (next_size, next_wait_s, _) = notes.seen
+        assert (size, next_size) == (1, 2)
+        assert len(wait_s) == 1
+        assert len(next_wait_s) == 2
+        assert run_s >= 0.02
+        assert min(next_wait_s) >= 0.02 > wait_s[0]
+
+        class Broken(NoObserver):
+            def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+                raise RuntimeError("no disk")
+
+        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1, 1), observer=Broken())
+        assert await careless.submit_many([1, 2]) == [2, 4]
+        await careless.close()
+
+    asyncio.run(story())
+    assert "the batch observer failed" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [(0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0), (1, 1, float("nan"))])
+def test_bounds_must_be_positive(limits: tuple[int, int, float]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        BatchLimits(*limits)
+
+
+def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limit() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, max_batch=4, max_bulk=2)
+        first = await occupied(gate, queue)
+        bulk = asyncio.create_task(queue.submit_many([10, 11, 12, 14, 15], lane=Lane.BULK))
+        await asyncio.sleep(0)
+        interactive = asyncio.create_task(queue.submit_many([1, 2, 3, 4, 5]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await interactive == [2, 4, 6, 8, 10]
+        assert await bulk == [20, 22, 24, 28, 30]
+        await first
+        await queue.close()
+        # Three of four places for those who wait, one for the long row; then its limit of two.
+        assert gate.batches == [[0], [1, 2, 3, 10], [4, 5, 11], [12, 14], [15]]
+
+    asyncio.run(story())
+
+
+def test_bulk_items_take_no_longer_than_they_may() -> None:
+    def run(items: list[int]) -> list[int]:
+        time.sleep(0.02 * len(items))
+        return items
+
+    async def story() -> None:
+        notes = Notes()
+        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, 8, 60, bulk_s=0.05), observer=notes)
+        await queue.submit(0)  # from now on an item is known to take 20 ms: two fit into 50
+        await queue.submit_many(range(6), lane=Lane.BULK)
+        await queue.close()
+        assert [size for size, _, _ in notes.seen] == [1, 2, 2, 2]
+
+    asyncio.run(story())
+
+
+def test_bulk_items_ahead_do_not_count_for_interactive_ones() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate)
+        first = await occupied(gate, queue)
+        bulk = asyncio.create_task(queue.submit_many([1] * 20, lane=Lane.BULK))
+        await asyncio.sleep(0.02)  # a running item of 20 ms makes 20 of them 400 ms
+        assert queue.expected_wait_s(Lane.BULK) > 0.4
+        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0
+        interactive = asyncio.create_task(queue.submit(2))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await interactive == 4
+        await asyncio.gather(first, bulk)
+        await queue.close()
+
+    asyncio.run(story())
+
+
+def test_a_batch_too_large_for_memory_is_halved_and_stays_smaller() -> None:
+    async def story() -> None:
+        sizes, notes = [], Notes()
+
+        def run(items: list[int]) -> list[int]:
+            sizes.append(len(items))
+            if len(items) > 3:
+                raise BatchTooLarge("no memory")
+            return items
+
+        queue = batcher(run, max_batch=8, max_bulk=8, notes=notes)
+        assert await queue.submit_many(range(16)) == list(range(16))
+        await queue.close()
+        # 8 fails, as its first half of 4 does; the second half fails as well; from then on batches are of 2.
+        assert sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2, 2, 2]
+        assert notes.halvings == [8, 4, 4]
+
+    asyncio.run(story())
+
+
+def test_a_batch_that_does_not_end_in_time_fails_with_all_behind_it_and_the_batcher_recovers() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, stall_s=0.05)
+        first = await occupied(gate, queue)
+        behind = [asyncio.create_task(queue.submit_many([1, 2])), asyncio.create_task(queue.submit(3))]
+        for request in (first, *behind):
+            with pytest.raises(WorkerStalled):
+                await request
+        with pytest.raises(WorkerStalled):
+            await queue.submit(4)
+        gate.open.set()
+        while True:
+            try:
+                assert await queue.submit(5) == 10
+                break
+            except WorkerStalled:
+                await asyncio.sleep(0.005)
+        await queue.close()
+        assert gate.batches == [[0], [5]]
+
+    asyncio.run(story())
+
+
+def test_a_batch_that_does_not_end_at_all_is_reported_once() -> None:
+    async def story() -> None:
+        gate, hung = Gate(closed=True), []
+        queue: Batcher[int, int] = Batcher(gate, BatchLimits(1, 1, 0.02), on_hang=lambda: hung.append(True))
+        with pytest.raises(WorkerStalled):
+            await queue.submit(1)
+        assert hung == []
+        await asyncio.sleep(0.1)
+        assert hung == [True]
+        gate.open.set()
+        await queue.close()
+
+    asyncio.run(story())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.lists(st.integers(0, 20), max_size=6), st.integers(0, 3)), max_size=12),
+    max_batch=st.integers(1, 5),
+)
+def test_any_interleaving_gives_each_caller_its_own_results(
+    requests: list[tuple[list[int], int]], max_batch: int
+) -> None:
+    async def caller(queue: Batcher[int, int], items: list[int], delay: int) -> "list[int] | str":
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        try:
+            return await queue.submit_many(items)
+        except ValueError as error:
+            return str(error)
+
+    async def story() -> None:
+        gate = Gate()
+        queue = batcher(gate, max_batch=max_batch)
+        answers = await asyncio.gather(*(caller(queue, *request) for request in requests))
+        await queue.close()
+        expected = ["13 is poisoned" if 13 in items else [2 * item for item in items] for items, _ in requests]
+        assert answers == expected
+        assert all(1 <= len(batch) <= max_batch for batch in gate.batches)
+        assert queue.queue_depth == 0
+
+    asyncio.run(story())

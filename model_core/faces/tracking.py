@@ -1,5 +1,6 @@
-"""Which face is which over time."""
+"""Trackers, which give the faces of consecutive frames stable ids."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,12 @@ class FaceTracker(Protocol):
     """Gives the faces of consecutive frames stable ids. One tracker serves one video."""
 
     def update(self, faces: list[Face], time_s: float) -> list[TrackedFace]:
-        """The same faces in the same order, each with its track's id. `time_s` never decreases between calls."""
+        """Return the same faces in the same order, each with its track's id. `time_s` never decreases between calls."""
+        ...
+
+    @property
+    def live_ids(self) -> Collection[int]:
+        """Ids of the tracks that may still get faces. Ids that are missing here will not be given again."""
         ...
 
 
@@ -22,10 +28,10 @@ class _Track:
 
 
 class IouTracker:
-    """Joins each face to the track whose last box it overlaps most, best pairs first.
+    """Assigns each face to the track whose last box it overlaps most; the pairs of largest overlap go first.
 
-    A track is kept for `max_gap_s` without a face, so that a blink of the detector does not end it; one that had a face
-    in the frame before is always kept, however long ago that was. Ids are never reused.
+    A track is kept for `max_gap_s` without a face, so that a single missed detection does not end it. A track that had
+    a face in the previous frame is always kept, however long ago that frame was. Ids start at 1 and are never reused.
     """
 
     def __init__(self, min_iou: float = 0.2, max_gap_s: float = 1.0) -> None:
@@ -51,6 +57,12 @@ class IouTracker:
             track.box, track.last_s = face.box, time_s
             tracked.append(TrackedFace(track.track_id, face))
         return tracked
+
+    @property
+    def live_ids(self) -> frozenset[int]:
+        """See FaceTracker."""
+        oldest_s = self._previous_s - self._max_gap_s
+        return frozenset(track.track_id for track in self._tracks if track.last_s >= oldest_s)
 
     def _match(self, faces: list[Face]) -> dict[int, _Track]:
         pairs = [

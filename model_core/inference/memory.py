@@ -40,7 +40,7 @@ class TrackMemory:
 
     def step(self, vector: Floats, time_s: float) -> Floats:
         """The next frame's vector, float64 [D], at a time in seconds that does not decrease -> outputs [d]."""
-        if self.is_over(time_s):
+        if time_s - self._seen_s > self._spec.max_gap_s + ROUNDING_S:
             self._start_s, self._frame, self._steps, self._state = time_s, -1, 0, None
         self._seen_s = time_s
         frame = math.floor((time_s - self._start_s) * self._spec.frame_rate + EARLY)
@@ -48,10 +48,6 @@ class TrackMemory:
             self._frame = frame
             self._outputs = self._advance(vector)
         return self._outputs
-
-    def is_over(self, time_s: float) -> bool:
-        """Whether a frame at this time would start anew, so that nothing is lost by forgetting."""
-        return time_s - self._seen_s > self._spec.max_gap_s + ROUNDING_S
 
     def _advance(self, vector: Floats) -> Floats:
         if self._spec.state == "reset" and self._steps % self._spec.window == 0:

@@ -4,7 +4,7 @@ Several bundles answer together: each task is the last bundle's that covers it, 
 Served in this order: encoder -> heads, or a track's memory and heads -> (smoothing) -> calibration -> thresholds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,94 +24,113 @@ from model_core.inference.runtimes import RuntimeOptions, joined
 from model_core.models.heads import AffectNetwork
 
 Outputs: TypeAlias = NDArray[np.float64]
-"""One face's uncalibrated outputs, [D]: those of a reader's tasks one after another, in the order of TASKS."""
+"""One face's raw outputs, float64 [D]: those of a BundleEnsemble's tasks one after another, in the order of TASKS."""
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A bundle in a predictor. columns: of a face's features, its outputs, or for a temporal one its encoder's vector.
-
-    memory: a temporal bundle's network behind the encoder.
-    """
+class PlacedBundle:
+    """A bundle together with the place of its columns in a face's features."""
 
     manifest: BundleManifest
-    columns: slice
-    memory: AffectNetwork | None
 
-    def first(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Features [B, F] -> outputs [B, d]; a temporal bundle sees each face as the first of a track."""
+    columns: slice
+    """A framewise bundle's outputs; for a temporal bundle, its backbone's vector."""
+
+    temporal_network: AffectNetwork | None
+    """A temporal bundle's network without the backbone; None for a framewise bundle."""
+
+    def outputs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the raw outputs [B, d] for features [B, F] of single faces.
+
+        A temporal bundle sees each face as the first frame of a track.
+        """
         own = features[:, self.columns]
-        if self.memory is None:
+        if self.temporal_network is None:
             return own
         with torch.inference_mode():
-            logits = self.memory.read(torch.from_numpy(own).float())
+            logits = self.temporal_network.read(torch.from_numpy(own).float())
             return np.asarray(joined(logits, tuple(self.manifest.network.widths)).double().numpy())
 
     def part(self, task: Task) -> slice:
-        """Where a task's outputs are among the bundle's."""
+        """Return the columns of a task among the bundle's outputs."""
         widths = self.manifest.network.widths
         start = sum(width for name, width in widths.items() if TASKS.index(name) < TASKS.index(task))
         return slice(start, start + widths[task])
 
 
-class Reader:
-    """What some of the bundles say together: each task from the last that covers it."""
+class BundleEnsemble:
+    """Several bundles answering together: each task uses the last bundle that supports it."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        last = {task: source for source in sources for task in source.manifest.network.tasks}
+    def __init__(self, bundles: Sequence[PlacedBundle]) -> None:
+        last = {task: bundle for bundle in bundles for task in bundle.manifest.network.tasks}
         self._by_task = {task: last[task] for task in TASKS if task in last}
-        self.tasks: Mapping[Task, BundleManifest] = {task: source.manifest for task, source in self._by_task.items()}
-        self.temporal = any(source.memory for source in self._by_task.values())
+
+        self.tasks: Mapping[Task, BundleManifest] = {task: bundle.manifest for task, bundle in self._by_task.items()}
+        """The manifest of the bundle that answers each task, in the order of TASKS."""
+
+        self.temporal = any(bundle.temporal_network is not None for bundle in self._by_task.values())
+        """True if a temporal bundle answers one of the tasks."""
+
+        self.labels: tuple[str, ...] = self.tasks["expression"].network.labels if "expression" in self.tasks else ()
+        """Expression labels in the order of the outputs; empty without the task."""
+
         self._widths = [manifest.network.widths[task] for task, manifest in self.tasks.items()]
-        self._labels = self.tasks["expression"].network.labels if "expression" in self.tasks else ()
         fitted = {task: getattr(manifest.calibration, task) for task, manifest in self.tasks.items()}
         self._calibration = Calibration(**fitted)
 
-    def first(self, features: Sequence[Features]) -> list[Outputs]:
-        """Outputs of single faces; a temporal bundle sees each as the first of a track."""
+    def outputs(self, features: Sequence[Features]) -> list[Outputs]:
+        """Return the raw outputs of single faces; temporal bundles see each as the first frame of a track."""
         if not features:
             return []
         rows = np.stack(features)
-        said = {source: source.first(rows) for source in set(self._by_task.values())}
-        parts = [said[source][:, source.part(task)] for task, source in self._by_task.items()]
+        bundle_outputs = {bundle: bundle.outputs(rows) for bundle in set(self._by_task.values())}
+        parts = [bundle_outputs[bundle][:, bundle.part(task)] for task, bundle in self._by_task.items()]
         return list(np.concatenate([np.empty((len(rows), 0)), *parts], axis=1))
 
-    def follow(self) -> "Followed":
-        """Outputs over time, for the tracks of one video."""
-        return Followed(self._by_task)
+    def track_states(self) -> "TrackStates":
+        """Return fresh states for the tracks of one video."""
+        return TrackStates(self._by_task)
 
     def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
-        """Outputs, perhaps smoothed over time, become calibrated estimates. Needs no network."""
+        """Calibrate raw outputs, which may have been smoothed over time. This runs no network."""
         if not outputs or not self.tasks:
             return [Affect()] * len(outputs)
         parts = torch.from_numpy(np.stack(outputs)).split(self._widths, dim=1)
         logits = AffectLogits(**dict(zip(self.tasks, parts, strict=True)))
-        return calibrated(logits, self._labels, self._calibration)
+        return calibrated(logits, self.labels, self._calibration)
 
 
-class Followed:
-    """The tracks of one video, each with what the temporal bundles remember of it."""
+class TrackStates:
+    """The recurrent states of one video's tracks, a state for each track and temporal bundle.
 
-    def __init__(self, by_task: Mapping[Task, Source]) -> None:
+    The caller knows which tracks may still get faces: states are held until `keep` drops them.
+    """
+
+    def __init__(self, by_task: Mapping[Task, PlacedBundle]) -> None:
         self._by_task = by_task
-        self._memories: dict[tuple[int, Source], TrackMemory] = {}
+        self._memories: dict[int, dict[PlacedBundle, TrackMemory]] = {}
 
     def step(self, track_id: int, features: Features, time_s: float) -> Outputs:
-        """A track's next face, at a time in seconds that does not decrease -> its outputs."""
-        said = {source: self._said(source, track_id, features, time_s) for source in set(self._by_task.values())}
-        parts = [said[source][source.part(task)] for task, source in self._by_task.items()]
+        """Return the raw outputs for a track's next face, at a time in seconds that does not decrease."""
+        bundle_outputs = {
+            bundle: self._bundle_outputs(bundle, track_id, features, time_s) for bundle in set(self._by_task.values())
+        }
+        parts = [bundle_outputs[bundle][bundle.part(task)] for task, bundle in self._by_task.items()]
         return np.concatenate([np.empty(0), *parts])
 
-    def _said(self, source: Source, track_id: int, features: Features, time_s: float) -> Outputs:
-        own, manifest = features[source.columns], source.manifest
-        if source.memory is None or manifest.temporal is None:
+    def keep(self, track_ids: Collection[int]) -> None:
+        """Drop the states of all tracks but these."""
+        for track_id in self._memories.keys() - set(track_ids):
+            del self._memories[track_id]
+
+    def _bundle_outputs(self, bundle: PlacedBundle, track_id: int, features: Features, time_s: float) -> Outputs:
+        own, manifest = features[bundle.columns], bundle.manifest
+        if bundle.temporal_network is None or manifest.temporal is None:
             return own
-        if (track_id, source) not in self._memories:
-            # New tracks are the only way to grow, so this is when those that have ended are let go.
-            self._memories = {key: kept for key, kept in self._memories.items() if not kept.is_over(time_s)}
-            memory = TrackMemory(source.memory, tuple(manifest.network.widths), manifest.temporal)
-            self._memories[track_id, source] = memory
-        return self._memories[track_id, source].step(own, time_s)
+        memories = self._memories.setdefault(track_id, {})
+        if bundle not in memories:
+            memories[bundle] = TrackMemory(bundle.temporal_network, tuple(manifest.network.widths), manifest.temporal)
+        return memories[bundle].step(own, time_s)
 
 
 class Predictor:
@@ -134,9 +153,9 @@ class Predictor:
         self.manifests = tuple(bundle.manifest for bundle in bundles)
         groups = grouped(bundles)
         self.encoders = tuple(Encoder([bundles[i] for i in group], device, self.options) for group in groups)
-        sources = _sources(bundles, groups, self.encoders)
-        self.everything = Reader(sources)
-        self.framewise = Reader([source for source in sources if source.memory is None])
+        placed = _placed(bundles, groups, self.encoders)
+        self.everything = BundleEnsemble(placed)
+        self.framewise = BundleEnsemble([bundle for bundle in placed if bundle.temporal_network is None])
 
     def predict(self, faces: Sequence[Sequence[Crop]]) -> list[Affect]:
         """Estimates for single faces, in their order; of each face a crop for each encoder.
@@ -151,7 +170,7 @@ class Predictor:
             return []
         by_encoder = zip(self.encoders, zip(*faces, strict=True), strict=True)
         features = [encoder.features(crops) for encoder, crops in by_encoder]
-        return self.everything.first([np.concatenate(parts) for parts in zip(*features, strict=True)])
+        return self.everything.outputs([np.concatenate(parts) for parts in zip(*features, strict=True)])
 
 
 def answering(manifests: Sequence[BundleManifest]) -> list[int]:
@@ -165,15 +184,19 @@ def answering(manifests: Sequence[BundleManifest]) -> list[int]:
     return sorted(set(last.values()))
 
 
-def _sources(bundles: Sequence[Bundle], groups: Sequence[Sequence[int]], encoders: Sequence[Encoder]) -> list[Source]:
+def _placed(
+    bundles: Sequence[Bundle], groups: Sequence[Sequence[int]], encoders: Sequence[Encoder]
+) -> list[PlacedBundle]:
     """The bundles in their order, with their places in features that are all encoders' one after another."""
-    placed, offset = {}, 0
+    columns_of, offset = {}, 0
     for group, encoder in zip(groups, encoders, strict=True):
         for i, columns in zip(group, encoder.columns, strict=True):
-            placed[i] = slice(offset + columns.start, offset + columns.stop)
+            columns_of[i] = slice(offset + columns.start, offset + columns.stop)
         offset += encoder.width
     return [
-        Source(bundle.manifest, placed[i], without_backbone(bundle.network) if bundle.manifest.temporal else None)
+        PlacedBundle(
+            bundle.manifest, columns_of[i], without_backbone(bundle.network) if bundle.manifest.temporal else None
+        )
         for i, bundle in enumerate(bundles)
     ]
 

@@ -1,9 +1,10 @@
-"""Smoothing of one face's outputs over time. It works on logits, before calibration and thresholds (PAPER section 5).
+"""Smoothing of one face's raw outputs over time, before calibration and thresholds.
 
-Timestamps are the source's, so that uneven and sparse frames are smoothed by time and not by count.
+Windows and weights follow the source's timestamps, so that uneven and sparse frames are smoothed by time, not by count.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +12,27 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TIME_CONSTANT_S = 0.15
-"""Of the causal form: how long a change takes to arrive by 63 %, hence about its lag."""
+"""Time in seconds after which the causal form has followed a step by 63 %, and so about its lag."""
 
 WIDTH_S = 0.15
-"""Of the offline form: standard deviation of its Gaussian window."""
+"""Standard deviation of the offline form's Gaussian window, in seconds."""
+
+LOOKAHEAD_S = 3 * WIDTH_S
+"""How far the offline form's window reaches into the future, in seconds."""
 
 
 class CausalSmoother:
-    """Exponential smoothing of one track by the past alone; its weight follows the time since the last value."""
+    """Exponential smoothing of one track, from past values only; the weight follows the time since the last value."""
 
     def __init__(self, time_constant_s: float = TIME_CONSTANT_S) -> None:
+        """Take the time constant in seconds. Raises ValueError unless it is positive."""
         if not time_constant_s > 0:
             raise ValueError("the time constant must be positive")
         self._time_constant_s = time_constant_s
         self._last: tuple[float, Floats] | None = None
 
     def update(self, values: Floats, time_s: float) -> Floats:
-        """Outputs [D] at a time -> smoothed outputs [D]; times must not decrease."""
+        """Return the smoothed outputs [D] for the outputs [D] at a time in seconds; times must not decrease."""
         if self._last is not None:
             last_s, last = self._last
             weight = -math.expm1(-(time_s - last_s) / self._time_constant_s)
@@ -37,19 +42,82 @@ class CausalSmoother:
 
 
 def smooth_causal(values: Floats, times_s: Floats) -> Floats:
-    """A whole track's outputs [T, D] at times [T] that do not decrease, as a CausalSmoother gives them one by one."""
+    """Return a whole track's outputs [T, D] at times [T], smoothed by a CausalSmoother one after another.
+
+    Times are in seconds and must not decrease.
+    """
     smoother = CausalSmoother()
     return np.stack([smoother.update(row, float(time_s)) for row, time_s in zip(values, times_s, strict=True)])
 
 
 def smooth_offline(values: Floats, times_s: Floats, width_s: float = WIDTH_S) -> Floats:
-    """Outputs [T, D] at increasing times [T] -> their Gaussian averages [T, D] over past and future, without lag."""
-    if not width_s > 0:
-        raise ValueError("the width must be positive")
+    """Return the Gaussian averages [T, D] over past and future of outputs [T, D] at increasing times [T] in seconds.
+
+    The window is cut at three widths on either side. Raises ValueError unless the width is positive.
+    """
+    _check_width(width_s)
     first = np.searchsorted(times_s, times_s - 3 * width_s)
     last = np.searchsorted(times_s, times_s + 3 * width_s, side="right")
     smoothed = np.empty_like(values)
     for i, (start, end) in enumerate(zip(first, last, strict=True)):
-        weights = np.exp(-0.5 * ((times_s[start:end] - times_s[i]) / width_s) ** 2)
-        smoothed[i] = weights @ values[start:end] / weights.sum()
+        smoothed[i] = _gaussian_average(values[start:end], times_s[start:end], times_s[i], width_s)
     return smoothed
+
+
+class OfflineSmoother:
+    """Gaussian smoothing of one track, as a delay line: a value is smoothed once its future has been added.
+
+    `smoothed(time_s)` equals `smooth_offline` of the whole track, bit by bit, as soon as every value up to
+    `time_s + 3 * width_s` has been added (LOOKAHEAD_S for the default width). With `forget` the smoother holds no more
+    than the values of a few widths::
+
+        smoother.add(outputs, time_s)
+        due_s = ...  # the oldest time that is at least LOOKAHEAD_S ago
+        estimate = smoother.smoothed(due_s)
+        smoother.forget(due_s)
+    """
+
+    def __init__(self, width_s: float = WIDTH_S) -> None:
+        """Take the standard deviation of the window in seconds. Raises ValueError unless it is positive."""
+        _check_width(width_s)
+        self._width_s = width_s
+        self._times_s: list[float] = []
+        self._values: list[Floats] = []
+        self._complete_from_s = -math.inf
+
+    def add(self, values: Floats, time_s: float) -> None:
+        """Add the outputs [D] at a time in seconds; times must not decrease."""
+        self._times_s.append(time_s)
+        self._values.append(values)
+
+    def smoothed(self, time_s: float) -> Floats:
+        """Return the average [D] around a time over the values added within three widths before and after.
+
+        Raises ValueError for a time at which nothing was added, or which `forget` has given up.
+        """
+        if time_s < self._complete_from_s:
+            raise ValueError(f"the values around {time_s} s are forgotten")
+        start = bisect_left(self._times_s, time_s - 3 * self._width_s)
+        end = bisect_right(self._times_s, time_s + 3 * self._width_s)
+        times_s = np.array(self._times_s[start:end])
+        if time_s not in times_s:
+            raise ValueError(f"no value was added at {time_s} s")
+        return _gaussian_average(np.stack(self._values[start:end]), times_s, time_s, self._width_s)
+
+    def forget(self, before_s: float) -> None:
+        """Drop the values that are not needed to smooth at `before_s` or later."""
+        self._complete_from_s = max(self._complete_from_s, before_s)
+        unneeded = bisect_left(self._times_s, self._complete_from_s - 3 * self._width_s)
+        del self._times_s[:unneeded], self._values[:unneeded]
+
+
+def _check_width(width_s: float) -> None:
+    if not width_s > 0:
+        raise ValueError("the width must be positive")
+
+
+def _gaussian_average(values: Floats, times_s: Floats, center_s: float, width_s: float) -> Floats:
+    """Average the values [T, D] at times [T], weighted by a Gaussian around `center_s`: [D]."""
+    weights = np.exp(-0.5 * ((times_s - center_s) / width_s) ** 2)
+    average: Floats = weights @ values / weights.sum()
+    return average

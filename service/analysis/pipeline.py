@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 
 from model_core.faces.geometry import Crop
 from model_core.faces.tracking import IouTracker
-from model_core.inference.predictor import Predictor, Reader
+from model_core.inference.predictor import BundleEnsemble, Predictor
 from service.analysis.estimating import Estimate, Estimator
 from service.analysis.locating import LocatedFrame, Locator
 from service.analysis.results import FaceAnalysis, FaceOptions, FrameAnalysis, VideoAnalysis, VideoOptions
@@ -72,7 +72,7 @@ class Pipeline:
         self._picture_faces.note(len(picture.located.crops))
         estimates = await self._estimate(picture.located.crops, clock, Lane.INTERACTIVE)
         reader, features = self._predictor.everything, [estimate.features for estimate in estimates]
-        affects = await self._read(reader, lambda: reader.affects(reader.first(features)), Lane.INTERACTIVE)
+        affects = await self._read(reader, lambda: reader.affects(reader.outputs(features)), Lane.INTERACTIVE)
         self._telemetry.frame(FRAME_ROUTE, affects)
         rows = zip(picture.located.faces, affects, picture.located.qualities, strict=True)
         faces = tuple(FaceAnalysis(*row) for row in rows)
@@ -116,7 +116,7 @@ class Pipeline:
     async def _pooled(self, function: Callable[[], R], lane: Lane) -> R:
         return await _awaited(self._pool.run(function, lane))
 
-    async def _read(self, reader: Reader, function: Callable[[], R], lane: Lane) -> R:
+    async def _read(self, reader: BundleEnsemble, function: Callable[[], R], lane: Lane) -> R:
         """Call what reads features: where a temporal network is run for it, in the pool."""
         return await self._pooled(function, lane) if reader.temporal else function()
 

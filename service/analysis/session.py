@@ -8,7 +8,7 @@ import numpy as np
 from model_core.affect import Affect
 from model_core.faces.tracking import FaceTracker
 from model_core.inference.encoder import Features
-from model_core.inference.predictor import Outputs, Reader
+from model_core.inference.predictor import BundleEnsemble, Outputs
 from model_core.inference.smoothing import CausalSmoother, smooth_offline
 from service.analysis.locating import LocatedFrame
 from service.analysis.results import FaceAnalysis, Sample, Smoothing
@@ -18,10 +18,10 @@ from service.telemetry import StageClock
 class TrackBuilder:
     """Collects one video's samples by track, as a reader of the bundles sees them."""
 
-    def __init__(self, tracker: FaceTracker, reader: Reader, smoothing: Smoothing, clock: StageClock) -> None:
+    def __init__(self, tracker: FaceTracker, reader: BundleEnsemble, smoothing: Smoothing, clock: StageClock) -> None:
         self._tracker = tracker
         self._reader = reader
-        self._followed = reader.follow()
+        self._followed = reader.track_states()
         self._smoothing = smoothing
         self._clock = clock
         self._smoothers: dict[int, CausalSmoother] = {}
@@ -54,8 +54,9 @@ class TrackBuilder:
 
     def _read(self, ids: Sequence[int], features: Sequence[Features], time_s: float) -> list[Outputs]:
         if not self._reader.temporal:
-            return self._reader.first(features)
+            return self._reader.outputs(features)
         with self._clock.stage("temporal"):
+            self._followed.keep(self._tracker.live_ids)
             return [self._followed.step(i, face, time_s) for i, face in zip(ids, features, strict=True)]
 
     def _smoother(self, track_id: int) -> CausalSmoother:

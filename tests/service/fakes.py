@@ -52,10 +52,10 @@ class FakeReader:
     def __init__(self, manifest: BundleManifest) -> None:
         self.tasks = dict.fromkeys(TASKS, manifest)
 
-    def first(self, features: Sequence[Features]) -> list[Outputs]:
+    def outputs(self, features: Sequence[Features]) -> list[Outputs]:
         return list(features)
 
-    def follow(self) -> None:
+    def track_states(self) -> None:
         """Nothing is remembered."""
 
     def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:

@@ -86,6 +86,30 @@ def test_ids_are_unique_in_a_frame_and_only_grow(frames: list[tuple[list[tuple[i
             alive[track_id] = time_s
 
 
+def test_live_ids_are_those_that_may_still_get_faces() -> None:
+    tracker = IouTracker(max_gap_s=1.0)
+    assert tracker.live_ids == set()
+    ids(tracker, [(0, 0), (100, 0)], 0)
+    ids(tracker, [(0, 0)], 1.0)
+    assert tracker.live_ids == {1, 2}
+    ids(tracker, [(200, 0)], 1.5)  # the second track has had no face for 1.5 s
+    assert tracker.live_ids == {1, 3}
+    assert ids(tracker, [(100, 0), (0, 0)], 1.5) == [4, 1]
+
+
+@given(st.lists(st.tuples(places, st.floats(0, 0.8)), max_size=8))
+def test_an_id_that_is_not_live_is_not_given_again(frames: list[tuple[list[tuple[int, int]], float]]) -> None:
+    tracker, time_s = IouTracker(), 0.0
+    seen: set[int] = set()
+    for faces, gap_s in frames:
+        ended = seen - tracker.live_ids
+        time_s += gap_s
+        given_ids = set(ids(tracker, list(faces), time_s))
+        assert not given_ids & ended
+        assert given_ids <= tracker.live_ids
+        seen |= given_ids
+
+
 def test_sparse_frames_keep_their_ids() -> None:
     tracker = IouTracker(max_gap_s=1.0)
     found = [ids(tracker, [(10, 10)], time_s) for time_s in (0.0, 1.001, 3.5, 60.0)]

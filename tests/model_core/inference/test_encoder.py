@@ -115,12 +115,12 @@ def test_a_framewise_bundle_stays_for_those_who_want_no_memory() -> None:
     assert [manifest.name for manifest in predictor.framewise.tasks.values()] == ["plain"]
     assert (predictor.everything.temporal, predictor.framewise.temporal) == (True, False)
     features = predictor.encoders[0].features(crops(3))
-    assert np.stack(predictor.framewise.first(features)) == pytest.approx(
+    assert np.stack(predictor.framewise.outputs(features)) == pytest.approx(
         alone(plain, "expression", crops(3)), abs=1e-5
     )
     # A picture is the first frame of a track.
     units = alone(remembers, "action_units", crops(3))
-    assert np.stack(predictor.everything.first(features))[:, 8:] == pytest.approx(units, abs=1e-5)
+    assert np.stack(predictor.everything.outputs(features))[:, 8:] == pytest.approx(units, abs=1e-5)
 
 
 def tasks_of(*tasks: Task, remembers: bool = False) -> BundleManifest:
@@ -142,21 +142,24 @@ def test_whoever_is_used_is_the_last_for_something_and_every_task_is_answered(ma
     assert used == sorted(wanted)
 
 
-def test_tracks_remember_apart_and_are_forgotten_when_they_have_ended() -> None:
+def test_each_track_has_a_state_of_its_own_until_it_is_dropped() -> None:
     bundle = tiny_bundle("remembers", "expression", backbone=TinyBackbone(), temporal=SPEC)
     predictor = Predictor([bundle], CPU)
     one, other, *_ = features = predictor.encoders[0].features(crops(4))
-    followed = predictor.everything.follow()
+    states = predictor.everything.track_states()
     for i, each in enumerate(features):
-        followed.step(1, each, 0.1 * i)
-        found = followed.step(2, other, 0.1 * i)
+        states.step(1, each, 0.1 * i)
+        found = states.step(2, other, 0.1 * i)
     with torch.inference_mode():
         vectors = torch.from_numpy(np.stack([other] * 4)).float()[None]
         logits, _ = bundle.network.read_sequence(vectors)
     assert found == pytest.approx(logits.expression[0, -1].double().numpy(), abs=1e-5)
-    followed.step(2, other, 0.7)
-    followed.step(3, one, 0.9)  # the first track was last seen at 0.3 s, and a gap may be 0.5 s long
-    assert sorted(track_id for track_id, _ in followed._memories) == [2, 3]
+    states.keep([2, 3])
+    # The first track starts anew, with the output of a single face; the second goes on.
+    [single] = predictor.everything.outputs([one])
+    assert states.step(1, one, 0.4) == pytest.approx(single, abs=1e-6)
+    assert np.abs(states.step(2, other, 0.4) - predictor.everything.outputs([other])[0]).max() > 1e-3
+    assert states._memories.keys() == {1, 2}
 
 
 def test_a_saved_backbone_is_known_again(tiny_bundle_dir: Path, tmp_path: Path) -> None:
@@ -194,16 +197,16 @@ def test_clip_runs_beside_another_backbone(tmp_path: Path) -> None:
     features = np.concatenate(
         [predictor.encoders[0].features(crops(3)), predictor.encoders[1].features(crops(3, 32))], axis=1
     )
-    for reader, bundle in ((predictor.framewise, bundles[1]), (predictor.everything, bundles[2])):
-        said = np.stack(reader.first(list(features)))
-        assert said[:, :2] == pytest.approx(alone(bundle, "expression", crops(3, 32)), abs=1e-4)
-        assert said[:, 2:] == pytest.approx(alone(other, "action_units", crops(3)), abs=1e-5)
+    for ensemble, bundle in ((predictor.framewise, bundles[1]), (predictor.everything, bundles[2])):
+        outputs = np.stack(ensemble.outputs(list(features)))
+        assert outputs[:, :2] == pytest.approx(alone(bundle, "expression", crops(3, 32)), abs=1e-4)
+        assert outputs[:, 2:] == pytest.approx(alone(other, "action_units", crops(3)), abs=1e-5)
 
 
 def test_without_any_bundle_for_it_an_answer_is_empty() -> None:
     predictor = Predictor([tiny_bundle("remembers", "expression", backbone=TinyBackbone(), temporal=SPEC)], CPU)
     features = predictor.encoders[0].features(crops(2))
-    assert predictor.framewise.affects(predictor.framewise.first(features)) == [Affect(), Affect()]
+    assert predictor.framewise.affects(predictor.framewise.outputs(features)) == [Affect(), Affect()]
 
 
 def test_openvino_runs_a_shared_encoder() -> None:

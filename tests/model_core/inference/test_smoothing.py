@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.inference.smoothing import CausalSmoother, smooth_offline
+from model_core.inference.smoothing import LOOKAHEAD_S, CausalSmoother, OfflineSmoother, smooth_offline
 
 TIMES = np.arange(50) / 10
 
@@ -78,3 +78,75 @@ def test_times_constants_must_be_positive() -> None:
             CausalSmoother(broken)
         with pytest.raises(ValueError, match="positive"):
             smooth_offline(np.zeros((1, 1)), np.zeros(1), broken)
+        with pytest.raises(ValueError, match="positive"):
+            OfflineSmoother(broken)
+
+
+def delayed(values: np.ndarray, times_s: np.ndarray, width_s: float) -> np.ndarray:
+    """A track smoothed by an OfflineSmoother as its values come, each as soon as its future is known."""
+    smoother = OfflineSmoother(width_s)
+    waiting: list[float] = []
+    smoothed = []
+
+    def release(now_s: float) -> None:
+        while waiting and now_s > waiting[0] + 3 * width_s:
+            smoothed.append(smoother.smoothed(waiting.pop(0)))
+            smoother.forget(waiting[0] if waiting else now_s)
+
+    for value, time_s in zip(values, times_s.tolist(), strict=True):
+        release(time_s)
+        smoother.add(value, time_s)
+        waiting.append(time_s)
+        # What is held: the values not smoothed yet, and those that they need before them.
+        assert (
+            len(smoother._values)
+            == (times_s[: np.searchsorted(times_s, time_s, "right")] >= waiting[0] - 3 * width_s).sum()
+        )
+    release(np.inf)
+    return np.array(smoothed)
+
+
+@given(
+    gaps=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=60),
+    columns=st.sampled_from([1, 2, 22]),
+    width_s=st.sampled_from([0.02, 0.15, 0.5]),
+    start_s=st.floats(0, 1e4),
+    seed=st.integers(0, 9),
+)
+def test_the_delay_line_equals_the_whole_track_bit_by_bit(
+    gaps: list[float], columns: int, width_s: float, start_s: float, seed: int
+) -> None:
+    times_s = start_s + np.cumsum(gaps)
+    values = np.random.default_rng(seed).normal(size=(len(gaps), columns))
+    np.testing.assert_array_equal(delayed(values, times_s, width_s), smooth_offline(values, times_s, width_s))
+
+
+def test_the_delay_line_holds_a_window_however_long_the_track_is() -> None:
+    smoother = OfflineSmoother()
+    for i in range(10_000):
+        time_s = i / 25
+        smoother.add(np.zeros(2), time_s)
+        smoother.forget(time_s - LOOKAHEAD_S)
+        # 0.45 s of looking ahead and 0.45 s of past: 22 steps of 0.04 s and the value between them.
+        assert len(smoother._values) <= 23
+
+
+def test_what_a_delay_line_looks_ahead_is_three_widths() -> None:
+    assert pytest.approx(0.45) == LOOKAHEAD_S
+    smoother = OfflineSmoother(0.15)
+    for value, time_s in ((0.0, 0.0), (1.0, 0.15), (5.0, 0.46)):
+        smoother.add(np.array([value]), time_s)
+    neighbour = np.exp(-0.5)
+    assert smoother.smoothed(0.0) == pytest.approx([neighbour / (1 + neighbour)])  # 0.46 s is out of its window
+
+
+def test_a_time_that_was_not_added_or_is_forgotten_is_an_error() -> None:
+    smoother = OfflineSmoother()
+    smoother.add(np.zeros(1), 1.0)
+    smoother.add(np.zeros(1), 1.1)
+    with pytest.raises(ValueError, match=r"no value was added at 1\.05 s"):
+        smoother.smoothed(1.05)
+    smoother.forget(1.1)
+    assert smoother.smoothed(1.1) == [0.0]
+    with pytest.raises(ValueError, match=r"the values around 1\.0 s are forgotten"):
+        smoother.smoothed(1.0)

@@ -68,13 +68,13 @@ def test_a_bundle_answers_what_was_evaluated(system: str, data: Path, quick_bund
     evaluable = load_evaluable(run)
     save_bundle(tmp_path / "bundle", manifest_of(evaluable, Labelling("n", "1", "MIT", ""), {}), evaluable.network)
     predictor = Predictor([load_bundle(tmp_path / "bundle")], torch.device("cpu"))
-    [encoder], reader = predictor.encoders, predictor.everything
-    followed, size = reader.follow(), encoder.input.size
+    [encoder], ensemble = predictor.encoders, predictor.everything
+    states, size = ensemble.track_states(), encoder.input.size
     frames = [(number, path) for number, path in enumerate(track.sequence.frames) if path is not None]
     features = encoder.features([read_crop(path, size) for _, path in frames])
     rate = model.config.data.frame_rate
-    outputs = [followed.step(1, vector, number / rate) for (number, _), vector in zip(frames, features, strict=True)]
-    for (number, _), affect in zip(frames, reader.affects(outputs), strict=True):
+    outputs = [states.step(1, vector, number / rate) for (number, _), vector in zip(frames, features, strict=True)]
+    for (number, _), affect in zip(frames, ensemble.affects(outputs), strict=True):
         expected = getattr(evaluated, task)[number]
         if task == "valence_arousal":
             served = [affect.valence, affect.arousal]

@@ -11,8 +11,8 @@ import numpy as np
 from model_core.faces.detection import build_detector
 from model_core.faces.following import SCAN_EVERY_S, FollowingDetector
 from model_core.faces.geometry import Face
-from service.media.decoding import open_video
 from service.media.limits import DecodeLimits
+from service.media.videos import Window, open_video
 
 
 def matched(faces: list[Face], others: list[Face]) -> list[tuple[Face, Face]]:
@@ -26,7 +26,7 @@ def measure(path: Path, fps: float, scan_every_s: float) -> str:
     detector = build_detector("yuface")
     following = FollowingDetector(detector, scan_every_s)
     reference, found, false, distances = 0, 0, 0, []
-    video = open_video(path, DecodeLimits(50_000_000, 3600, 100_000), fps=fps, start_s=0, end_s=None)
+    video = open_video(path, DecodeLimits(50_000_000, 3600, 100_000), Window(fps))
     frames = 0
     for timed in video:
         frames += 1

@@ -28,9 +28,11 @@ from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.faces.detection import build_detector
 from model_core.faces.geometry import Crop
 from model_core.inference.predictor import Predictor
-from service.analysis.locating import Locator
-from service.analysis.results import FaceOptions
+from service.analysis.locating import FrameReader, Locator
+from service.analysis.results import AnalysisOptions
+from service.analysis.session import Session
 from service.media.limits import DecodeLimits
+from service.media.sources import PictureSource
 from service.telemetry import StageClock, Telemetry
 
 OVERLOAD = 3
@@ -74,11 +76,17 @@ def offline(sent: Sequence[bytes]) -> Callable[[int], float]:
     """
     bundle = load_bundle(locate_bundle("default"))
     predictor = Predictor([bundle], torch.device("cpu"), engine_options())
-    locator = Locator(build_detector("yuface"), [bundle.manifest.input], DecodeLimits(50_000_000, 600, 6000), 0.5)
-    clock = StageClock(Telemetry())
+    locator, limits = (
+        Locator(build_detector("yuface"), [bundle.manifest.input], 0.5),
+        DecodeLimits(50_000_000, 600, 6000),
+    )
+    clock = StageClock(Telemetry(), "offline")
 
-    def crops_of(number: int) -> tuple[tuple[Crop, ...], ...]:
-        return locator.picture(BytesIO(sent[number % len(sent)]), FaceOptions(), clock).located.crops
+    def crops_of(number: int) -> list[tuple[Crop, ...]]:
+        session = Session(locator, predictor.everything, AnalysisOptions(), clock)
+        source = PictureSource(BytesIO(sent[number % len(sent)]), limits)
+        [frame] = FrameReader(source, session.locate, clock).next_chunk().frames
+        return [face.crops for face in frame.faces]
 
     def faces_per_s(count: int) -> float:
         started, faces = time.perf_counter(), 0

@@ -25,7 +25,7 @@ from service.http.problems import install_handlers
 from service.http.routes import analyze, operations
 from service.http.security import ApiKeys
 from service.media.limits import DecodeLimits
-from service.output.document import describe_tasks
+from service.output.bundles import describe_tasks
 from service.output.schemas import ModelInfo
 from service.readiness import Readiness
 from service.scheduling.batch_contract import BatchLimits
@@ -60,18 +60,19 @@ def create_app(
 
     Without a predictor it lives, and says that it is not ready. `on_hang`: for a pass that outlasts twice `stall_s`."""
     telemetry = Telemetry()
+    limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         cv2.setNumThreads(1)  # parallelism comes from the pool
         with TemporaryDirectory(prefix="affect-") as directory:
             if predictor is None:
-                app.state.context = Context(settings, telemetry, Readiness(()), Path(directory), None)
+                app.state.context = Context(settings, telemetry, Readiness(()), Path(directory), limits, None)
                 yield
                 return
             predictors = (predictor, *replicas)
             async with _serving(settings, detector, predictors, telemetry, on_hang) as (readiness, model):
-                app.state.context = Context(settings, telemetry, readiness, Path(directory), model)
+                app.state.context = Context(settings, telemetry, readiness, Path(directory), limits, model)
                 yield
 
     app = FastAPI(
@@ -155,11 +156,10 @@ def _model(
     for manifest in predictor.manifests:
         for device in devices:
             telemetry.model_loaded(manifest, device, options)
-    limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
     fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
     waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
-    locator = Locator(detector, [encoder.input for encoder in predictor.encoders], limits, settings.scan_every_s)
-    pipeline = Pipeline(locator, estimator, predictor, pool, telemetry, waits)
+    locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
+    pipeline = Pipeline(locator, estimator, predictor, pool, waits)
     info, framewise = (
         ModelInfo(
             device=",".join(devices),

@@ -94,12 +94,14 @@ class Telemetry:
 
 
 class StageClock:
-    """Seconds of one request by stage; each measured span also goes to the stage histogram."""
+    """Seconds of one request by stage, which also go to the stage histogram, and its analysed frames."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, route: str) -> None:
+        """`route`: the label under which frames are counted, such as `/analyze/video`."""
         self._telemetry = telemetry
+        self._route = route
         self._started = time.perf_counter()
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -108,17 +110,24 @@ class StageClock:
         try:
             yield
         finally:
-            elapsed = time.perf_counter() - started
-            self.add(name, elapsed)
-            self._telemetry.stage_seconds.labels(name).observe(elapsed)
+            self.observe(name, time.perf_counter() - started)
+
+    def observe(self, name: str, seconds: float) -> None:
+        """Account a stage of this request that was measured elsewhere."""
+        self.add(name, seconds)
+        self._telemetry.stage_seconds.labels(name).observe(seconds)
 
     def add(self, name: str, seconds: float) -> None:
-        """Account time that was measured elsewhere."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        """Account time to this request alone, of a stage that it shared with others."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def count_frame(self, affects: Sequence[Affect]) -> None:
+        """Count an analysed frame, by the estimates for its faces."""
+        self._telemetry.frame(self._route, affects)
 
     def timings(self) -> dict[str, float]:
-        """Seconds by stage, and `total` since the clock was made; they become attributes of the request's span."""
-        seconds = {**self.seconds, "total": time.perf_counter() - self._started}
+        """Return seconds by stage so far, and `total`; they become attributes of the request's span."""
+        seconds = {**self._seconds, "total": time.perf_counter() - self._started}
         trace.get_current_span().set_attributes({f"affect.{stage}_s": spent for stage, spent in seconds.items()})
         return seconds
 

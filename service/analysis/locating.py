@@ -1,11 +1,9 @@
-"""The blocking half of the pipeline: decode, detect, align. Runs in the thread pool and knows no event loop."""
+"""Find and align the faces of decoded frames: the blocking half of an analysis, which runs in pool threads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
-from threading import Lock, get_ident
-from typing import IO
+from threading import Event, Lock, get_ident
 
 from model_core.faces.alignment import align
 from model_core.faces.detection import FaceDetector
@@ -13,9 +11,8 @@ from model_core.faces.following import FollowingDetector
 from model_core.faces.geometry import Crop, Face, Frame
 from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
-from service.analysis.results import FaceOptions, VideoOptions
-from service.media.decoding import TimedFrame, Video, decode_image, open_video
-from service.media.limits import DecodeLimits
+from service.media.sources import Source
+from service.media.videos import TimedFrame
 from service.telemetry import StageClock
 
 CHUNK_FRAMES = 4
@@ -23,76 +20,57 @@ CHUNK_FRAMES = 4
 
 
 @dataclass(frozen=True)
-class LocatedFaces:
-    """The faces of a frame that can be aligned, each with a crop for each encoder, and how good these are."""
+class LocatedFace:
+    """A face of a frame that could be aligned."""
 
-    faces: tuple[Face, ...]
-    crops: tuple[tuple[Crop, ...], ...]
-    qualities: tuple[Quality, ...]
-
-
-@dataclass(frozen=True)
-class LocatedPicture:
-    """A decoded picture: its size in pixels, and its faces."""
-
-    width: int
-    height: int
-    located: LocatedFaces
+    face: Face
+    quality: Quality
+    crops: tuple[Crop, ...]
+    """One for each encoder."""
 
 
 @dataclass(frozen=True)
 class LocatedFrame:
-    """A frame of a video, by its timestamp and index in the source, and its faces."""
+    """A frame, without its pixels, and its faces by decreasing box area."""
 
     time_s: float
+    """The source's timestamp in seconds."""
     index: int
-    located: LocatedFaces
+    """Index among all frames of the source, from 0."""
+    faces: tuple[LocatedFace, ...]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive frames of a source, at most CHUNK_FRAMES of them."""
+
+    frames: tuple[LocatedFrame, ...]
+    is_last: bool
+    """Whether the source has no frame after these."""
 
 
 class Locator:
     """Finds faces, and aligns them for each encoder's input."""
 
-    def __init__(
-        self, detector: FaceDetector, inputs: Sequence[InputSpec], limits: DecodeLimits, scan_every_s: float
-    ) -> None:
+    def __init__(self, detector: FaceDetector, inputs: Sequence[InputSpec], scan_every_s: float) -> None:
         self._detector = detector
         self._shapes = [(spec.alignment, spec.size) for spec in inputs]
-        self._limits = limits
         self._scan_every_s = scan_every_s
 
-    def picture(self, file: IO[bytes], options: FaceOptions, clock: StageClock) -> LocatedPicture:
-        """Decode a picture and locate its faces. Raises the ServiceErrors of decoding."""
-        with clock.stage("decode"):
-            frame = decode_image(file.read(), self._limits)
-        with clock.stage("detect"):
-            found = self._detector.detect(frame, min_confidence=options.min_confidence, max_faces=options.max_faces)
-        height, width = frame.shape[:2]
-        return LocatedPicture(width, height, self._align(frame, found, clock))
+    def follower(self) -> FollowingDetector:
+        """Return a detector for the consecutive frames of one source."""
+        return FollowingDetector(self._detector, self._scan_every_s)
 
-    def open(self, path: Path, options: VideoOptions, clock: StageClock) -> "VideoReader":
-        """Open a video file. Raises the ServiceErrors of decoding."""
-        video = open_video(path, self._limits, fps=options.fps, start_s=options.start_s, end_s=options.end_s)
-        following, faces = FollowingDetector(self._detector, self._scan_every_s), options.faces
-
-        def locate(timed: TimedFrame) -> LocatedFaces:
-            with clock.stage("detect"):
-                found = following.detect(
-                    timed.frame, timed.time_s, min_confidence=faces.min_confidence, max_faces=faces.max_faces
-                )
-            return self._align(timed.frame, found, clock)
-
-        return VideoReader(video, locate, clock)
-
-    def _align(self, frame: Frame, found: Sequence[Face], clock: StageClock) -> LocatedFaces:
-        aligned = []
-        with clock.stage("align"):
-            for face in found:
-                try:
-                    crops = self._crops(frame, face)
-                except ValueError:
-                    continue  # a false detection: its landmarks coincide
-                aligned.append((face, crops, assess(face.box, crops[0])))
-        return LocatedFaces(*zip(*aligned, strict=True)) if aligned else LocatedFaces((), (), ())
+    def align(self, frame: Frame, faces: Sequence[Face]) -> tuple[LocatedFace, ...]:
+        """Cut the faces out of a frame; a false detection, whose landmarks coincide, is left out."""
+        located = []
+        for face in faces:
+            try:
+                crops = self._crops(frame, face)
+            except ValueError:
+                continue
+            located.append(LocatedFace(face, assess(face.box, crops[0]), crops))
+        return tuple(located)
 
     def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:
         """A crop for each encoder; encoders that look at the same part of the frame share it."""
@@ -100,47 +78,48 @@ class Locator:
         return tuple(made[shape] for shape in self._shapes)
 
 
-class VideoReader:
-    """A video's located frames, a chunk at a time, in whichever thread asks; pixels are let go at once."""
+class FrameReader:
+    """Reads a source chunk by chunk in whichever pool thread asks, and lets pixels go at once.
 
-    def __init__(self, video: Video, locate: Callable[[TimedFrame], LocatedFaces], clock: StageClock) -> None:
-        self.video = video
-        self._frames = iter(video)
+    This is the one place where reading is cancelled: `cancel` may be called from any thread, also while another one is
+    amid a chunk; the decoder is released as soon as nobody reads from it.
+    """
+
+    def __init__(self, source: Source, locate: Callable[[TimedFrame], LocatedFrame], clock: StageClock) -> None:
+        self._cancelled = Event()
+        self._frames = source.frames(self._cancelled)
         self._locate = locate
         self._clock = clock
-        # A cancelled request closes the video while a thread may still be reading from it, or hang.
-        self._lock = Lock()
-        self._closed = False
+        self._reading = Lock()
 
-    def next_chunk(self) -> list[LocatedFrame]:
-        """The next frames; empty at the end, and after close."""
-        chunk: list[LocatedFrame] = []
-        with self._lock:
-            while not self._closed and len(chunk) < CHUNK_FRAMES:
-                timed = self._next_frame()
-                if timed is None:
-                    break
-                chunk.append(LocatedFrame(timed.time_s, timed.index, self._locate(timed)))
-        if self._closed:
-            self.close()
-        return chunk
+    def next_chunk(self) -> Chunk:
+        """Decode and locate the next frames; opens the source at first. Raises the ServiceErrors of decoding."""
+        with self._reading:
+            frames = tuple(self._located())
+        if self._cancelled.is_set():
+            self._release()
+        return Chunk(frames, is_last=len(frames) < CHUNK_FRAMES)
 
-    def _next_frame(self) -> TimedFrame | None:
-        with self._clock.stage("decode"):
-            return next(self._frames, None)
+    def cancel(self) -> None:
+        """End the reading before its next frame and release the decoder; returns at once."""
+        self._cancelled.set()
+        self._release()
 
-    def stop(self) -> None:
-        """End the reading before its next frame; returns at once."""
-        self.video.stop()
+    def _located(self) -> Iterator[LocatedFrame]:
+        for _ in range(CHUNK_FRAMES):
+            with self._clock.stage("decode"):
+                timed = None if self._cancelled.is_set() else next(self._frames, None)
+            if timed is None:
+                return
+            yield self._locate(timed)
 
-    def close(self) -> None:
-        """Release the decoder; where a chunk is being read, whoever reads it does so at its end. Returns at once."""
-        self._closed = True
-        if self._lock.acquire(blocking=False):
+    def _release(self) -> None:
+        """Close the source, unless a thread reads from it, which then closes it itself."""
+        if self._reading.acquire(blocking=False):
             try:
-                self.video.close()
+                self._frames.close()
             finally:
-                self._lock.release()
+                self._reading.release()
 
 
 class WatchedDetector:

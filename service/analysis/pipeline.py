@@ -1,39 +1,45 @@
-"""The story of a request: bytes -> frame -> faces -> crops -> features -> affect, for a picture or a video's frames.
+"""The story of a request: a source's frames -> faces -> crops -> features -> results. Read it first.
 
-Decoding, detection and alignment run in a small thread pool, forward passes in one thread an encoder; the event loop
-only awaits. A video is read in chunks, each located while the chunk before it is in the network, and let go after it.
+    source  ->  chunks of frames  ->  Session.locate  ->  Estimator  ->  Session.feed  ->  FrameResult  ->  a sink
+    picture     a pool thread         the same thread     batched with    tracks, memory,   frozen          output/
+    video                             detect, align       other requests  smoothing
+
+A picture is a stream of one frame. Decoding, detection and alignment run in a small thread pool, forward passes in one
+thread an encoder; the event loop only awaits. While a chunk is in the network the next one is located, and no more: a
+fixed number of frames is in flight, whatever the length of the video.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
-from pathlib import Path
-from typing import IO, TypeVar
+from itertools import islice
+from typing import TypeVar
 
 from model_core.faces.geometry import Crop
-from model_core.faces.tracking import IouTracker
+from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Predictor
 from service.analysis.estimating import Estimate, Estimator
-from service.analysis.locating import LocatedFrame, Locator
-from service.analysis.results import FaceAnalysis, FaceOptions, FrameAnalysis, VideoAnalysis, VideoOptions
-from service.analysis.session import TrackBuilder
+from service.analysis.locating import Chunk, FrameReader, Locator
+from service.analysis.results import AnalysisOptions, FrameResult, Temporal
+from service.analysis.session import Session
 from service.errors import Draining, Limit, NotReady, Overloaded
+from service.media.sources import Source
 from service.scheduling.batch_contract import BatcherClosed, BatchTooLarge, WorkerStalled
 from service.scheduling.lanes import Lane
 from service.scheduling.pace import MovingAverage
 from service.scheduling.pool import WorkerPool
-from service.telemetry import StageClock, Telemetry
+from service.telemetry import StageClock
 
 R = TypeVar("R")
 
-FRAME_ROUTE, VIDEO_ROUTE = "/analyze/frame", "/analyze/video"
-
 
 class Pipeline:
-    """Analyses frames and videos with one locator, and a predictor whose encoders are batched."""
+    """Analyses sources with one locator, and a predictor whose encoders are batched.
+
+    async for result in pipeline.stream(VideoSource(path, limits, Window(fps=5)), AnalysisOptions(), clock):
+        print(result.time_s, [face.affect.valence for face in result.faces])
+    """
 
     def __init__(
         self,
@@ -41,14 +47,12 @@ class Pipeline:
         estimator: Estimator,
         predictor: Predictor,
         pool: WorkerPool,
-        telemetry: Telemetry,
         wait_limits: Mapping[Lane, Limit],
     ) -> None:
         self._locator = locator
         self._estimator = estimator
         self._predictor = predictor
         self._pool = pool
-        self._telemetry = telemetry
         self._wait_limits = wait_limits
         self._picture_faces = MovingAverage()
 
@@ -64,48 +68,56 @@ class Pipeline:
             detail = f"the answer would wait longer than {limit['value']:g} s for its turn"
             raise Overloaded(detail, retry_after_s=excess_s, limit=limit)
 
-    async def analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
-        """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
-        clock = StageClock(self._telemetry)
-        self.admit(Lane.INTERACTIVE)
-        picture = await self._pooled(lambda: self._locator.picture(file, options, clock), Lane.INTERACTIVE)
-        self._picture_faces.note(len(picture.located.crops))
-        estimates = await self._estimate(picture.located.crops, clock, Lane.INTERACTIVE)
-        reader, features = self._predictor.everything, [estimate.features for estimate in estimates]
-        affects = await self._read(reader, lambda: reader.affects(reader.outputs(features)), Lane.INTERACTIVE)
-        self._telemetry.frame(FRAME_ROUTE, affects)
-        rows = zip(picture.located.faces, affects, picture.located.qualities, strict=True)
-        faces = tuple(FaceAnalysis(*row) for row in rows)
-        return FrameAnalysis(picture.width, picture.height, faces, clock.timings())
+    def ensemble(self, temporal: Temporal) -> BundleEnsemble:
+        """Return the bundles that answer a request with this option."""
+        return self._predictor.everything if temporal == "auto" else self._predictor.framewise
 
-    async def analyze_video(self, path: Path, options: VideoOptions) -> VideoAnalysis:
-        """Analyse a video file. Raises the ServiceErrors of decoding and of the queue."""
-        clock = StageClock(self._telemetry)
-        reader = self._predictor.everything if options.temporal == "auto" else self._predictor.framewise
-        tracks = TrackBuilder(IouTracker(), reader, options.smoothing, clock)
-        count = 0
-        self.admit(Lane.BULK)
-        frames = await self._pooled(lambda: self._locator.open(path, options, clock), Lane.BULK)
-        pending = self._pool.run(frames.next_chunk, Lane.BULK)
+    async def stream(
+        self, source: Source, options: AnalysisOptions, clock: StageClock
+    ) -> AsyncGenerator[FrameResult, None]:
+        """Analyse a source; gives each frame's result as soon as it is known, in the order of the frames.
+
+        Closing the generator ends the work and releases the source. Raises the ServiceErrors of decoding and queues.
+        """
+        session = Session(self._locator, self.ensemble(options.temporal), options, clock)
+        reader = FrameReader(source, session.locate, clock)
+        chunks = self._chunks(reader, options.lane)
         try:
-            while chunk := await _awaited(pending):
-                pending = self._pool.run(frames.next_chunk, Lane.BULK)
-                estimates = await self._estimate(_crops(chunk), clock, Lane.BULK)
-                await self._read(reader, partial(self._extend, tracks, chunk, estimates), Lane.BULK)
-                count += len(chunk)
+            async for chunk in chunks:
+                for result in await self._results(session, chunk, options.lane, clock):
+                    clock.count_frame([face.affect for face in result.faces])
+                    yield result
+            # The pool is asked only where something is left: a picture need not wait for a thread again.
+            for result in await self._pooled(session.finish, options.lane) if session.delayed else ():
+                clock.count_frame([face.affect for face in result.faces])
+                yield result
         finally:
-            frames.stop()
-            pending.cancel()
-            with suppress(NotReady):
-                await self._pooled(frames.close, Lane.INTERACTIVE)
-        samples = await self._pooled(tracks.finish, Lane.BULK)
-        return VideoAnalysis(frames.video.info, count, frames.video.truncated, samples, clock.timings())
+            await chunks.aclose()
 
-    async def render(self, function: Callable[[], R]) -> R:
-        """Run a rendering in the pool: a long video's takes too much time for the event loop."""
-        clock = StageClock(self._telemetry)
-        with clock.stage("render"):
-            return await self._pooled(function, Lane.BULK)
+    async def _chunks(self, reader: FrameReader, lane: Lane) -> AsyncGenerator[Chunk, None]:
+        """The source's chunks, each located while the one before it is in use; cancels the reading at the end."""
+        pending = self._pool.run(reader.next_chunk, lane)
+        try:
+            while True:
+                chunk = await _awaited(pending)
+                if not chunk.is_last:
+                    pending = self._pool.run(reader.next_chunk, lane)
+                yield chunk
+                if chunk.is_last:
+                    return
+        finally:
+            pending.cancel()
+            reader.cancel()
+
+    async def _results(self, session: Session, chunk: Chunk, lane: Lane, clock: StageClock) -> list[FrameResult]:
+        """The frames whose results this chunk completes."""
+        crops = [located.crops for frame in chunk.frames for located in frame.faces]
+        if lane is Lane.INTERACTIVE:
+            self._picture_faces.note(len(crops))
+        estimates = await self._estimate(crops, clock, lane) if crops else []
+        feed = partial(_feed, session, chunk, [estimate.features for estimate in estimates])
+        # Networks with memory run while frames are fed, which takes too long for the event loop.
+        return await self._pooled(feed, lane) if session.temporal else feed()
 
     def _expected_wait_s(self, lane: Lane) -> float:
         """Pool and networks work side by side: a request waits for the slowest of them, and in the networks for the
@@ -116,26 +128,12 @@ class Pipeline:
     async def _pooled(self, function: Callable[[], R], lane: Lane) -> R:
         return await _awaited(self._pool.run(function, lane))
 
-    async def _read(self, reader: BundleEnsemble, function: Callable[[], R], lane: Lane) -> R:
-        """Call what reads features: where a temporal network is run for it, in the pool."""
-        return await self._pooled(function, lane) if reader.temporal else function()
-
-    def _extend(self, tracks: TrackBuilder, chunk: Sequence[LocatedFrame], estimates: Sequence[Estimate]) -> None:
-        rest = iter(estimates)
-        for frame in chunk:
-            here = islice(rest, len(frame.located.faces))
-            self._telemetry.frame(VIDEO_ROUTE, tracks.add(frame, [estimate.features for estimate in here]))
-
     async def _estimate(self, crops: Sequence[Sequence[Crop]], clock: StageClock, lane: Lane) -> list[Estimate]:
-        if not crops:
-            return []
         started = time.perf_counter()
         estimates = await self._batched(crops, lane)
         predict_s = max(estimate.predict_s for estimate in estimates)
         clock.add("predict", predict_s)
-        queue_s = max(0.0, time.perf_counter() - started - predict_s)
-        clock.add("queue", queue_s)
-        self._telemetry.stage_seconds.labels("queue").observe(queue_s)
+        clock.observe("queue", max(0.0, time.perf_counter() - started - predict_s))
         return estimates
 
     async def _batched(self, crops: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:
@@ -150,9 +148,11 @@ class Pipeline:
             raise NotReady("the device has no memory for a forward pass") from None
 
 
-def _crops(chunk: Sequence[LocatedFrame]) -> list[tuple[Crop, ...]]:
-    """The faces of some frames in a row, each with its crops."""
-    return list(chain.from_iterable(frame.located.crops for frame in chunk))
+def _feed(session: Session, chunk: Chunk, features: Sequence[Features]) -> list[FrameResult]:
+    remaining = iter(features)
+    return [
+        result for frame in chunk.frames for result in session.feed(frame, list(islice(remaining, len(frame.faces))))
+    ]
 
 
 async def _awaited(call: "asyncio.Future[R]") -> R:

@@ -1,77 +1,50 @@
-"""What an analysis finds, as frozen values; rendering.py turns them into the contract's documents."""
+"""Options and results of an analysis, as frozen values; `service.output` turns results into documents."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from model_core.affect import Affect
 from model_core.faces.geometry import Face
 from model_core.faces.quality import Quality
-from service.media.decoding import VideoInfo
-
-
-@dataclass(frozen=True)
-class FaceOptions:
-    """Which faces to analyse: at most `max_faces`, the largest, of at least `min_confidence` in [0, 1]."""
-
-    max_faces: int = 16
-    min_confidence: float = 0.6
-
+from service.scheduling.lanes import Lane
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
 Temporal: TypeAlias = Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
-class VideoOptions:
-    """fps: analysed frames a second. The window runs from start_s to end_s (None: the end), both in seconds.
+class AnalysisOptions:
+    """What an analysis looks for, and how it treats time."""
 
-    temporal: `auto` reads all bundles, `off` those that judge each frame by itself. smoothing: of a track's outputs
-    over time; `causal` uses the past only, `offline` the future as well.
-    """
-
-    faces: FaceOptions = FaceOptions()
-    fps: float = 10.0
-    start_s: float = 0.0
-    end_s: float | None = None
+    max_faces: int = 16
+    """Most faces of a frame, the largest."""
+    min_confidence: float = 0.6
+    """Lowest detection confidence, in [0, 1]."""
     temporal: Temporal = "auto"
+    """`auto` uses all bundles, `off` only those that judge each frame by itself."""
     smoothing: Smoothing = "none"
+    """Of a track's outputs over time: `causal` uses the past only, `offline` looks 0.45 s ahead as well."""
+    lane: Lane = Lane.INTERACTIVE
+    """The queue in which the work waits for threads and networks."""
 
 
 @dataclass(frozen=True)
-class FaceAnalysis:
-    """One face of a frame, in pixels of the upright picture."""
+class FaceResult:
+    """One face of a frame, in pixels of the upright picture, and the track that it belongs to."""
 
+    track_id: int
     face: Face
     affect: Affect
     quality: Quality
 
 
 @dataclass(frozen=True)
-class FrameAnalysis:
-    """A picture and its faces by decreasing box area. timings_s: seconds by stage."""
-
-    width: int
-    height: int
-    faces: tuple[FaceAnalysis, ...]
-    timings_s: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One face at one time of a video. frame: the source's frame index; time_s: the source's timestamp."""
+class FrameResult:
+    """One analysed frame, with or without faces."""
 
     time_s: float
+    """The source's timestamp in seconds; 0 for a picture."""
     frame: int
-    analysis: FaceAnalysis
-
-
-@dataclass(frozen=True)
-class VideoAnalysis:
-    """tracks: samples in time order by track id. truncated: the file ended early because it is damaged."""
-
-    info: VideoInfo
-    frames_analyzed: int
-    truncated: bool
-    tracks: Mapping[int, tuple[Sample, ...]]
-    timings_s: Mapping[str, float]
+    """Index among all frames of the source, from 0."""
+    faces: tuple[FaceResult, ...]
+    """By decreasing box area."""

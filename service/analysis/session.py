@@ -1,72 +1,243 @@
-"""The tracks of a video as they grow: faces joined over time, read by track, and smoothed as the request asks."""
+"""What one request's analysis remembers from frame to frame: where faces were, their tracks, memories and smoothers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
-
-from model_core.affect import Affect
-from model_core.faces.tracking import FaceTracker
+from model_core.faces.geometry import Face
+from model_core.faces.quality import Quality
+from model_core.faces.tracking import IouTracker
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Outputs
-from model_core.inference.smoothing import CausalSmoother, smooth_offline
-from service.analysis.locating import LocatedFrame
-from service.analysis.results import FaceAnalysis, Sample, Smoothing
+from model_core.inference.smoothing import LOOKAHEAD_S, CausalSmoother, OfflineSmoother
+from service.analysis.locating import LocatedFrame, Locator
+from service.analysis.results import AnalysisOptions, FaceResult, FrameResult, Smoothing
+from service.media.videos import TimedFrame
 from service.telemetry import StageClock
 
 
-class TrackBuilder:
-    """Collects one video's samples by track, as a reader of the bundles sees them."""
+class Session:
+    """Analyses the frames of one source in their order. It keeps state by track, but no results.
 
-    def __init__(self, tracker: FaceTracker, reader: BundleEnsemble, smoothing: Smoothing, clock: StageClock) -> None:
-        self._tracker = tracker
-        self._reader = reader
-        self._followed = reader.track_states()
-        self._smoothing = smoothing
+    `locate` runs in pool threads, one call at a time; `feed` and `finish` are called by one caller, one at a time. The
+    two sides share nothing, so that a frame is located while an earlier one is fed.
+    """
+
+    def __init__(self, locator: Locator, ensemble: BundleEnsemble, options: AnalysisOptions, clock: StageClock) -> None:
+        self._locator = locator
+        self._follower = locator.follower()
+        self._tracker = IouTracker()
+        self._ensemble = ensemble
+        self._states = ensemble.track_states()
+        self._smoother = build_smoother(options.smoothing)
+        self._options = options
         self._clock = clock
-        self._smoothers: dict[int, CausalSmoother] = {}
-        self._samples: dict[int, list[Sample]] = {}
-        self._outputs: dict[int, list[Outputs]] = {}
 
-    def add(self, frame: LocatedFrame, features: Sequence[Features]) -> list[Affect]:
-        """The next frame's faces, with their features; returns what they say, but for smoothing by the future."""
-        time_s, located = frame.time_s, frame.located
+    def locate(self, timed: TimedFrame) -> LocatedFrame:
+        """Find and align the faces of the next frame; its pixels are not kept."""
+        with self._clock.stage("detect"):
+            faces = self._follower.detect(
+                timed.frame,
+                timed.time_s,
+                min_confidence=self._options.min_confidence,
+                max_faces=self._options.max_faces,
+            )
+        with self._clock.stage("align"):
+            return LocatedFrame(timed.time_s, timed.index, self._locator.align(timed.frame, faces))
+
+    def feed(self, frame: LocatedFrame, features: Sequence[Features]) -> list[FrameResult]:
+        """Take in the next located frame and the features of its faces.
+
+        Returns the frames whose results are known now: this one, but with offline smoothing those that it completes,
+        perhaps none.
+        """
         with self._clock.stage("track"):
-            ids = [place.track_id for place in self._tracker.update(list(located.faces), time_s)]
-        outputs = self._read(ids, features, time_s)
-        with self._clock.stage("track"):
-            if self._smoothing == "causal":
-                outputs = [self._smoother(i).update(values, time_s) for i, values in zip(ids, outputs, strict=True)]
-            affects = self._reader.affects(outputs)
-            rows = zip(ids, located.faces, affects, located.qualities, outputs, strict=True)
-            for track_id, face, affect, quality, values in rows:
-                sample = Sample(time_s, frame.index, FaceAnalysis(face, affect, quality))
-                self._samples.setdefault(track_id, []).append(sample)
-                if self._smoothing == "offline":
-                    self._outputs.setdefault(track_id, []).append(values)
-        return affects
-
-    def finish(self) -> Mapping[int, tuple[Sample, ...]]:
-        """All samples by track; offline smoothing happens here, so a long video takes a moment."""
-        if self._smoothing != "offline":
-            return {track_id: tuple(samples) for track_id, samples in self._samples.items()}
-        return {track_id: self._smoothed(track_id) for track_id in self._samples}
-
-    def _read(self, ids: Sequence[int], features: Sequence[Features], time_s: float) -> list[Outputs]:
-        if not self._reader.temporal:
-            return self._reader.outputs(features)
-        with self._clock.stage("temporal"):
-            self._followed.keep(self._tracker.live_ids)
-            return [self._followed.step(i, face, time_s) for i, face in zip(ids, features, strict=True)]
-
-    def _smoother(self, track_id: int) -> CausalSmoother:
-        return self._smoothers.setdefault(track_id, CausalSmoother())
-
-    def _smoothed(self, track_id: int) -> tuple[Sample, ...]:
-        samples = self._samples[track_id]
-        times_s = np.array([sample.time_s for sample in samples])
-        affects = self._reader.affects(list(smooth_offline(np.stack(self._outputs[track_id]), times_s)))
-        return tuple(
-            replace(sample, analysis=replace(sample.analysis, affect=affect))
-            for sample, affect in zip(samples, affects, strict=True)
+            tracked = self._tracker.update([located.face for located in frame.faces], frame.time_s)
+            ids = [face.track_id for face in tracked]
+            self._forget_ended_tracks()
+        outputs = self._outputs(ids, features, frame.time_s)
+        faces = tuple(
+            TrackedOutputs(track_id, located.face, located.quality, values)
+            for track_id, located, values in zip(ids, frame.faces, outputs, strict=True)
         )
+        with self._clock.stage("track"):
+            ready = self._smoother.add(TrackedFrame(frame.time_s, frame.index, faces))
+            return [self._result(each) for each in ready]
+
+    @property
+    def temporal(self) -> bool:
+        """Whether networks with memory run in `feed`."""
+        return self._ensemble.temporal
+
+    @property
+    def delayed(self) -> int:
+        """Frames that have been fed and whose results wait for later ones."""
+        return self._smoother.delayed
+
+    def finish(self) -> list[FrameResult]:
+        """Return the delayed frames; no frame comes after them."""
+        return [self._result(each) for each in self._smoother.finish()]
+
+    def _outputs(self, ids: Sequence[int], features: Sequence[Features], time_s: float) -> list[Outputs]:
+        if not self._ensemble.temporal:
+            return self._ensemble.outputs(features)
+        with self._clock.stage("temporal"):
+            return [self._states.step(i, face, time_s) for i, face in zip(ids, features, strict=True)]
+
+    def _forget_ended_tracks(self) -> None:
+        """Nothing may grow with the number of tracks that a long video has had."""
+        live = self._tracker.live_ids
+        self._states.keep(live)
+        self._smoother.keep(live)
+
+    def _result(self, frame: "TrackedFrame") -> FrameResult:
+        affects = self._ensemble.affects([face.outputs for face in frame.faces])
+        faces = tuple(
+            FaceResult(tracked.track_id, tracked.face, affect, tracked.quality)
+            for tracked, affect in zip(frame.faces, affects, strict=True)
+        )
+        return FrameResult(frame.time_s, frame.index, faces)
+
+
+@dataclass(frozen=True)
+class TrackedOutputs:
+    """A face with its track, and its uncalibrated outputs."""
+
+    track_id: int
+    face: Face
+    quality: Quality
+    outputs: Outputs
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """A frame on its way through a smoother."""
+
+    time_s: float
+    index: int
+    faces: tuple[TrackedOutputs, ...]
+
+
+class FrameSmoother(Protocol):
+    """Smooths the outputs of each track over time, frame by frame."""
+
+    @property
+    def delayed(self) -> int:
+        """Frames that wait for later ones."""
+        ...
+
+    def add(self, frame: TrackedFrame) -> Sequence[TrackedFrame]:
+        """Take in the next frame, and return those that are smoothed now, in their order."""
+        ...
+
+    def finish(self) -> Sequence[TrackedFrame]:
+        """Return the frames that are left; no frame comes after them."""
+        ...
+
+    def keep(self, track_ids: Collection[int]) -> None:
+        """Forget all tracks but these, as far as no waiting frame needs them."""
+        ...
+
+
+def build_smoother(smoothing: Smoothing) -> FrameSmoother:
+    """Return the smoother of a request's option."""
+    match smoothing:
+        case "none":
+            return NoSmoothing()
+        case "causal":
+            return CausalSmoothing()
+        case "offline":
+            return OfflineSmoothing()
+
+
+class NoSmoothing:
+    """Outputs as they are."""
+
+    delayed = 0
+
+    def add(self, frame: TrackedFrame) -> Sequence[TrackedFrame]:
+        """See FrameSmoother."""
+        return [frame]
+
+    def finish(self) -> Sequence[TrackedFrame]:
+        """See FrameSmoother."""
+        return []
+
+    def keep(self, track_ids: Collection[int]) -> None:
+        """See FrameSmoother."""
+
+
+class CausalSmoothing:
+    """Exponential averages of each track's past; see `CausalSmoother`."""
+
+    delayed = 0
+
+    def __init__(self) -> None:
+        self._tracks: dict[int, CausalSmoother] = {}
+
+    def add(self, frame: TrackedFrame) -> Sequence[TrackedFrame]:
+        """See FrameSmoother."""
+        return [_with_outputs(frame, [self._smoothed(face, frame.time_s) for face in frame.faces])]
+
+    def finish(self) -> Sequence[TrackedFrame]:
+        """See FrameSmoother."""
+        return []
+
+    def keep(self, track_ids: Collection[int]) -> None:
+        """See FrameSmoother."""
+        self._tracks = {track_id: track for track_id, track in self._tracks.items() if track_id in track_ids}
+
+    def _smoothed(self, face: TrackedOutputs, time_s: float) -> Outputs:
+        return self._tracks.setdefault(face.track_id, CausalSmoother()).update(face.outputs, time_s)
+
+
+class OfflineSmoothing:
+    """A delay line: a frame leaves when all that its average reaches has come, LOOKAHEAD_S later."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[TrackedFrame] = deque()
+        self._tracks: dict[int, OfflineSmoother] = {}
+
+    @property
+    def delayed(self) -> int:
+        """See FrameSmoother."""
+        return len(self._waiting)
+
+    def add(self, frame: TrackedFrame) -> Sequence[TrackedFrame]:
+        """See FrameSmoother."""
+        for face in frame.faces:
+            self._tracks.setdefault(face.track_id, OfflineSmoother()).add(face.outputs, frame.time_s)
+        self._waiting.append(frame)
+        ready = []
+        while self._waiting[0].time_s + LOOKAHEAD_S < frame.time_s:
+            ready.append(self._next())
+        return ready
+
+    def finish(self) -> Sequence[TrackedFrame]:
+        """See FrameSmoother."""
+        return [self._next() for _ in range(len(self._waiting))]
+
+    def keep(self, track_ids: Collection[int]) -> None:
+        """See FrameSmoother."""
+        if len(self._tracks) <= len(track_ids):
+            return
+        needed = set(track_ids) | {face.track_id for frame in self._waiting for face in frame.faces}
+        self._tracks = {track_id: track for track_id, track in self._tracks.items() if track_id in needed}
+
+    def _next(self) -> TrackedFrame:
+        frame = self._waiting.popleft()
+        smoothed = []
+        for face in frame.faces:
+            track = self._tracks[face.track_id]
+            smoothed.append(track.smoothed(frame.time_s))
+            track.forget(frame.time_s)
+        return _with_outputs(frame, smoothed)
+
+
+def _with_outputs(frame: TrackedFrame, outputs: Sequence[Outputs]) -> TrackedFrame:
+    faces = tuple(
+        TrackedOutputs(face.track_id, face.face, face.quality, values)
+        for face, values in zip(frame.faces, outputs, strict=True)
+    )
+    return TrackedFrame(frame.time_s, frame.index, faces)

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from model_core.inference.predictor import Predictor
 from service.analysis.pipeline import Pipeline
 from service.errors import NotReady
+from service.media.limits import DecodeLimits
 from service.output.schemas import ModelInfo
 from service.readiness import Readiness
 from service.settings import Settings
@@ -35,6 +36,7 @@ class Context:
     readiness: Readiness
     directory: Path
     """Private folder for uploads that need a name."""
+    limits: DecodeLimits
     model: Model | None
 
 

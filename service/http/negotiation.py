@@ -1,64 +1,35 @@
-"""What a request may ask of its answer: media type, time, and that somebody is still waiting for it."""
+"""What a request may ask of its answer beside its query: the media type, and the time it may take."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
-from service.errors import DeadlineExceeded, InvalidParameter, Limit, NotAcceptable
+from service.errors import InvalidParameter, Limit, NotAcceptable
 from service.settings import Settings, variable
 
 
-@asynccontextmanager
-async def negotiated(request: Request, deadline: str, settings: Settings) -> AsyncIterator[None]:
-    """Refuse what is not built, before anything is read; then bound the time by the setting `deadline`."""
-    accepted = _listed(request, "accept")
-    if accepted and not {"*/*", "application/*", "application/json"} & set(accepted):
-        raise NotAcceptable("answers are application/json; other types are not available")
-    if "respond-async" in _listed(request, "prefer"):
+def negotiated(request: Request, offered: Sequence[str]) -> str:
+    """Return the media type of `offered` that the client prefers; the first one where it does not say.
+
+    Of types that it likes equally the one that it names most exactly is taken. Raises NotAcceptable where it accepts
+    none, and InvalidParameter for `Prefer: respond-async`, which is not built yet.
+    """
+    if "respond-async" in (name for name, _ in _listed(request, "prefer")):
         raise InvalidParameter("Prefer: respond-async is not available")
-    limit = _time_limit(request, Limit(name=variable(deadline), value=getattr(settings, deadline)))
-    try:
-        async with asyncio.timeout(limit["value"]):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded(f"no answer within {limit['value']:g} s", limit=limit) from None
+    ranges = dict(_listed(request, "accept")) or {"*/*": 1.0}
+    ranked = [(_liking(media_type, ranges), -place) for place, media_type in enumerate(offered)]
+    (quality, _), place = max(ranked)
+    if not quality:
+        raise NotAcceptable(f"the answer is available as {', '.join(offered)}")
+    return offered[-place]
 
 
-@asynccontextmanager
-async def while_client_waits(request: Request) -> AsyncIterator[None]:
-    """End the block with ClientDisconnect when the client leaves. The body must have been received before."""
-    task, gone = asyncio.current_task(), False
+def time_limit(request: Request, setting: str, settings: Settings) -> Limit:
+    """Return the seconds that the answer may take: the setting's, or the client's X-Request-Timeout-Ms if shorter.
 
-    async def watch() -> None:
-        nonlocal gone
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        raise ClientDisconnect from None
-    finally:
-        watcher.cancel()
-
-
-def _listed(request: Request, header: str) -> list[str]:
-    """The elements of a header that may be given several times, without their parameters."""
-    parts = ",".join(request.headers.getlist(header)).lower().split(",")
-    return [name for part in parts if (name := part.split(";")[0].strip())]
-
-
-def _time_limit(request: Request, configured: Limit) -> Limit:
-    """The client's X-Request-Timeout-Ms where it is shorter than the configured limit, in seconds."""
+    Raises InvalidParameter for a header that is no positive whole number.
+    """
+    configured = Limit(name=variable(setting), value=getattr(settings, setting))
     asked = request.headers.get("x-request-timeout-ms")
     if asked is None:
         return configured
@@ -66,3 +37,33 @@ def _time_limit(request: Request, configured: Limit) -> Limit:
         raise InvalidParameter("X-Request-Timeout-Ms: must be a positive whole number of milliseconds")
     asked_s = int(asked[:10]) / 1000
     return Limit(name="X-Request-Timeout-Ms", value=asked_s) if asked_s < configured["value"] else configured
+
+
+def _liking(media_type: str, ranges: dict[str, float]) -> tuple[float, int]:
+    """The quality that the client gives a type by the most exact range that covers it, and how exact that is."""
+    covering = ("*/*", media_type.partition("/")[0] + "/*", media_type)
+    for exactness in (2, 1, 0):
+        if covering[exactness] in ranges:
+            return ranges[covering[exactness]], exactness
+    return 0.0, 0
+
+
+def _listed(request: Request, header: str) -> list[tuple[str, float]]:
+    """The elements of a header that may be given several times, with their `q`, which is 1 where it is missing."""
+    elements = []
+    for part in ",".join(request.headers.getlist(header)).lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name:
+            elements.append((name, _quality(parameters)))
+    return elements
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(1.0, max(0.0, float(value)))
+            except ValueError:
+                return 0.0
+    return 1.0

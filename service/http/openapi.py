@@ -26,18 +26,26 @@ _SCHEMES = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 
-TIMED: dict[int | str, Document] = {
-    200: {
-        "headers": {
-            "Server-Timing": {
-                "description": "`timings_ms` of the answer: `dur` of each stage in milliseconds",
-                "required": True,
-                "schema": {"type": "string", "examples": ["decode;dur=6.1, total;dur=33.0"]},
-            }
-        }
-    }
+_SERVER_TIMING = {
+    "description": "`dur` of each stage in ms: `timings_ms` of a document, or up to the first object of a stream",
+    "required": True,
+    "schema": {"type": "string", "examples": ["decode;dur=6.1, total;dur=33.0"]},
 }
-"""A successful answer with the times of its stages."""
+
+
+def timed(content: Document | None = None) -> dict[int | str, Document]:
+    """Return a successful answer with the times of its stages. content: media types beside JSON."""
+    return {200: {"headers": {"Server-Timing": _SERVER_TIMING}} | ({"content": content} if content else {})}
+
+
+def streamed() -> Document:
+    """Return what a video's answer is where it comes frame by frame."""
+    line = "each line is an object: a `video`, then `frame` and `progress`, last a `summary` or an `error`"
+    table = "a header, then a row a face a frame; a frame without faces is one row with empty cells"
+    return {
+        "application/x-ndjson": {"schema": {"type": "string", "description": line}},
+        "text/csv": {"schema": {"type": "string", "description": table}},
+    }
 
 
 def problems(*statuses: int) -> dict[int | str, Document]:

@@ -91,10 +91,15 @@ def _request_id(request: Request) -> str:
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
-    """The response to whatever was raised; leaves the error's code for the metrics in `request.state.error_code`."""
+    """Return the response to whatever was raised."""
+    return problem_response(classified(request, error), _request_id(request))
+
+
+def classified(request: Request, error: Exception) -> ServiceError:
+    """Return the service's error for whatever was raised; its code is left for the metrics in the request's state."""
     found = _as_service_error(error)
     request.state.error_code = found.code
-    return problem_response(found, _request_id(request))
+    return found
 
 
 def _as_service_error(error: Exception) -> ServiceError:

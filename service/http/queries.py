@@ -2,7 +2,10 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.analysis.results import Smoothing, Temporal
+from service.analysis.results import AnalysisOptions, Smoothing, Temporal
+from service.media.videos import Window
+from service.output.csv import Columns
+from service.scheduling.lanes import Lane
 
 
 class Query(BaseModel):
@@ -16,6 +19,10 @@ class FrameQuery(Query):
 
     max_faces: int = Field(16, ge=1, le=64, description="at most this many faces, the largest")
     min_confidence: float = Field(0.6, ge=0, le=1, description="lowest detection confidence")
+
+    def options(self) -> AnalysisOptions:
+        """Return the same as options of an analysis."""
+        return AnalysisOptions(self.max_faces, self.min_confidence)
 
 
 class VideoQuery(FrameQuery):
@@ -31,3 +38,16 @@ class VideoQuery(FrameQuery):
     smoothing: Smoothing = Field(
         "none", description="of a track over time: `causal` by its past, `offline` by its future as well"
     )
+    columns: Columns | None = Field(
+        None,
+        description="of a CSV answer, and refused for others: `native` (the default), `openface` (OpenFace 2.2's names)"
+        " or `fex` (py-feat's)",
+    )
+
+    def options(self) -> AnalysisOptions:
+        """Return what asks for faces and their treatment over time."""
+        return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing, Lane.BULK)
+
+    def window(self) -> Window:
+        """Return the requested part of the video. Raises InvalidParameter for an empty one."""
+        return Window(self.fps, self.start_s, self.end_s)

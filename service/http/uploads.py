@@ -1,8 +1,11 @@
 """Request bodies -> a private file under a byte limit: a form with one `file`, or the raw media."""
 
 import errno
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import IO
 
 from fastapi import Request
@@ -10,16 +13,55 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import Limit, MalformedRequest, StorageFull, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
+from service.media.limits import DecodeLimits
+from service.media.sources import PictureSource, Source, VideoSource
+from service.media.videos import Window
+
+IN_MEMORY_BYTES = 2 * 1024 * 1024
+"""Pictures up to this size never touch the disk."""
 
 
-async def receive(request: Request, into: IO[bytes], *, raw_types: tuple[str, ...], max_bytes: int) -> None:
+@dataclass(frozen=True)
+class Upload:
+    """What a route takes: how it comes, where it is kept while it is needed, and how it is read."""
+
+    raw_types: tuple[str, ...]
+    """Prefixes of the content types that are taken as a raw body."""
+    max_bytes: int
+    """Largest body."""
+    file: Callable[[], AbstractContextManager[IO[bytes]]]
+    """Makes the private file that the upload is written to; it is gone when the block ends."""
+    source: Callable[[IO[bytes]], Source]
+    """Makes a source of that file's frames."""
+
+
+def picture_upload(directory: Path, max_bytes: int, limits: DecodeLimits) -> Upload:
+    """Return the upload of a picture."""
+    return Upload(
+        raw_types=("image/",),
+        max_bytes=max_bytes,
+        file=lambda: SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(directory)),
+        source=lambda file: PictureSource(file, limits),
+    )
+
+
+def video_upload(directory: Path, max_bytes: int, limits: DecodeLimits, window: Window) -> Upload:
+    """Return the upload of a video of which a window is analysed."""
+    return Upload(
+        raw_types=("video/", "image/gif"),
+        max_bytes=max_bytes,
+        file=lambda: NamedTemporaryFile(dir=directory),
+        source=lambda file: VideoSource(Path(file.name), limits, window),
+    )
+
+
+async def receive(request: Request, into: IO[bytes], upload: Upload) -> None:
     """Write the uploaded file to `into` as it arrives, and rewind it.
 
-    `raw_types` are prefixes of the content types that are taken as a raw body. Raises UploadTooLarge,
-    MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file) and StorageFull.
+    Raises UploadTooLarge, MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file) and StorageFull.
     """
     try:
-        await _write(request, into, raw_types, max_bytes)
+        await _write(request, into, upload.raw_types, upload.max_bytes)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("there is no room for the upload") from None

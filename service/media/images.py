@@ -1,6 +1,7 @@
-"""What cv2 leaves to its caller in an image file: its size before anything is decoded, and its alpha.
+"""Decode an untrusted image file, under limits. All errors are ServiceErrors.
 
-A few kilobytes can claim 20,000 x 20,000 pixels; the header tells how many a decoder would allocate.
+A few kilobytes can claim 20,000 x 20,000 pixels, so the header is read first: it tells how many a decoder would
+allocate. Alpha is blended here, since cv2 leaves that to its caller.
 """
 
 import struct
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 
 from model_core.faces.geometry import Frame
 from service.errors import UndecodableMedia, UnsupportedMediaType
+from service.media.limits import DecodeLimits
+
+# A damaged upload concerns its client, not the log; cv2 would print a line for each.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MAX_JPEG_SEGMENTS = 10_000
 _MAX_PNG_CHUNKS = 100_000
@@ -37,6 +42,26 @@ _UPRIGHT: Mapping[int, Callable[[Frame], Frame]] = MappingProxyType(
     }
 )
 """EXIF orientation -> what makes the stored image upright."""
+
+
+def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
+    """Decode a JPEG, PNG, WebP or BMP: uint8 [H, W, 3] RGB, EXIF orientation applied; of an animation the first frame.
+
+    Grey and CMYK become RGB, 16-bit samples keep their upper 8 bits, transparent pixels are blended over white, as
+    viewers show them. Raises UnsupportedMediaType, TooManyPixels or UndecodableMedia, the last for cut files too.
+    """
+    header = read_image_header(data)
+    limits.check_pixels(header.width, header.height)
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        if header.alpha and (blended := decode_over_white(buffer)) is not None:
+            return blended
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UndecodableMedia("the image is damaged or incomplete")
+    return np.asarray(image, dtype=np.uint8)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How large and how long untrusted media may be."""
+"""Limits on the size and length of untrusted media."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,14 @@ from service.errors import Limit, TooManyPixels, VideoTooLong
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """Pixels of a frame, seconds of a video's requested part, and frames to analyse in it."""
+    """What a decoder may be asked to do for one upload."""
 
     max_pixels: int
+    """Most pixels of one frame, width times height."""
     max_video_s: float
+    """Longest requested part of a video, in seconds."""
     max_frames: int
+    """Most frames to analyse in that part."""
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raise TooManyPixels for a frame beyond the limit."""

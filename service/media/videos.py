@@ -1,128 +1,227 @@
-"""What a video file says about itself: its container, whether it is cut, and why a decoder may refuse it."""
+"""Read an untrusted video file frame by frame, under limits. All errors are ServiceErrors."""
 
-import mmap
-import re
-import struct
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from threading import Event
+from typing import Self
 
-from service.errors import NoVideoFrames, ServiceError, UndecodableMedia, UnsupportedMediaType
+import cv2
+import numpy as np
 
-_MAX_PARTS = 10_000
-"""Parts of a file that are looked at; made of the smallest possible ones, a hostile file has millions."""
+from model_core.faces.geometry import Frame
+from service.errors import InvalidParameter, NoVideoFrames, ServiceError, UndecodableMedia
+from service.media.containers import recognise_video
+from service.media.limits import DecodeLimits
+
+# A damaged upload concerns its client, not the log; FFmpeg would print a line for each.
+os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_ROUNDING_S = 0.001
+"""Containers round timestamps to milliseconds: a frame this much early is on time."""
+
+_TRUNCATION_S = 0.5
+"""How much earlier than announced a sound file may end: encoders and edit lists drop a few frames."""
 
 
 @dataclass(frozen=True)
-class Container:
-    """A video container: how its files begin, how they declare a sound and a picture track, whether one is cut."""
+class MediaInfo:
+    """What is known of a picture or a video before its frames are analysed."""
 
-    name: str
-    start: re.Pattern[bytes]
-    sound: re.Pattern[bytes]
-    picture: re.Pattern[bytes]
-    is_cut: Callable[[mmap.mmap], bool]
+    width: int
+    """Width of the upright frames in pixels."""
+    height: int
+    """Height of the upright frames in pixels."""
+    fps: float | None = None
+    """Average frames a second; None for a picture, and where the container does not say."""
+    duration_s: float | None = None
+    """Length in seconds; None for a picture, and where the container does not say."""
 
 
 @dataclass(frozen=True)
-class VideoFile:
-    """A file in one of the containers that the service reads."""
+class TimedFrame:
+    """A decoded frame and its place in the source."""
 
-    path: Path
-    container: Container
+    frame: Frame
+    """uint8 [H, W, 3], RGB, upright."""
+    time_s: float
+    """The source's timestamp in seconds."""
+    index: int
+    """Index among all frames of the source, from 0."""
 
-    def is_cut(self) -> bool:
-        """Whether bytes are missing at its end, by the sizes that its parts announce."""
-        with self._mapped() as data:
+
+@dataclass(frozen=True)
+class Window:
+    """The requested part of a video. Raises InvalidParameter for values that make no sense."""
+
+    fps: float = 10.0
+    """Analysed frames a second, at most the source's."""
+    start_s: float = 0.0
+    """Start in seconds of the source's timestamps, included."""
+    end_s: float | None = None
+    """End in seconds, excluded; None: the end of the video."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps < math.inf:
+            raise InvalidParameter("fps: must be a positive number")
+        if not 0 <= self.start_s < math.inf:
+            raise InvalidParameter("start_s: must not be negative")
+        if self.end_s is not None and not self.end_s > self.start_s:
+            raise InvalidParameter("end_s: must be greater than start_s")
+
+    def length_s(self, duration_s: float | None) -> float | None:
+        """Return the seconds between start and end, which is at most the video's; None where neither is known."""
+        ends = [end for end in (self.end_s, duration_s) if end is not None]
+        # Not below zero: the largest start_s would make an infinite number of frames.
+        return max(0.0, min(ends) - self.start_s) if ends else None
+
+    def next_due_s(self, time_s: float, source_fps: float | None) -> float:
+        """Return when the frame after one at `time_s` is due, in seconds.
+
+        That is on the grid start_s + k / fps, or at once where every frame is taken.
+        """
+        if source_fps is not None and self.fps >= source_fps:
+            return math.nextafter(time_s, math.inf)
+        steps = math.floor((time_s + _ROUNDING_S - self.start_s) * self.fps) + 1
+        return self.start_s + steps / self.fps - _ROUNDING_S
+
+
+def open_video(path: Path, limits: DecodeLimits, window: Window, cancelled: Event | None = None) -> "Video":
+    """Open an mp4, mov, webm, mkv, avi or gif file to read the frames of a window.
+
+    What the container announces is checked here, what it really holds while reading. `cancelled`: ends the reading
+    before its next frame once it is set. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, TooManyPixels
+    or VideoTooLong.
+    """
+    file = recognise_video(path)
+    with ExitStack() as stack:
+        # One thread: a pool of decoders shares the cores already.
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        stack.callback(capture.release)
+        if not capture.isOpened():
+            raise file.why_unreadable()
+        info = _info(capture)
+        limits.check_pixels(info.width, info.height)
+        _check_window(window, info, limits)
+        if not capture.grab():
+            raise NoVideoFrames("no frame of the video can be decoded")
+        stack.pop_all()
+        return Video(capture, info, limits, window, is_cut=file.is_cut(), cancelled=cancelled or Event())
+
+
+class Video:
+    """A video that is read once, front to back, one frame in memory at a time. Use it in a `with` block.
+
+    Frames follow the source's timestamps: of each 1/fps of a second since `start_s` the first frame is taken, so the
+    rate does not drift; an `fps` of the source's or above takes every frame. Frames before `start_s` are read and
+    skipped, which keeps indices exact. Not for use by two threads at once.
+    """
+
+    def __init__(
+        self,
+        capture: cv2.VideoCapture,
+        info: MediaInfo,
+        limits: DecodeLimits,
+        window: Window,
+        *,
+        is_cut: bool,
+        cancelled: Event,
+    ) -> None:
+        self.info = info
+        self.truncated = False
+        """Whether the file is cut or ended much earlier than it announced; known after the last frame."""
+        self._capture = capture
+        self._limits = limits
+        self._window = window
+        self._is_cut = is_cut
+        self._cancelled = cancelled
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the decoder; may be called again."""
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """The frames of the window. Raises VideoTooLong where the file holds more than it announced.
+
+        Raises InvalidParameter where it ends before `start_s`, UndecodableMedia where its first frame is damaged.
+        """
+        window = self._window
+        due_s = window.start_s - _ROUNDING_S
+        taken = 0
+        time_s = 0.0
+        for index, time_s in self._grabbed():
+            if window.end_s is not None and time_s >= window.end_s:
+                return
+            self._limits.check_length(time_s - window.start_s)
+            if time_s < due_s:
+                continue
+            taken += 1
+            self._limits.check_frames(taken)
             try:
-                return self.container.is_cut(data)
-            except struct.error:
-                return True
+                frame = self._retrieve()
+            except ServiceError:
+                if taken == 1:
+                    raise
+                self.truncated = True  # what was read before the damage is the answer
+                return
+            yield TimedFrame(frame, time_s, index)
+            due_s = window.next_due_s(time_s, self.info.fps)
+        if not self._cancelled.is_set():
+            self.truncated = self._is_cut or self._ended_early(index + 1, time_s)
+            if time_s < window.start_s - _ROUNDING_S:
+                raise InvalidParameter(f"start_s: the video's last frame is at {time_s:.3f} s")
 
-    def why_unreadable(self) -> ServiceError:
-        """Why a decoder refuses it: it has sound only, or it is damaged (an MP4 cut before its index, say)."""
-        with self._mapped() as data:
-            if self.container.sound.search(data) and not self.container.picture.search(data):
-                return NoVideoFrames(f"the {self.container.name} file has sound but no picture")
-        return UndecodableMedia(f"the {self.container.name} file is damaged or incomplete")
+    def _grabbed(self) -> Iterator[tuple[int, float]]:
+        """Index and timestamp of each frame, which stays undecoded to RGB; the first has been grabbed by open_video."""
+        for index in count():
+            if self._cancelled.is_set() or (index > 0 and not self._capture.grab()):
+                return
+            yield index, round(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
 
-    def _mapped(self) -> mmap.mmap:
-        with self.path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def _retrieve(self) -> Frame:
+        try:
+            found, image = self._capture.retrieve()
+        except cv2.error:
+            found = False
+        if not found:
+            raise UndecodableMedia("a frame of the video is damaged")
+        self._limits.check_pixels(image.shape[1], image.shape[0])  # it may change within a file
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
-
-def recognise_video(path: Path) -> VideoFile:
-    """Tell the container of a file; raises UnsupportedMediaType for one that the service does not read."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    for container in _CONTAINERS:
-        if container.start.match(head):
-            return VideoFile(path, container)
-    raise UnsupportedMediaType("the content is no MP4, MOV, WebM, Matroska, AVI or GIF video")
-
-
-def _mp4_is_cut(data: mmap.mmap) -> bool:
-    position = 0
-    for _ in range(_MAX_PARTS):
-        if position >= len(data):
-            break
-        (size,) = struct.unpack_from(">I", data, position)
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, position + 8)
-        if size < 8:  # 0: up to the end of the file
+    def _ended_early(self, frames: int, last_s: float) -> bool:
+        """By count and by time: with variable rates one of the two is an estimate, and either may mislead."""
+        fps, duration_s = self.info.fps, self.info.duration_s
+        if fps is None or duration_s is None:
             return False
-        position += size
-    return position > len(data)
+        return frames < round(duration_s * fps) and last_s + 1 / fps < duration_s - _TRUNCATION_S
 
 
-def _avi_is_cut(data: mmap.mmap) -> bool:
-    position = 0
-    for _ in range(_MAX_PARTS):  # large files are several of them
-        if data[position : position + 4] != b"RIFF":
-            break
-        (size,) = struct.unpack_from("<I", data, position + 4)
-        position += 8 + size
-    return position > len(data)
+def _check_window(window: Window, info: MediaInfo, limits: DecodeLimits) -> None:
+    """Refuse at once what the container announces to be too long.
+
+    Only reading can tell that it ends before the window: with variable rates the announced length may be far too short.
+    """
+    if info.fps is None or info.duration_s is None:
+        return
+    length_s = window.length_s(info.duration_s) or 0.0
+    limits.check_length(length_s)
+    limits.check_frames(math.floor(length_s * min(window.fps, info.fps)))
 
 
-def _matroska_is_cut(data: mmap.mmap) -> bool:
-    """Two elements, the header and the segment: an id of four bytes, a size of 1 to 8 bytes, the content."""
-    position = 0
-    for _ in range(2):
-        (first,) = struct.unpack_from("B", data, position + 4)
-        width = 9 - first.bit_length()
-        size = int.from_bytes(data[position + 4 : position + 4 + width], "big") - (1 << 7 * width)
-        if size == (1 << 7 * width) - 1:  # unknown: a live recording
-            return False
-        position += 4 + width + size
-    return position > len(data)
-
-
-def _gif_is_cut(data: mmap.mmap) -> bool:
-    return not data[-64:].rstrip(b"\0").endswith(b";")
-
-
-def _pattern(regex: bytes) -> re.Pattern[bytes]:
-    return re.compile(regex, re.DOTALL)
-
-
-_CONTAINERS = (
-    Container(
-        "MP4",
-        # Older QuickTime files begin with another atom than `ftyp`.
-        _pattern(rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)"),
-        _pattern(rb"hdlr.{8}soun"),
-        _pattern(rb"hdlr.{8}vide"),
-        _mp4_is_cut,
-    ),
-    Container(
-        "Matroska",
-        _pattern(rb"\x1a\x45\xdf\xa3"),
-        # The element that names a track's codec: A_OPUS, V_VP9.
-        _pattern(rb"\x86[\x80-\xff]A_"),
-        _pattern(rb"\x86[\x80-\xff]V_"),
-        _matroska_is_cut,
-    ),
-    Container("AVI", _pattern(rb"RIFF.{4}AVI "), _pattern(rb"strh.{4}auds"), _pattern(rb"strh.{4}vids"), _avi_is_cut),
-    Container("GIF", _pattern(rb"GIF8[79]a"), _pattern(rb"(?!)"), _pattern(rb"(?!)"), _gif_is_cut),
-)
+def _info(capture: cv2.VideoCapture) -> MediaInfo:
+    """Size after rotation, and what is plausible of rate and length; a missing length is a huge negative count."""
+    fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    known_fps = fps if 0 < fps < math.inf else None
+    duration_s = frames / known_fps if known_fps and 0 < frames < math.inf else None
+    width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    return MediaInfo(width, height, known_fps, duration_s)

@@ -1,6 +1,6 @@
 """The contract's documents as pydantic models: what answers look like."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -159,6 +159,14 @@ class TrackSummary(BaseModel):
     active_share: dict[str, Probability] | None = None
 
 
+class AnalyzedFrame(BaseModel):
+    """An analysed frame and the tracks that have a face in it, so that no face differs from not analysed."""
+
+    time_s: float
+    frame: int
+    faces: list[int] = Field(description="ids of the tracks, by decreasing box area")
+
+
 class TrackOut(BaseModel):
     """One face over time."""
 
@@ -176,7 +184,86 @@ class VideoResponse(BaseModel):
     model: ModelInfo
     video: VideoOut
     tracks: list[TrackOut]
+    frames: list[AnalyzedFrame] = Field(description="every analysed frame, with faces or without")
     timings_ms: Timings
+
+
+class StreamedVideo(BaseModel):
+    """What is known of a streamed video at its start; see VideoOut."""
+
+    width: int
+    height: int
+    fps: float | None = None
+    duration_s: float | None = None
+
+
+class VideoLine(BaseModel):
+    """The first object of an NDJSON answer."""
+
+    type: Literal["video"]
+    request_id: str
+    model: ModelInfo
+    video: StreamedVideo
+
+
+class TrackedFaceOut(LocatedOut):
+    """A face of a streamed frame, and its track."""
+
+    track_id: int
+
+
+class FrameLine(BaseModel):
+    """An analysed frame, with faces or without, by decreasing box area."""
+
+    type: Literal["frame"]
+    time_s: float
+    frame: int
+    faces: list[TrackedFaceOut]
+
+
+class ProgressLine(BaseModel):
+    """Seconds of the requested part that have been analysed, of how many where that is known."""
+
+    type: Literal["progress"]
+    done_s: float
+    duration_s: float | None = None
+
+
+class SummarizedTrack(BaseModel):
+    """A track without its samples."""
+
+    track_id: int
+    first_s: float
+    last_s: float
+    summary: TrackSummary
+
+
+class SummaryLine(BaseModel):
+    """The last object of an answer that is whole."""
+
+    type: Literal["summary"]
+    tracks: list[SummarizedTrack]
+    frames_analyzed: int
+    truncated: bool = Field(description="the file ended early because it is damaged")
+    timings_ms: Timings
+
+
+class ErrorLine(BaseModel):
+    """The last object of an answer that fails after it has begun: problem details, but for their own type."""
+
+    type: Literal["error"]
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    limit: dict[str, Any] | None = None
+
+
+StreamLine: TypeAlias = Annotated[
+    VideoLine | FrameLine | ProgressLine | SummaryLine | ErrorLine, Field(discriminator="type")
+]
+"""One line of an NDJSON answer."""
 
 
 class Problem(BaseModel):

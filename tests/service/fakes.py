@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -44,10 +44,11 @@ class FakeDetector:
         return [face for face in self.faces if face.confidence >= min_confidence][:max_faces]
 
 
-class FakeReader:
+class FakeEnsemble:
     """valence = the only feature, arousal = -valence; happiness and AU12 above one half, else neutral."""
 
     temporal = False
+    labels = LABELS
 
     def __init__(self, manifest: BundleManifest) -> None:
         self.tasks = dict.fromkeys(TASKS, manifest)
@@ -55,7 +56,10 @@ class FakeReader:
     def outputs(self, features: Sequence[Features]) -> list[Outputs]:
         return list(features)
 
-    def track_states(self) -> None:
+    def track_states(self) -> "FakeEnsemble":
+        return self
+
+    def keep(self, track_ids: Collection[int]) -> None:
         """Nothing is remembered."""
 
     def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
@@ -92,7 +96,7 @@ class FakePredictor:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.manifests, self.input, self.encoders = (self.manifest,), self.manifest.input, (self,)
-        self.everything = self.framewise = FakeReader(self.manifest)
+        self.everything = self.framewise = FakeEnsemble(self.manifest)
         self.batches: list[int] = []
         self.seconds = seconds
         self.failing: Exception | None = None

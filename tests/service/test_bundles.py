@@ -18,8 +18,8 @@ from model_core.inference.predictor import Predictor
 from model_core.inference.smoothing import CausalSmoother
 from model_core.preprocessing import to_batch
 from service.app import create_app
-from service.media.decoding import open_video
 from service.media.limits import DecodeLimits
+from service.media.videos import Window, open_video
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, face_at
 from tests.service.media_files import mp4, png
@@ -115,7 +115,7 @@ def test_ready_means_every_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 def offline(bundle: Bundle, path: Path, count: int) -> np.ndarray:
     """Uncalibrated valence-arousal and expressions, [T, 10], of a clip's frames as one sequence."""
     spec = bundle.manifest.input
-    video = open_video(path, DecodeLimits(1_000_000, 20, 100), fps=100.0, start_s=0.0, end_s=None)
+    video = open_video(path, DecodeLimits(1_000_000, 20, 100), Window(fps=100))
     crops = [align(timed.frame, FACE.landmarks, spec.alignment, spec.size) for timed in video]
     assert len(crops) == count
     with torch.inference_mode():

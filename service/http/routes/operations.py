@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.http.dependencies import ContextDep, ModelDep
 from service.http.openapi import problems
-from service.output.document import describe_bundle
+from service.output.bundles import describe_bundle
 from service.output.schemas import Health, ModelsResponse
 
 router = APIRouter()

@@ -188,6 +188,7 @@ class TestParameters:
             ("video", {"smoothing": "kalman"}),
             ("video", {"temporal": "always"}),
             ("video", {"annotated": "true"}),
+            ("video", {"columns": "excel"}),
             ("video", {"url": "http://example.org"}),
         ],
     )
@@ -196,10 +197,25 @@ class TestParameters:
         document = refused(response, 422, "invalid_parameter")
         assert next(iter(params)) in document["detail"]
 
-    @pytest.mark.parametrize("accept", ["text/csv", "application/x-ndjson", "video/mp4", "text/html"])
-    def test_media_types_that_are_not_built(self, client: TestClient, accept: str) -> None:
-        response = client.post("/analyze/video", files={"file": png(9)}, headers={"accept": accept})
-        refused(response, 406, "not_acceptable")
+    @pytest.mark.parametrize("accept", ["video/mp4", "text/html", "application/json;q=0", "text/*;q=0, text/html"])
+    @pytest.mark.parametrize("route", ["frame", "video"])
+    def test_media_types_that_are_not_built(self, client: TestClient, route: str, accept: str) -> None:
+        response = client.post(f"/analyze/{route}", files={"file": png(9)}, headers={"accept": accept})
+        document = refused(response, 406, "not_acceptable")
+        assert "application/json" in document["detail"]
+
+    @pytest.mark.parametrize("accept", ["text/csv", "application/x-ndjson"])
+    def test_a_picture_has_no_other_answer_than_a_document(self, client: TestClient, accept: str) -> None:
+        refused(
+            client.post("/analyze/frame", files={"file": png(9)}, headers={"accept": accept}), 406, "not_acceptable"
+        )
+
+    @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+    def test_columns_of_an_answer_that_has_none(self, client: TestClient, accept: str) -> None:
+        response = client.post(
+            "/analyze/video", files={"file": png(9)}, params={"columns": "native"}, headers={"accept": accept}
+        )
+        assert refused(response, 422, "invalid_parameter")["detail"].startswith("columns: ")
 
     def test_jobs_are_not_built(self, client: TestClient) -> None:
         response = client.post("/analyze/video", files={"file": png(9)}, headers={"prefer": "respond-async"})

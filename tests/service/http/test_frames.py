@@ -30,7 +30,8 @@ def test_answer_has_the_contracts_shape(client: TestClient) -> None:
     assert face["action_units"]["AU12"] == {"probability": pytest.approx(0.8), "active": True}
     assert face["action_units"]["AU1"] == {"probability": 0.0, "active": False}
     assert face["quality"] == {"face_px": 32, "sharpness": 0.0, "reliable": False}
-    assert {"decode", "detect", "align", "queue", "predict", "total"} == set(document["timings_ms"])
+    stages = {"decode", "detect", "align", "queue", "predict", "track", "render", "total"}
+    assert set(document["timings_ms"]) == stages
 
 
 def test_answer_says_what_computed_it(client: TestClient) -> None:

@@ -38,6 +38,9 @@ def test_one_track_with_a_sample_a_frame(client: TestClient, video: bytes) -> No
     assert [sample["frame"] for sample in track["samples"]] == list(range(10))
     valences = [sample["valence"] for sample in track["samples"]]
     assert valences == pytest.approx([level / 255 for level in LEVELS], abs=0.02)
+    assert document["frames"] == [
+        {"time_s": sample["time_s"], "frame": sample["frame"], "faces": [1]} for sample in track["samples"]
+    ]
 
 
 def test_summary_follows_from_the_samples(client: TestClient, video: bytes) -> None:
@@ -67,13 +70,14 @@ def test_two_people_two_tracks(client: TestClient, video: bytes, detector: FakeD
 def test_no_face_no_tracks(client: TestClient, tmp_path: Path) -> None:
     document = post(client, mp4(tmp_path / "b.mp4", [0] * 5))
     assert document["tracks"] == []
+    assert [frame["faces"] for frame in document["frames"]] == [[]] * 5
     assert document["video"]["frames_analyzed"] == 5
 
 
 def test_server_timing_tells_the_stages(client: TestClient, video: bytes) -> None:
     response = client.post("/analyze/video", files={"file": ("a.mp4", video)})
     stages = response.json()["timings_ms"]
-    assert {"decode", "detect", "align", "queue", "predict", "track", "total"} == set(stages)
+    assert set(stages) == {"decode", "detect", "align", "queue", "predict", "track", "render", "total"}
     assert response.headers["Server-Timing"] == ", ".join(f"{name};dur={spent}" for name, spent in stages.items())
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import ServiceError, TooManyPixels, UndecodableMedia, UnsupportedMediaType
-from service.media.decoding import decode_image
+from service.media.images import decode_image
 from service.media.limits import DecodeLimits
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=100)

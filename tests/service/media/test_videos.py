@@ -4,6 +4,7 @@ import os
 import struct
 from itertools import islice, pairwise
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -21,8 +22,8 @@ from service.errors import (
     UnsupportedMediaType,
     VideoTooLong,
 )
-from service.media.decoding import TimedFrame, open_video
 from service.media.limits import DecodeLimits
+from service.media.videos import TimedFrame, Window, open_video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=1000)
 CODECS = {"mp4": "mp4v", "mov": "mp4v", "avi": "MJPG", "webm": "VP80", "mkv": "VP80"}
@@ -61,7 +62,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read(path: Path, *, fps: float = 1000, start_s: float = 0, end_s: float | None = None) -> list[TimedFrame]:
-    with open_video(path, LIMITS, fps=fps, start_s=start_s, end_s=end_s) as video:
+    with open_video(path, LIMITS, Window(fps=fps, start_s=start_s, end_s=end_s)) as video:
         return list(video)
 
 
@@ -73,7 +74,7 @@ def times(frames: list[TimedFrame]) -> list[float]:
 def test_every_container_gives_upright_rgb_frames_with_times_and_indices(
     clips: dict[str, Path], container: str
 ) -> None:
-    with open_video(clips[container], LIMITS, fps=FPS) as video:
+    with open_video(clips[container], LIMITS, Window(fps=FPS)) as video:
         info = video.info
         assert (info.width, info.height, info.fps, info.duration_s) == (WIDTH, HEIGHT, FPS, 2.0)
         frames = list(video)
@@ -151,7 +152,7 @@ def with_rotation(data: bytes) -> bytes:
 def test_rotation_is_applied_and_the_info_is_that_of_upright_frames(clips: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "turned"
     path.write_bytes(with_rotation(clips["mp4"].read_bytes()))
-    with open_video(path, LIMITS, fps=1) as video:
+    with open_video(path, LIMITS, Window(fps=1)) as video:
         assert (video.info.width, video.info.height) == (HEIGHT, WIDTH)
         frame = next(iter(video)).frame
     assert frame.shape == (WIDTH, HEIGHT, 3)
@@ -166,7 +167,7 @@ def test_a_cut_file_gives_what_was_read_and_says_so(
     data = clips[container].read_bytes()
     path = tmp_path / "cut"
     path.write_bytes(data[: int(len(data) * share)])
-    with open_video(path, LIMITS, fps=1000) as video:
+    with open_video(path, LIMITS, Window(fps=1000)) as video:
         assert not video.truncated  # not known yet
         frames = list(video)
         assert video.truncated
@@ -186,7 +187,7 @@ def test_a_file_with_a_hole_ends_early(clips: dict[str, Path], tmp_path: Path) -
     data = clips["mkv"].read_bytes()
     path = tmp_path / "hole"
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-    with open_video(path, LIMITS, fps=1000) as video:
+    with open_video(path, LIMITS, Window(fps=1000)) as video:
         assert len(list(video)) < COUNT
         assert video.truncated
 
@@ -195,33 +196,33 @@ def test_a_window_that_ends_before_the_cut_is_whole(clips: dict[str, Path], tmp_
     data = clips["avi"].read_bytes()
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) // 2])
-    with open_video(path, LIMITS, fps=1000, end_s=0.2) as video:
+    with open_video(path, LIMITS, Window(fps=1000, end_s=0.2)) as video:
         assert len(list(video)) == 5
         assert not video.truncated
 
 
 def test_too_many_pixels(clips: dict[str, Path]) -> None:
     with pytest.raises(TooManyPixels) as caught:
-        open_video(clips["mp4"], DecodeLimits(WIDTH * HEIGHT - 1, 60, 1000), fps=1)
+        open_video(clips["mp4"], DecodeLimits(WIDTH * HEIGHT - 1, 60, 1000), Window(fps=1))
     assert caught.value.limit == {"name": "AFFECT_MAX_PIXELS", "value": WIDTH * HEIGHT - 1}
 
 
 def test_a_video_is_too_long_by_its_requested_part(clips: dict[str, Path]) -> None:
     limits = DecodeLimits(1_000_000, max_video_s=1.5, max_frames=1000)
     with pytest.raises(VideoTooLong) as caught:
-        open_video(clips["mp4"], limits, fps=1)
+        open_video(clips["mp4"], limits, Window(fps=1))
     assert caught.value.limit == {"name": "AFFECT_MAX_VIDEO_S", "value": 1.5}
     for window in ({"start_s": 0.5}, {"end_s": 1.5}):
-        with open_video(clips["mp4"], limits, fps=1000, **window) as video:
+        with open_video(clips["mp4"], limits, Window(fps=1000, **window)) as video:
             assert len(list(video)) == 37 + ("end_s" in window)  # frames 13 to 49, and 0 to 37
 
 
 def test_a_video_has_too_many_frames_to_analyse(clips: dict[str, Path]) -> None:
     limits = DecodeLimits(1_000_000, max_video_s=60, max_frames=20)
-    with open_video(clips["mp4"], limits, fps=10) as video:
+    with open_video(clips["mp4"], limits, Window(fps=10)) as video:
         assert len(list(video)) == 20
     with pytest.raises(VideoTooLong) as caught:
-        open_video(clips["mp4"], limits, fps=11)
+        open_video(clips["mp4"], limits, Window(fps=11))
     assert caught.value.limit == {"name": "AFFECT_MAX_FRAMES", "value": 20}
 
 
@@ -238,7 +239,7 @@ def test_limits_hold_where_the_container_announces_nothing(
     path = tmp_path / "live"
     path.write_bytes(without_length(clips["mkv"].read_bytes()))
     limits = DecodeLimits(1_000_000, max_video_s=1, max_frames=20 if limit == "AFFECT_MAX_FRAMES" else 1000)
-    with open_video(path, limits, fps=1000) as video:
+    with open_video(path, limits, Window(fps=1000)) as video:
         assert video.info.duration_s is None
         frames = iter(video)
         assert [frame.index for frame in islice(frames, read_first)] == list(range(read_first))
@@ -280,15 +281,15 @@ def test_other_formats_are_not_supported(tmp_path: Path, data: bytes) -> None:
         read(path)
 
 
-def test_stopping_ends_the_iteration_even_amid_a_skip(clips: dict[str, Path]) -> None:
-    with open_video(clips["mp4"], LIMITS, fps=1000) as video:
+def test_cancelling_ends_the_iteration_even_amid_a_skip(clips: dict[str, Path]) -> None:
+    cancelled = Event()
+    with open_video(clips["mp4"], LIMITS, Window(fps=1000), cancelled) as video:
         frames = iter(video)
         assert next(frames).index == 0
-        video.stop()
+        cancelled.set()
         assert list(frames) == []
         assert not video.truncated
-    with open_video(clips["mp4"], LIMITS, fps=1, start_s=1) as video:
-        video.stop()
+    with open_video(clips["mp4"], LIMITS, Window(fps=1, start_s=1), cancelled) as video:
         assert list(video) == []
 
 
@@ -303,8 +304,8 @@ def test_the_file_is_closed_on_every_path(clips: dict[str, Path]) -> None:
     gc.disable()
     try:
         with pytest.raises(TooManyPixels):
-            open_video(path, DecodeLimits(1, 60, 1000), fps=1)
-        with open_video(path, LIMITS, fps=1) as video:
+            open_video(path, DecodeLimits(1, 60, 1000), Window(fps=1))
+        with open_video(path, LIMITS, Window(fps=1)) as video:
             assert open_files(path) == 1
             next(iter(video))
         assert open_files(path) == 0
@@ -330,7 +331,7 @@ def test_no_bytes_raise_anything_but_service_errors(
     path = tmp_path / "damaged"
     path.write_bytes(data[: int(len(data) * cut)] if changes[0][1] % 2 else data)
     try:
-        with open_video(path, LIMITS, fps=10) as video:
+        with open_video(path, LIMITS, Window(fps=10)) as video:
             frames = list(video)
     except ServiceError:
         return
@@ -345,7 +346,7 @@ def test_real_clips_are_read_to_their_end(name: str, size: tuple[int, int], half
     path = next((folder / name for folder in CLIPS if (folder / name).exists()), None)
     if path is None:
         pytest.skip(f"shared/data/media/{name} is absent")
-    with open_video(path, LIMITS, fps=2) as video:
+    with open_video(path, LIMITS, Window(fps=2)) as video:
         assert (video.info.width, video.info.height) == size
         assert [frame.time_s for frame in video] == pytest.approx([k / 2 for k in range(half_seconds)], abs=0.05)
         assert not video.truncated

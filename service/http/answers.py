@@ -1,0 +1,180 @@
+"""The answer to an upload: received, analysed and sent under a time limit, for as long as the client waits."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from itertools import chain
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.analysis.pipeline import Pipeline
+from service.analysis.results import AnalysisOptions
+from service.errors import DeadlineExceeded, InternalError, Limit
+from service.http.problems import classified, problem
+from service.http.uploads import Upload, receive
+from service.media.sources import Source
+from service.output.sink import Ending, Sink, milliseconds
+from service.telemetry import StageClock, Telemetry
+
+FAREWELL_S = 5.0
+"""Seconds that a client gets to take the last piece of an answer whose time has run out."""
+
+logger = logging.getLogger(__name__)
+
+
+class AnalysisResponse(Response):
+    """Receives an upload, analyses it, and sends each piece of the answer as soon as its sink gives it.
+
+    The time limit, a client that leaves and errors are dealt with here, so every sink has them. What goes wrong before
+    the first piece is raised, and becomes a problem document; what goes wrong after it is the sink's last piece.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        telemetry: Telemetry,
+        upload: Upload,
+        options: AnalysisOptions,
+        sink: Sink,
+        limit: Limit,
+    ) -> None:
+        """`limit`: the seconds that all of it may take, and where that is set."""
+        self.status_code = 200
+        self.media_type = sink.media_type
+        self.background = None
+        self.init_headers()
+        self._pipeline = pipeline
+        self._telemetry = telemetry
+        self._upload = upload
+        self._options = options
+        self._sink = sink
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        request = Request(scope, receive)
+        body = _Body(send, self.headers)
+        try:
+            await self._in_time(request, body)
+        except ClientDisconnect:
+            if not body.started:
+                raise
+            return  # nobody reads the end
+        except Exception as error:
+            if not body.started or not await self._farewell(request, body, error):
+                raise
+        await body.close()
+
+    async def _in_time(self, request: Request, body: "_Body") -> None:
+        try:
+            async with asyncio.timeout(self._limit["value"]):
+                await self._answer(request, body)
+        except TimeoutError:
+            detail = f"the answer was not complete within {self._limit['value']:g} s"
+            raise DeadlineExceeded(detail, limit=self._limit) from None
+
+    async def _answer(self, request: Request, body: "_Body") -> None:
+        self._pipeline.admit(self._options.lane)  # before the upload is read
+        with self._upload.file() as file:
+            await receive(request, file, self._upload)
+            async with while_client_waits(request):
+                clock = StageClock(self._telemetry, request.state.route)
+                await self._analyze(self._upload.source(file), clock, body)
+
+    async def _analyze(self, source: Source, clock: StageClock, body: "_Body") -> None:
+        begun = False
+        async with aclosing(self._pipeline.stream(source, self._options, clock)) as results:
+            async for result in results:
+                with clock.stage("render"):
+                    piece = self._sink.add(result) if begun else self._sink.begin(source.info) + self._sink.add(result)
+                begun = True
+                if piece and not body.started:
+                    body.announce(clock.timings())
+                await body.write(piece)
+        start = [] if begun else [self._sink.begin(source.info)]
+        timings_s = clock.timings()
+        body.announce(timings_s)
+        await body.write_rest(chain(start, self._sink.end(Ending(source.truncated, timings_s))))
+
+    async def _farewell(self, request: Request, body: "_Body", error: Exception) -> bool:
+        """Tell an error in an answer that has begun; False where its media type has no words for it."""
+        found = classified(request, error)
+        if isinstance(found, InternalError):
+            logger.error("request %s failed", request.state.request_id, exc_info=error)
+        piece = self._sink.failure(problem(found, request.state.request_id))
+        if piece is None:
+            return False
+        async with asyncio.timeout(FAREWELL_S):
+            await body.write(piece)
+        return True
+
+
+class _Body:
+    """Sends an answer's pieces; its head goes out with the first of them."""
+
+    def __init__(self, send: Send, headers: MutableHeaders) -> None:
+        self._send = send
+        self._headers = headers
+        self.started = False
+
+    def announce(self, timings_s: Mapping[str, float]) -> None:
+        """Put the seconds of the stages so far into the head, where browsers and proxies look for them."""
+        stages = milliseconds(timings_s).items()
+        self._headers["Server-Timing"] = ", ".join(f"{stage};dur={spent_ms}" for stage, spent_ms in stages)
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece, if it is not empty."""
+        if not piece:
+            return
+        if not self.started:
+            await self._start()
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def write_rest(self, pieces: Iterable[bytes]) -> None:
+        """Send the last pieces; an answer that is one piece altogether tells its length."""
+        remaining = filter(None, pieces)
+        first = next(remaining, b"")
+        second = next(remaining, b"")
+        if not self.started and not second:
+            self._headers["Content-Length"] = str(len(first))
+        for piece in chain((first, second), remaining):
+            await self.write(piece)
+
+    async def close(self) -> None:
+        """End the answer."""
+        if not self.started:
+            await self._start()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _start(self) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": self._headers.raw})
+
+
+@asynccontextmanager
+async def while_client_waits(request: Request) -> AsyncIterator[None]:
+    """End the block with ClientDisconnect when the client leaves. The body must have been received before."""
+    task = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        raise ClientDisconnect from None
+    finally:
+        watcher.cancel()

@@ -1,0 +1,37 @@
+"""Which sink answers a request: the media types of a video's answer, and the columns of CSV."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from model_core.inference.predictor import BundleEnsemble
+from service.errors import InvalidParameter
+from service.http.dependencies import Model
+from service.http.queries import VideoQuery
+from service.output.csv import Columns, ColumnSet, CsvStream, FexColumns, NativeColumns, OpenFaceColumns
+from service.output.document import VideoDocument
+from service.output.ndjson import NdjsonStream
+from service.output.sink import Sink
+
+VIDEO_MEDIA_TYPES = (VideoDocument.media_type, NdjsonStream.media_type, CsvStream.media_type)
+"""The first is the default."""
+
+_COLUMNS: Mapping[Columns, Callable[[BundleEnsemble], ColumnSet]] = MappingProxyType(
+    {
+        "native": lambda ensemble: NativeColumns(ensemble.tasks, ensemble.labels),
+        "openface": lambda ensemble: OpenFaceColumns(),
+        "fex": lambda ensemble: FexColumns(),
+    }
+)
+
+
+def video_sink(media_type: str, query: VideoQuery, model: Model, request_id: str) -> Sink:
+    """Return the sink of one of VIDEO_MEDIA_TYPES. Raises InvalidParameter for columns of an answer that has none."""
+    info = model.info if query.temporal == "auto" else model.framewise
+    if media_type == CsvStream.media_type:
+        ensemble = model.pipeline.ensemble(query.temporal)
+        return CsvStream(_COLUMNS[query.columns or "native"](ensemble))
+    if query.columns is not None:
+        raise InvalidParameter(f"columns: belongs to answers of type {CsvStream.media_type}, not {media_type}")
+    if media_type == NdjsonStream.media_type:
+        return NdjsonStream(info, request_id, query.window())
+    return VideoDocument(info, request_id)

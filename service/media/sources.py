@@ -1,0 +1,63 @@
+"""Sources of frames for an analysis: a picture and a video file, behind one interface."""
+
+from collections.abc import Generator
+from pathlib import Path
+from threading import Event
+from typing import IO, Protocol
+
+from service.media.images import decode_image
+from service.media.limits import DecodeLimits
+from service.media.videos import MediaInfo, TimedFrame, Window, open_video
+
+
+class Source(Protocol):
+    """Frames that are read once, front to back."""
+
+    info: MediaInfo
+    """Known from the first frame on."""
+    truncated: bool
+    """Whether the file ended early because it is damaged; known after the last frame."""
+
+    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+        """Open the source and give its frames one by one; ends before the next frame once `cancelled` is set.
+
+        Closing the generator releases the decoder. Raises the ServiceErrors of decoding.
+        """
+        ...
+
+
+class PictureSource:
+    """A source of one frame, at time 0."""
+
+    info: MediaInfo
+    truncated = False
+
+    def __init__(self, file: IO[bytes], limits: DecodeLimits) -> None:
+        self._file = file
+        self._limits = limits
+
+    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+        """See Source."""
+        frame = decode_image(self._file.read(), self._limits)
+        height, width = frame.shape[:2]
+        self.info = MediaInfo(width, height)
+        yield TimedFrame(frame, time_s=0.0, index=0)
+
+
+class VideoSource:
+    """The frames of a window of a video file."""
+
+    info: MediaInfo
+    truncated = False
+
+    def __init__(self, path: Path, limits: DecodeLimits, window: Window) -> None:
+        self._path = path
+        self._limits = limits
+        self._window = window
+
+    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+        """See Source."""
+        with open_video(self._path, self._limits, self._window, cancelled) as video:
+            self.info = video.info
+            yield from video
+            self.truncated = video.truncated

@@ -1,0 +1,49 @@
+"""Bundles as the contract's documents: what answers a task, and what is known of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from model_core.affect import ACTION_UNITS, Task
+from model_core.bundles.manifest import BundleManifest
+from service.output.schemas import BundleInfo, TaskInfo, UnitInfo
+
+
+def describe_tasks(answering: Mapping[Task, BundleManifest]) -> dict[str, TaskInfo]:
+    """Return each task with what is known of the bundle that answers it."""
+    return {task: _task(manifest, task) for task, manifest in answering.items()}
+
+
+def describe_bundle(manifest: BundleManifest, answering: Mapping[Task, BundleManifest]) -> BundleInfo:
+    """Return a bundle for `/models`; `answering`: the bundles that answer where a request asks for nothing else."""
+    return BundleInfo(
+        name=manifest.name,
+        version=manifest.version,
+        sha256=manifest.weights_sha256,
+        licence=manifest.licence,
+        tasks=describe_tasks(dict.fromkeys(manifest.network.tasks, manifest)),
+        answers=[task for task, other in answering.items() if other is manifest],
+        labels=list(manifest.network.labels),
+        input=asdict(manifest.input),
+        temporal=None if manifest.temporal is None else asdict(manifest.temporal),
+        calibration=asdict(manifest.calibration),
+        prepared_with=manifest.detector,
+        training=dict(manifest.training),
+        quality=dict(manifest.quality),
+    )
+
+
+def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
+    calibration = manifest.calibration
+    units = None
+    if task == "action_units":
+        units = {
+            unit: UnitInfo(name=name, threshold=calibration.unit(unit).threshold) for unit, name in ACTION_UNITS.items()
+        }
+    return TaskInfo(
+        bundle=manifest.name,
+        version=manifest.version,
+        sha256=manifest.weights_sha256,
+        reference=manifest.references[task],
+        calibrated=getattr(calibration, task) is not None,
+        units=units,
+    )

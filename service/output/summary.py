@@ -1,0 +1,90 @@
+"""Summaries of tracks as running sums, so that no sample need be kept for them."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from model_core.affect import Affect
+from service.analysis.results import FrameResult
+
+
+class RunningSpread:
+    """Mean, standard deviation and extremes of values that come one by one (Welford's method)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean = 0.0
+        self._squares = 0.0
+        self._min = math.inf
+        self._max = -math.inf
+
+    def add(self, value: float) -> None:
+        """Take in a value."""
+        self.count += 1
+        before = value - self._mean
+        self._mean += before / self.count
+        self._squares += before * (value - self._mean)
+        self._min = min(self._min, value)
+        self._max = max(self._max, value)
+
+    def values(self) -> dict[str, float] | None:
+        """Return `mean`, `std` (of the population), `min` and `max`; None without a value."""
+        if not self.count:
+            return None
+        return {
+            "mean": self._mean,
+            "std": math.sqrt(self._squares / self.count),
+            "min": self._min,
+            "max": self._max,
+        }
+
+
+class TrackStatistics:
+    """One track so far."""
+
+    def __init__(self, first_s: float) -> None:
+        self.first_s = first_s
+        self.last_s = first_s
+        self._valence = RunningSpread()
+        self._arousal = RunningSpread()
+        self._labels: Counter[str] = Counter()
+        self._active: Counter[str] = Counter()
+        self._with_units = 0
+
+    def add(self, time_s: float, affect: Affect) -> None:
+        """Take in the track's next sample."""
+        self.last_s = time_s
+        if affect.valence is not None:
+            self._valence.add(affect.valence)
+        if affect.arousal is not None:
+            self._arousal.add(affect.arousal)
+        if affect.expression is not None:
+            self._labels[affect.expression.label] += 1
+        if affect.action_units is not None:
+            self._with_units += 1
+            self._active.update({name: int(unit.active) for name, unit in affect.action_units.items()})
+
+    def summary(self) -> dict[str, object]:
+        """Return the contract's `summary`; what no bundle covers is None."""
+        faces = self._labels.total()
+        return {
+            "valence": self._valence.values(),
+            "arousal": self._arousal.values(),
+            "expression_share": {label: count / faces for label, count in self._labels.most_common()} or None,
+            "active_share": {name: count / self._with_units for name, count in self._active.items()} or None,
+        }
+
+
+class TrackSummaries:
+    """Statistics of all tracks of an analysis, in the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[int, TrackStatistics] = {}
+
+    def add(self, result: FrameResult) -> None:
+        """Take in the next frame."""
+        for face in result.faces:
+            self._tracks.setdefault(face.track_id, TrackStatistics(result.time_s)).add(result.time_s, face.affect)
+
+    def __iter__(self) -> Iterator[tuple[int, TrackStatistics]]:
+        return iter(self._tracks.items())

@@ -1,0 +1,89 @@
+"""CSV answers, opened by the programs that people open them with."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from feat.utils.io import read_feat, read_openface
+
+from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
+from model_core.faces.quality import Quality
+from service.analysis.results import FaceResult, FrameResult
+from service.media.videos import MediaInfo
+from service.output.csv import ColumnSet, CsvStream, FexColumns, NativeColumns, OpenFaceColumns
+from service.output.sink import Ending
+from tests.service.fakes import face_at
+
+LABELS = LABEL_SETS["ferplus"]
+
+
+def face(track_id: int, level: float) -> FaceResult:
+    probabilities = dict.fromkeys(LABELS, 0.0) | {"happiness": level, "contempt": 1 - level}
+    units = {name: ActionUnit(level if name in ("AU1", "AU12") else 0.0, name == "AU12") for name in ACTION_UNITS}
+    affect = Affect(level, -level, Expression("happiness", probabilities), units)
+    return FaceResult(track_id, face_at(10.5 * track_id, 20, 40, 0.75), affect, Quality(40, 0.5))
+
+
+RESULTS = [
+    FrameResult(0.0, 0, (face(1, 0.1 + 0.2),)),  # no short decimal
+    FrameResult(0.1, 3, ()),
+    FrameResult(0.2, 6, (face(2, 0.9), face(1, 0.6))),
+]
+
+
+def written(path: Path, columns: ColumnSet) -> Path:
+    sink = CsvStream(columns)
+    pieces = [
+        sink.begin(MediaInfo(640, 480)),
+        *map(sink.add, RESULTS),
+        *sink.end(Ending(truncated=False, timings_s={})),
+    ]
+    path.write_bytes(b"".join(pieces))
+    return path
+
+
+def test_pandas_opens_it_without_options(tmp_path: Path) -> None:
+    table = pd.read_csv(written(tmp_path / "native.csv", NativeColumns(TASKS, LABELS)))
+    assert table["frame"].tolist() == [0, 3, 6, 6]
+    assert table["time_s"].tolist() == [0.0, 0.1, 0.2, 0.2]
+    with_faces = table.dropna()
+    assert with_faces["track_id"].tolist() == [1, 2, 1]
+    assert with_faces["valence"].tolist() == pytest.approx([0.1 + 0.2, 0.9, 0.6], abs=1e-15)
+    assert with_faces["AU12"].tolist() == pytest.approx([0.1 + 0.2, 0.9, 0.6], abs=1e-15)
+    assert with_faces["AU12_active"].tolist() == [1, 1, 1]
+    assert with_faces["reliable"].tolist() == [1, 1, 1]
+    assert with_faces["expression"].tolist() == ["happiness"] * 3
+    assert with_faces["expression_contempt"].tolist() == pytest.approx([0.7, 0.1, 0.4])
+    assert table.loc[table["frame"] == 3].dropna(axis=1).columns.tolist() == ["frame", "time_s"]
+    assert table.select_dtypes("number").columns.tolist() == [name for name in table if name != "expression"]
+
+
+def test_tasks_that_nobody_answers_have_no_columns() -> None:
+    assert NativeColumns(["valence_arousal"], ()).names[-2:] == ["valence", "arousal"]
+    assert not any(name.startswith("AU") for name in NativeColumns(["expression"], LABELS).names)
+
+
+def test_pyfeat_opens_openfaces_columns(tmp_path: Path) -> None:
+    table = read_openface(str(written(tmp_path / "openface.csv", OpenFaceColumns())))
+    assert table["frame"].tolist() == [1, 4, 7, 7]  # counted from 1
+    assert table["timestamp"].tolist() == [0.0, 0.1, 0.2, 0.2]
+    assert table["success"].tolist() == [1, 0, 1, 1]
+    assert table["face_id"].dropna().tolist() == [1, 2, 1]
+    units = table.aus
+    assert units["AU12_c"].dropna().tolist() == [1, 1, 1]
+    assert units["AU01_c"].dropna().tolist() == [0, 0, 0]
+    assert units["AU12_r"].isna().all()  # a probability is no intensity
+    assert table["AU12_p"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
+    assert table.poses.isna().all(axis=None)
+
+
+def test_pyfeat_opens_its_own_columns(tmp_path: Path) -> None:
+    table = read_feat(str(written(tmp_path / "fex.csv", FexColumns())))
+    assert table.detector == "Detectorv2"
+    assert table["frame"].tolist() == [0, 3, 6, 6]
+    assert list(table.aus.columns) == [f"AU{int(unit[2:]):02d}" for unit in ACTION_UNITS]
+    assert table.aus["AU12"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
+    assert table.emotions["Happy"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
+    assert table.faceboxes["FaceRectX"].dropna().tolist() == [10.5, 21.0, 10.5]
+    assert table["valence"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
+    assert table.poses.isna().all(axis=None)

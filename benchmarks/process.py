@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 
 from model_core.inference.runtimes import RuntimeOptions
-from service.__main__ import choose_device, choose_runtime
+from service.loading import choose_device, choose_runtime
 from service.settings import load_settings
 
 END_S = 40

@@ -18,8 +18,10 @@ from model_core.bundles.bundle import MANIFEST, Bundle
 from model_core.faces.detection import build_detector
 from model_core.inference.runtimes import RuntimeOptions
 from service import __main__ as command
-from service.__main__ import KEEP_ALIVE_S, choose_device, choose_runtime, load_predictors
+from service import loading
+from service.__main__ import KEEP_ALIVE_S
 from service.app import create_app
+from service.loading import choose_device, choose_runtime, load_predictors
 from service.settings import Settings, SettingsError
 from tests.service.fakes import FakeDetector, FakePredictor
 from tests.service.processes import free_port, service, wait_until_ready
@@ -158,7 +160,7 @@ class ChosenPredictor(FakePredictor):
 
 def test_what_was_chosen_is_logged_and_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, detector = Settings(bundles=(str(tiny_bundle_dir),), device="cpu"), FakeDetector()
-    monkeypatch.setattr(command, "Predictor", ChosenPredictor)
+    monkeypatch.setattr(loading, "Predictor", ChosenPredictor)
     with capture_logs() as logs:
         [predictor] = load_predictors(settings, detector)
     [entry] = [entry for entry in logs if entry["event"] == "bundle loaded"]

@@ -1,6 +1,6 @@
 """Find and align the faces of decoded frames: the blocking half of an analysis, which runs in pool threads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from threading import Event, Lock, get_ident
@@ -17,6 +17,9 @@ from service.telemetry import StageClock
 
 CHUNK_FRAMES = 4
 """Frames of a video that are decoded together and share a forward pass; few, so that single frames get between."""
+
+CHUNK_FACES = 32
+"""Faces after which a chunk ends early: a crowd fills forward passes by itself, and its frames need not wait."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Chunk:
 
     frames: tuple[LocatedFrame, ...]
     is_last: bool
-    """Whether the source has no frame after these."""
+    """True where the source is known to have no frame after these."""
 
 
 class Locator:
@@ -94,24 +97,29 @@ class FrameReader:
 
     def next_chunk(self) -> Chunk:
         """Decode and locate the next frames; opens the source at first. Raises the ServiceErrors of decoding."""
+        frames: list[LocatedFrame] = []
+        is_last = False
         with self._reading:
-            frames = tuple(self._located())
+            while len(frames) < CHUNK_FRAMES and sum(len(frame.faces) for frame in frames) < CHUNK_FACES:
+                timed = self._next_frame()
+                if timed is None:
+                    is_last = True
+                    break
+                frames.append(self._locate(timed))
         if self._cancelled.is_set():
             self._release()
-        return Chunk(frames, is_last=len(frames) < CHUNK_FRAMES)
+        return Chunk(tuple(frames), is_last)
 
     def cancel(self) -> None:
         """End the reading before its next frame and release the decoder; returns at once."""
         self._cancelled.set()
         self._release()
 
-    def _located(self) -> Iterator[LocatedFrame]:
-        for _ in range(CHUNK_FRAMES):
-            with self._clock.stage("decode"):
-                timed = None if self._cancelled.is_set() else next(self._frames, None)
-            if timed is None:
-                return
-            yield self._locate(timed)
+    def _next_frame(self) -> TimedFrame | None:
+        if self._cancelled.is_set():
+            return None
+        with self._clock.stage("decode"):
+            return next(self._frames, None)
 
     def _release(self) -> None:
         """Close the source, unless a thread reads from it, which then closes it itself."""

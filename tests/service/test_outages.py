@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from service.app import EXIT_HUNG
+from tests.service.media_files import mp4
 from tests.service.processes import Supervisor, free_port, service, wait_until_ready
 
 STOPPED_S = float(os.environ.get("STOPPED_S", "3"))
@@ -117,3 +119,41 @@ def test_a_process_whose_detector_hangs_says_so_and_ends(astronaut_png: bytes) -
         answer = httpx2.post(f"{url}/analyze/frame", files={"file": astronaut_png}, timeout=20)
         assert (answer.status_code, answer.json()["detail"]) == (503, "decoding or face detection does not answer")
         assert process.wait(20) == EXIT_HUNG
+
+
+def in_flight(url: str) -> float:
+    metrics = httpx2.get(f"{url}/metrics").text
+    [value] = re.findall(r'^affect_in_flight\{route="/analyze/video"\} (\S+)$', metrics, re.M)
+    return float(value)
+
+
+def open_uploads(pid: int) -> int:
+    """Files that the process has open in its private folder."""
+    targets = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed since it was listed
+            targets.append(str(descriptor.readlink()))
+    return sum("/affect-" in target for target in targets)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see open files")
+def test_a_client_that_breaks_off_amid_a_stream_leaves_nothing_behind(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    content = mp4(tmp_path / "long.mp4", [100] * 6000)  # more than is analysed before the client leaves
+    variables = {"AFFECT_PORT": str(port), "AFFECT_BUNDLES": str(tiny_bundle_dir), "AFFECT_DEVICE": "cpu"}
+    with service(**variables) as process:
+        wait_until_ready(process, url)
+        headers = {"Accept": "application/x-ndjson"}
+        with httpx2.stream("POST", f"{url}/analyze/video", files={"file": content}, headers=headers) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith('{"type":"video"')
+            assert next(lines).startswith('{"type":"frame"')
+            assert (in_flight(url), open_uploads(process.pid) > 0) == (1.0, True)
+        end = time.monotonic() + 10
+        while in_flight(url) or open_uploads(process.pid):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        metrics = httpx2.get(f"{url}/metrics").text
+        [frames] = re.findall(r'^affect_frames_total\{route="/analyze/video"\} (\S+)$', metrics, re.M)
+        assert float(frames) < 6000

@@ -1,0 +1,105 @@
+"""Reading a source in chunks: how many frames, and that a reader which is cancelled lets its decoder go."""
+
+import threading
+from collections.abc import Generator
+from threading import Event
+
+import numpy as np
+import pytest
+
+from model_core.faces.quality import Quality
+from service.analysis.locating import CHUNK_FACES, CHUNK_FRAMES, FrameReader, LocatedFace, LocatedFrame
+from service.errors import UndecodableMedia
+from service.media.videos import MediaInfo, TimedFrame
+from service.telemetry import StageClock, Telemetry
+from tests.service.fakes import face_at
+
+
+class CountedSource:
+    """So many black frames; tells whether it is open, and fails or waits at a frame if asked to."""
+
+    info = MediaInfo(8, 8)
+    truncated = False
+
+    def __init__(self, count: int, fails_at: int | None = None) -> None:
+        self.count = count
+        self.fails_at = fails_at
+        self.open = False
+        self.entered, self.gate = Event(), Event()
+        self.gate.set()
+
+    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+        self.open = True
+        try:
+            for index in range(self.count):
+                self.entered.set()
+                self.gate.wait(10)
+                if index == self.fails_at:
+                    raise UndecodableMedia("a frame of the video is damaged")
+                yield TimedFrame(np.zeros((8, 8, 3), np.uint8), index / 10, index)
+        finally:
+            self.open = False
+
+
+def reader(source: CountedSource, faces: int = 1) -> FrameReader:
+    found = tuple(LocatedFace(face_at(0, 0, 4), Quality(4, 0.5), ()) for _ in range(faces))
+    clock = StageClock(Telemetry(), "test")
+    return FrameReader(source, lambda timed: LocatedFrame(timed.time_s, timed.index, found), clock)
+
+
+def chunks(reading: FrameReader) -> list[list[int]]:
+    sizes, is_last = [], False
+    while not is_last:
+        chunk = reading.next_chunk()
+        sizes.append([frame.index for frame in chunk.frames])
+        is_last = chunk.is_last
+    return sizes
+
+
+def test_a_chunk_has_four_frames_and_the_last_one_the_rest() -> None:
+    assert CHUNK_FRAMES == 4
+    assert chunks(reader(CountedSource(6))) == [[0, 1, 2, 3], [4, 5]]
+    assert chunks(reader(CountedSource(1))) == [[0]]  # a picture needs no second call
+    assert chunks(reader(CountedSource(4))) == [[0, 1, 2, 3], []]
+
+
+def test_a_crowd_makes_chunks_shorter() -> None:
+    assert CHUNK_FACES == 32
+    assert chunks(reader(CountedSource(3), faces=64)) == [[0], [1], [2], []]
+    assert chunks(reader(CountedSource(3), faces=20)) == [[0, 1], [2]]
+
+
+def test_cancelling_releases_the_source_at_once() -> None:
+    source = CountedSource(100)
+    reading = reader(source)
+    reading.next_chunk()
+    assert source.open
+    reading.cancel()
+    assert not source.open
+    assert reading.next_chunk().frames == ()
+    reading.cancel()  # may be called again
+
+
+def test_a_source_that_is_read_from_is_released_by_whoever_reads() -> None:
+    source = CountedSource(100)
+    source.gate.clear()
+    reading = reader(source)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(len(reading.next_chunk().frames)))
+    thread.start()
+    assert source.entered.wait(10)
+    reading.cancel()
+    assert source.open  # the thread is still in it
+    source.gate.set()
+    thread.join(10)
+    assert not source.open
+    assert found == [1]  # the frame that it was reading
+
+
+def test_an_error_of_the_source_is_raised_and_closes_it() -> None:
+    source = CountedSource(10, fails_at=5)
+    reading = reader(source)
+    assert len(reading.next_chunk().frames) == 4
+    with pytest.raises(UndecodableMedia):
+        reading.next_chunk()
+    assert not source.open

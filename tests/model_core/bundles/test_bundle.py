@@ -101,7 +101,7 @@ def test_a_temporal_bundle_comes_back(bundle: Bundle, tmp_path: Path) -> None:
     assert again.manifest == saved
     assert saved.temporal == TemporalSpec(30.0, 10, "reset", 0.5)
     vectors = torch.randn(1, 5, 512)
-    before, after = network.read_sequence(vectors)[0], again.network.read_sequence(vectors)[0]
+    before, after = network.forward_sequence(vectors)[0], again.network.forward_sequence(vectors)[0]
     torch.testing.assert_close(after.action_units, before.action_units, rtol=0, atol=2e-3)
 
 

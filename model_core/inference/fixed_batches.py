@@ -18,7 +18,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Batch sizes for which a pass is recorded."""
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
-"""A forward pass: float32 [B, 3, S, S] on a device -> [B, D] on the same device."""
+"""A forward pass, which maps images, float32 [B, 3, S, S] on a device, to outputs [B, D] on the same device."""
 
 Record: TypeAlias = Callable[[Forward, Tensor], Callable[[], Tensor]]
 """Records a pass on an input buffer [N, 3, S, S] and returns a function that repeats it on the buffer: [N, D]."""

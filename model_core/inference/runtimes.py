@@ -21,7 +21,7 @@ Engine: TypeAlias = Literal["torch", "openvino"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 Runtime: TypeAlias = Callable[[Tensor], NDArray[np.float64]]
-"""Images, float32 [B, 3, S, S] on the CPU -> the network's tensor, float64 [B, D], such as its tasks' logits."""
+"""Maps images, float32 [B, 3, S, S] on the CPU, to the network's tensor, float64 [B, D], such as its tasks' logits."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every detector promises, tested on each of them; what is one detector's own has tests in its own module."""
+"""The protocol of face detectors, tested on each of them; a detector's own behaviour is tested in its own module."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

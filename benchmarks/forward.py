@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.reporting import circumstances, section, table
 from model_core.affect import LABEL_SETS
-from model_core.inference.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_runtime
+from model_core.inference.runtimes import CPU_OPTIONS, ConcatenatedNetwork, RuntimeOptions, build_runtime
 from model_core.models import NetworkSpec, build_network
 
 N = TypeVar("N", bound=nn.Module)
@@ -52,7 +52,7 @@ def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
     """Name -> function of a contiguous float [B, 3, 112, 112], for each form of one random network."""
     torch.manual_seed(0)
     spec = NetworkSpec("ddamfn", TASKS, LABEL_SETS["ferplus"])
-    plain = settled(JoinedNetwork(build_network(spec), TASKS).requires_grad_(False), torch.randn(8, 3, 112, 112))
+    plain = settled(ConcatenatedNetwork(build_network(spec), TASKS).requires_grad_(False), torch.randn(8, 3, 112, 112))
     last = deepcopy(plain).to(memory_format=torch.channels_last)
 
     def served(options: RuntimeOptions) -> Callable[[Tensor], Tensor]:
@@ -62,7 +62,7 @@ def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
     return {
         BASELINE: plain,
         "eager, channels_last": lambda x: last(x.contiguous(memory_format=torch.channels_last)),
-        **{f"served, {options}": served(options) for options in EVERY_WAY},
+        **{f"served, {options}": served(options) for options in CPU_OPTIONS},
     }
 
 

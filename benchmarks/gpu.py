@@ -22,7 +22,7 @@ from benchmarks.gpu_checks import Place, agreement, drawn, place, repetition, sm
 from benchmarks.reporting import section, table
 from model_core.bundles.bundle import Bundle, load_bundle, locate_bundle
 from model_core.inference.fixed_batches import FixedBatches, Forward
-from model_core.inference.runtimes import JoinedNetwork, Precision, forward_pass
+from model_core.inference.runtimes import ConcatenatedNetwork, Precision, forward_pass
 from model_core.models.folding import folded
 from model_core.preprocessing import to_batch
 
@@ -52,7 +52,7 @@ class Way:
     compiled: Forward | None
 
 
-def ways(network: JoinedNetwork, at: Place, size: int, compiler: str | None) -> list[Way]:
+def ways(network: ConcatenatedNetwork, at: Place, size: int, compiler: str | None) -> list[Way]:
     """A Way for each number format of the place, for crops of `size` pixels."""
     made = []
     for precision in at.precisions:
@@ -80,7 +80,7 @@ def forms(plain: Forward, made: Sequence[Way], at: Place, images: Tensor) -> Map
     return work
 
 
-def speed(network: JoinedNetwork, at: Place, images: Tensor, plan: Plan) -> str:
+def speed(network: ConcatenatedNetwork, at: Place, images: Tensor, plan: Plan) -> str:
     """The times of all forms at all batch sizes, as a section."""
     plain = forward_pass(deepcopy(network), at.device, "float32")
     made = ways(network, at, images.shape[-1], plan.compiler)
@@ -127,7 +127,7 @@ def measure(bundle: Bundle, at: Place, plan: Plan) -> tuple[str, bool]:
     """All sections in markdown, and whether every check was passed."""
     spec = bundle.manifest.input
     crops = [cv2.resize(crop, (spec.size, spec.size)) for crop in drawn(plan.faces)]
-    network = JoinedNetwork(folded(bundle.network), tuple(bundle.manifest.network.widths)).eval()
+    network = ConcatenatedNetwork(folded(bundle.network), tuple(bundle.manifest.network.widths)).eval()
     images = to_batch(crops[:64], spec)
     checks = [agreement(bundle, at, crops), repetition(network, at, images), small_memory(at, crops[:16])]
     texts = [text for text, _ in checks] + [speed(network, at, images, plan), copies(at, spec.size, plan)]

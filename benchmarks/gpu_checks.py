@@ -20,7 +20,7 @@ from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features
 from model_core.inference.fixed_batches import FixedBatches, Record, cuda_graph, eager
 from model_core.inference.predictor import Predictor
-from model_core.inference.runtimes import JoinedNetwork, Precision, RuntimeOptions, forward_pass
+from model_core.inference.runtimes import ConcatenatedNetwork, Precision, RuntimeOptions, forward_pass
 from model_core.preprocessing import InputSpec
 from service.analysis.estimating import BatchedEncoder, Estimate
 from service.scheduling.batch_contract import BatchLimits, NoObserver
@@ -110,7 +110,7 @@ def agreement(bundle: Bundle, at: Place, crops: Sequence[Crop]) -> tuple[str, bo
     return section(f"Answers beside the CPU's float32, {len(crops)} faces", table(header, rows)), good
 
 
-def repetition(network: JoinedNetwork, at: Place, images: Tensor) -> tuple[str, bool]:
+def repetition(network: ConcatenatedNetwork, at: Place, images: Tensor) -> tuple[str, bool]:
     """Recorded passes beside eager ones, for batches that are padded and cut: a section, and whether they agree."""
     rows, good = [], True
     for precision in at.precisions:

@@ -1,1 +1,1 @@
-"""Tensors and faces: from a frame to calibrated affect. Knows neither HTTP nor any data set's files."""
+"""Faces and networks: from a frame to calibrated affect. Nothing here knows HTTP or a data set's files."""

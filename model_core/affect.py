@@ -1,4 +1,4 @@
-"""The vocabulary of facial affect: expression labels, action units, and what a model says about a face.
+"""The vocabulary of facial affect: tasks, expression labels, action units, and the estimates for a face.
 
 Everything that crosses a package border is named here. Labels are always carried by name: two label sets of the same
 length (FER+ and ABAW both have eight) are not interchangeable, so no code may rely on an index.
@@ -12,10 +12,13 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 Task: TypeAlias = Literal["valence_arousal", "expression", "action_units"]
+"""Name of a task, and of its field in AffectLogits."""
+
 Reference: TypeAlias = Literal["annotated", "derived"]
-"""Where a task's training targets came from: human annotation, or labels derived by a rule or another model."""
+"""Origin of a task's training targets: human annotation, or derivation by a rule or another model."""
 
 TASKS: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
+"""All tasks, in the order in which their outputs are concatenated."""
 
 LABEL_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -48,53 +51,74 @@ ACTION_UNITS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class AffectLogits:
-    """Raw network outputs for a batch of B faces, before calibration; a task the model lacks is None.
-
-    valence_arousal: float [B, 2], already in [-1, 1] (tanh); expression: float [B, C]; action_units: float [B, 12].
-    """
+    """Raw network outputs for a batch of B faces, before calibration; a task that the network lacks is None."""
 
     valence_arousal: Tensor | None = None
+    """float [B, 2], in [-1, 1] by a tanh."""
+
     expression: Tensor | None = None
+    """float [B, C], one column for each label."""
+
     action_units: Tensor | None = None
+    """float [B, 12], in the order of ACTION_UNITS."""
 
 
 @dataclass(frozen=True)
 class AffectTarget:
-    """Training targets for a batch of B faces. A mask of 0 takes the entry out of loss and metrics.
-
-    valence_arousal: float [B, 2] in [-1, 1] with mask [B]; expression: float [B, C], each row a distribution over the
-    labels, with mask [B]; action_units: float [B, 12] in [0, 1] with mask [B, 12].
-    """
+    """Training targets for a batch of B faces. A mask of 0 takes an entry out of losses and metrics; 1 keeps it."""
 
     valence_arousal: Tensor
+    """float [B, 2], in [-1, 1]."""
+
     valence_arousal_mask: Tensor
+    """float [B]."""
+
     expression: Tensor
+    """float [B, C]; each row is a distribution over the labels."""
+
     expression_mask: Tensor
+    """float [B]."""
+
     action_units: Tensor
+    """float [B, 12], in [0, 1], in the order of ACTION_UNITS."""
+
     action_units_mask: Tensor
+    """float [B, 12]."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A calibrated distribution over expression labels; `label` is its most probable entry."""
+    """A calibrated distribution over expression labels."""
 
     label: str
+    """The most probable label."""
+
     probabilities: Mapping[str, float]
+    """Probability of each label; they sum to 1."""
 
 
 @dataclass(frozen=True)
 class ActionUnit:
-    """Calibrated probability in [0, 1] that the unit is present (not its intensity), and the thresholded decision."""
+    """The calibrated estimate for one action unit: its presence, not its intensity."""
 
     probability: float
+    """Probability that the unit is present, in [0, 1]."""
+
     active: bool
+    """True if the probability reaches the unit's threshold."""
 
 
 @dataclass(frozen=True)
 class Affect:
-    """Calibrated estimates for one face; a task no model covers is None. Valence and arousal lie in [-1, 1]."""
+    """The calibrated estimates for one face; a task that no network supports is None."""
 
     valence: float | None = None
+    """From unpleasant, -1, to pleasant, 1."""
+
     arousal: float | None = None
+    """From calm, -1, to excited, 1."""
+
     expression: Expression | None = None
+
     action_units: Mapping[str, ActionUnit] | None = None
+    """By name, in the order of ACTION_UNITS."""

@@ -1,6 +1,6 @@
-"""From logits to probabilities that mean what they say: the fitted numbers of a bundle and how they are applied.
+"""Calibration, which maps raw outputs to probabilities and estimates by numbers that were fitted on validation data.
 
-Fitting lives in training/calibrate.py. Served in this order: smooth logits -> calibrate -> threshold (PAPER section 5).
+The fitting is done by `training.calibrate`. The order of serving is: smooth the logits, calibrate, apply thresholds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,23 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class ExpressionCalibration:
-    """softmax(logits / temperature + bias), with a bias for each label. The identity is temperature 1, bias 0."""
+    """Temperature scaling with biases: softmax(logits / temperature + bias).
+
+    Source: Guo et al., ICML 2017, for the temperature. Raises ValueError for impossible numbers.
+    """
 
     temperature: float
+    """Positive; 1 leaves the logits as they are."""
+
     bias: tuple[float, ...]
+    """One finite bias for each label; 0 leaves the logits as they are."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0 or not np.isfinite((self.temperature, *self.bias)).all():
-            raise ValueError("temperature must be positive, and every bias finite")
+            raise ValueError("the temperature must be positive, and every bias finite")
 
     def probabilities(self, logits: Floats) -> NDArray[np.float64]:
-        """[B, C] -> float64 [B, C], rows that sum to 1."""
+        """Return probabilities, float64 [B, C] with rows that sum to 1, for logits [B, C]."""
         scaled = logits.astype(np.float64) / self.temperature + np.array(self.bias)
         exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
@@ -34,78 +40,91 @@ class ExpressionCalibration:
 
 @dataclass(frozen=True)
 class UnitCalibration:
-    """One action unit: Platt scaling sigmoid(slope z + intercept), active from `threshold` on."""
+    """Platt scaling of one action unit's logit z: sigmoid(slope z + intercept).
+
+    Source: Platt 1999. Raises ValueError for impossible numbers.
+    """
 
     slope: float
     intercept: float
+
     threshold: float
+    """Probability in [0, 1] from which the unit counts as active."""
 
     def __post_init__(self) -> None:
         if not np.isfinite((self.slope, self.intercept)).all() or not 0 <= self.threshold <= 1:
-            raise ValueError("slope and intercept must be finite, the threshold within 0 and 1")
+            raise ValueError("slope and intercept must be finite, and the threshold must lie within 0 and 1")
 
     def probability(self, logits: Floats) -> NDArray[np.float64]:
-        """[...] -> float64 [...] in [0, 1]."""
+        """Return probabilities, float64 [...] in [0, 1], for logits [...]."""
         exponent = np.clip(self.slope * logits.astype(np.float64) + self.intercept, -500, 500)
         return np.asarray(1 / (1 + np.exp(-exponent)))
 
 
 @dataclass(frozen=True)
 class AxisCalibration:
-    """Valence or arousal: slope x + intercept, within [-1, 1].
+    """A linear map of valence or arousal, clipped to [-1, 1]: slope x + intercept.
 
-    half_width: of the interval around it that held the reference of 90 per cent of the faces it was fitted on.
+    Raises ValueError for impossible numbers.
     """
 
     slope: float
     intercept: float
+
     half_width: float
+    """Half-width, in [0, 2], of the interval around the estimate that covers 90 % of the calibration references."""
 
     def __post_init__(self) -> None:
         if not np.isfinite((self.slope, self.intercept)).all() or not 0 <= self.half_width <= 2:
-            raise ValueError("slope and intercept must be finite, the half width within 0 and 2")
+            raise ValueError("slope and intercept must be finite, and the half-width must lie within 0 and 2")
 
     def estimate(self, values: Floats) -> NDArray[np.float64]:
-        """[...] -> float64 [...] in [-1, 1]."""
+        """Return estimates, float64 [...] in [-1, 1], for raw outputs [...]."""
         return np.clip(self.slope * values.astype(np.float64) + self.intercept, -1, 1)
 
 
 AXES = ("valence", "arousal")
+"""Names of the axes, in the order of the outputs."""
 
 UNCALIBRATED_UNIT = UnitCalibration(slope=1.0, intercept=0.0, threshold=0.5)
+"""The identity: a plain sigmoid, with a threshold of one half."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a bundle applies to its logits; None means that a task was not fitted, and its logits are taken plainly."""
+    """The calibration of all tasks. A task whose field is None was not fitted, and gets the identity."""
 
     expression: ExpressionCalibration | None = None
+
     action_units: Mapping[str, UnitCalibration] | None = None
+    """By name, exactly the units of ACTION_UNITS in their order, else ValueError."""
+
     valence_arousal: Mapping[str, AxisCalibration] | None = None
+    """By name, exactly the axes of AXES in their order, else ValueError."""
 
     def __post_init__(self) -> None:
         if self.valence_arousal is not None and tuple(self.valence_arousal) != AXES:
-            raise ValueError(f"calibration must name the axes {', '.join(AXES)}, in this order")
+            raise ValueError(f"a calibration must name the axes {', '.join(AXES)}, in this order")
         if self.action_units is not None and tuple(self.action_units) != tuple(ACTION_UNITS):
-            raise ValueError(f"calibration must name the units {', '.join(ACTION_UNITS)}, in this order")
+            raise ValueError(f"a calibration must name the units {', '.join(ACTION_UNITS)}, in this order")
 
     def unit(self, name: str) -> UnitCalibration:
-        """The calibration of an action unit, the identity where none was fitted."""
+        """Return the calibration of an action unit, which is UNCALIBRATED_UNIT if none was fitted."""
         return self.action_units[name] if self.action_units else UNCALIBRATED_UNIT
 
     def valence_arousal_estimates(self, values: Floats) -> NDArray[np.float64]:
-        """[B, 2] -> float64 [B, 2] in [-1, 1]."""
+        """Return valence and arousal, float64 [B, 2] in [-1, 1], for raw outputs [B, 2] in [-1, 1]."""
         if self.valence_arousal is None:
             return values.astype(np.float64)
         axes = self.valence_arousal.values()
         return np.stack([axis.estimate(values[:, i]) for i, axis in enumerate(axes)], axis=1)
 
     def expression_probabilities(self, logits: Floats) -> NDArray[np.float64]:
-        """[B, C] -> float64 [B, C]."""
+        """Return expression probabilities, float64 [B, C] with rows that sum to 1, for logits [B, C]."""
         identity = ExpressionCalibration(1.0, (0.0,) * logits.shape[1])
         return (self.expression or identity).probabilities(logits)
 
     def unit_probabilities(self, logits: Floats) -> NDArray[np.float64]:
-        """[B, 12] -> float64 [B, 12]."""
+        """Return the units' probabilities, float64 [B, 12], for logits [B, 12] in the order of ACTION_UNITS."""
         columns: Sequence[Floats] = [self.unit(name).probability(logits[:, i]) for i, name in enumerate(ACTION_UNITS)]
         return np.stack(columns, axis=1).astype(np.float64)

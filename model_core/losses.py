@@ -1,4 +1,4 @@
-"""Masked multi-task losses on AffectLogits."""
+"""Masked multi-task losses on AffectLogits. A loss is a scalar; a mask is 1 for entries that count, else 0."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,26 @@ from model_core.affect import AffectLogits, AffectTarget
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy of logits [B, C] against distributions [B, C] over the rows with mask [B]."""
+    """Return the mean cross-entropy of logits [B, C] against distributions [B, C], over the rows of mask [B]."""
     return _masked_mean(-(target * F.log_softmax(logits, dim=1)).sum(dim=1), mask)
 
 
 def soft_binary_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean binary cross-entropy of logits [B, U] against targets [B, U] in [0, 1] over the entries of mask [B, U]."""
+    """Return the mean binary cross-entropy of logits [B, U] against targets [B, U] in [0, 1], over mask [B, U]."""
     return _masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), mask)
 
 
 def ccc_loss(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """1 - the mean concordance over the columns of estimate and target [B, D], rows with mask [B] (PAPER section 1).
+    """Return 1 - the mean concordance over the columns of estimate and target [B, D], over the rows of mask [B].
 
-    With fewer than two rows concordance is undefined: the loss is then 0, and gives no gradient.
+    Source: the valence-arousal loss of arXiv 2503.12260. With fewer than two rows concordance is undefined; the loss
+    is then 0 and has no gradient.
     """
     weight = mask[:, None] / mask.sum().clamp(min=1.0)
-    mean_e, mean_t = (estimate * weight).sum(0), (target * weight).sum(0)
-    deviation_e, deviation_t = estimate - mean_e, target - mean_t
+    mean_e = (estimate * weight).sum(0)
+    mean_t = (target * weight).sum(0)
+    deviation_e = estimate - mean_e
+    deviation_t = target - mean_t
     covariance = (deviation_e * deviation_t * weight).sum(0)
     variances = (deviation_e.square() * weight).sum(0) + (deviation_t.square() * weight).sum(0)
     ccc = 2 * covariance / (variances + (mean_e - mean_t).square() + 1e-8)
@@ -35,54 +38,66 @@ def ccc_loss(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def contrastive_loss(image: Tensor, text: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
-    """Soft-target contrastive loss of faces and the sentences of their labels (PAPER section 1).
+    """Return the contrastive loss with soft targets between faces and the prompts of their labels.
 
-    image [N, D] and text [C, D] of length 1, labels int64 [N] into text. Faces that look alike, or say the same, are
-    targets of each other: softmax((t t' + i i') / (2 temperature)).
+    `image` [N, D] and `text` [C, D] have rows of length 1, and `labels`, int64 [N], are rows of `text`. Faces with
+    similar images or the same prompt are targets of each other: softmax((t t' + i i') / (2 temperature)), where t is a
+    face's prompt and i its image. Source: the CLIP systems of arXiv 2503.12260.
     """
-    sentence = text[labels]
-    logits = sentence @ image.T / temperature
-    likeness = (sentence @ sentence.T + image @ image.T) / (2 * temperature)
-    targets = likeness.softmax(dim=1)
+    prompts = text[labels]
+    logits = prompts @ image.T / temperature
+    similarity = (prompts @ prompts.T + image @ image.T) / (2 * temperature)
+    targets = similarity.softmax(dim=1)
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
 
 
 def relative_squared_error(logits: Tensor, target: Tensor, mask: Tensor, variance: Tensor) -> Tensor:
-    """Squared error of sigmoids [B, U] as a share of each target's variance [U] over the data, where mask is 1.
+    """Return the squared error of the sigmoids of logits [B, U], relative to the variance of the targets [B, U].
 
-    1 - R^2 of each unit: what a unit that seldom moves lacks counts as much here as what one lacks that often does,
-    while its cross-entropy is next to nothing.
+    It is the mean over units of 1 - R^2. `variance` [U] is each target's variance over the data, and mask [B, U]
+    selects the entries. A unit that seldom varies counts as much as any other here, although its cross-entropy is close
+    to zero.
     """
     return _masked_mean((logits.sigmoid() - target).square() / variance, mask)
 
 
 def attention_distances(maps: Sequence[Tensor]) -> Tensor:
-    """[B]: each face's squared distance between attention heads' maps [B, ...], a mean over elements and head pairs."""
+    """Return each face's mean squared distance [B] between attention maps [B, ...], over elements and pairs of maps."""
     distances = [(a - b).square().flatten(1).mean(dim=1) for i, a in enumerate(maps) for b in maps[i + 1 :]]
     return torch.stack(distances).mean(dim=0)
 
 
 def attention_loss(distances: Tensor, epsilon: float = 5e-2) -> Tensor:
-    """Pushes attention heads apart: 1 / (the mean of `attention_distances` [B] + epsilon) (PAPER section 2).
+    """Return 1 / (mean of `attention_distances` [B] + epsilon), which pushes attention heads apart.
 
-    `epsilon` bounds the published form, which is infinite where two heads agree.
+    Source: DDAMFN (Zhang et al., Electronics 2023). Its published form has no `epsilon`, and is infinite if two heads
+    agree.
     """
     return 1 / (distances.mean() + epsilon)
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term in the total; 0 leaves a term out. unit_error: of `relative_squared_error`."""
+    """The weight of each term in the total loss; 0 leaves a term out."""
 
     expression: float = 1.0
+    """Weight of `soft_cross_entropy`."""
+
     valence_arousal: float = 0.5
+    """Weight of `ccc_loss`."""
+
     action_units: float = 1.0
+    """Weight of `soft_binary_cross_entropy`."""
+
     attention: float = 0.1
+    """Weight of `attention_loss`."""
+
     unit_error: float = 0.0
+    """Weight of `relative_squared_error`."""
 
 
 def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:
-    """Each task's loss, by task name, for the tasks the network has."""
+    """Return the loss of each task that the network has, by task name."""
     losses = {}
     if logits.expression is not None:
         losses["expression"] = soft_cross_entropy(logits.expression, target.expression, target.expression_mask)

@@ -1,6 +1,7 @@
-"""Pure measures on whole splits, as NumPy arrays. Each states its convention for the undefined case.
+"""Metrics of whole splits, as pure functions on NumPy arrays. Each states its convention for the undefined case.
 
-Conventions follow the ABAW challenge: concordance and F1 pooled over all samples, macro F1 over the given classes.
+Conventions follow the ABAW challenge: concordance and F1 are pooled over all samples, and macro F1 is the mean over the
+given classes.
 """
 
 from collections.abc import Sequence
@@ -13,44 +14,51 @@ Ints = NDArray[np.integer]
 
 
 def ccc(estimate: Floats, target: Floats) -> float:
-    """Lin's concordance of two [N] arrays, 2 cov / (var + var + (mean - mean)^2) with population moments.
+    """Return Lin's concordance of two arrays [N], 2 cov / (var + var + (mean - mean)^2), with population moments.
 
-    Two equal constants agree perfectly: 1.
+    Source: Lin, Biometrics 1989. Two equal constants agree perfectly: 1.
     """
-    mean_e, mean_t = estimate.mean(), target.mean()
+    mean_e = estimate.mean()
+    mean_t = target.mean()
     covariance = ((estimate - mean_e) * (target - mean_t)).mean()
     denominator = estimate.var() + target.var() + (mean_e - mean_t) ** 2
     return float(2 * covariance / denominator) if denominator > 0 else 1.0
 
 
 def pearson(estimate: Floats, target: Floats) -> float:
-    """Correlation of two [N] arrays; NaN where one is constant."""
+    """Return Pearson's correlation of two arrays [N]; NaN if one of them is constant."""
     spread = float(estimate.std() * target.std())
-    # Rounding leaves some constants a tiny spread.
+    # By rounding, the standard deviation of some constants is tiny but not zero.
     if spread == 0 or np.ptp(estimate) == 0 or np.ptp(target) == 0:
         return float("nan")
     return float(((estimate - estimate.mean()) * (target - target.mean())).mean() / spread)
 
 
 def accuracy(predicted: Ints, actual: Ints) -> float:
-    """Share of equal entries of two [N] arrays; an entry without a prediction is -1 and counts as wrong."""
+    """Return the share of equal entries of two arrays [N]; an entry without a prediction is -1 and counts as wrong."""
     return float((predicted == actual).mean())
 
 
 def binary_f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
-    """F1 of the positive class; 0 where neither array has a positive."""
+    """Return the F1 of the positive class for two arrays [N]; 0 if neither has a positive."""
     true_positives = int((predicted & actual).sum())
     total = int(predicted.sum() + actual.sum())
     return 2 * true_positives / total if total else 0.0
 
 
 def macro_f1(predicted: Ints, actual: Ints, classes: Sequence[int]) -> float:
-    """Mean F1 over `classes`; every sample takes part, whatever its class. A class never seen nor predicted gives 0."""
+    """Return the mean F1 over `classes`, for labels [N].
+
+    Every sample takes part, whatever its class. A class that is neither present nor predicted has an F1 of 0.
+    """
     return float(np.mean([binary_f1(predicted == c, actual == c) for c in classes]))
 
 
 def auroc(scores: Floats, actual: NDArray[np.bool_]) -> float:
-    """Probability that a positive scores above a negative, ties half; NaN without both kinds."""
+    """Return the area under the ROC curve for scores [N]: the probability that a positive scores above a negative.
+
+    Ties count half. Without positives, or without negatives, it is NaN.
+    """
     positives = int(actual.sum())
     negatives = len(actual) - positives
     if not positives or not negatives:
@@ -62,24 +70,30 @@ def auroc(scores: Floats, actual: NDArray[np.bool_]) -> float:
 
 
 def brier(probability: Floats, outcome: Floats) -> float:
-    """Mean squared difference of probabilities and outcomes, both [N] in [0, 1]."""
+    """Return the mean squared difference of probabilities and outcomes, both [N] in [0, 1]."""
     return float(((probability - outcome) ** 2).mean())
 
 
 def ece(confidence: Floats, correct: Floats, bins: int = 15) -> float:
-    """Expected calibration error: |mean confidence - mean outcome| in equal-width bins of [0, 1], weighted by size."""
+    """Return the expected calibration error of confidences [N] in [0, 1] against outcomes [N] in {0, 1}.
+
+    It is |mean confidence - mean outcome| in equal-width bins of [0, 1], weighted by the bins' counts.
+    """
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(index, confidence - correct, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
 
 
 def top_label_ece(probabilities: Floats, actual: Ints) -> float:
-    """`ece` of the most probable of C labels: probabilities [N, C] against labels [N]."""
+    """Return the `ece` of the most probable label, for probabilities [N, C] and labels [N]."""
     return ece(probabilities.max(axis=1), (probabilities.argmax(axis=1) == actual).astype(np.float64))
 
 
 def reliability(confidence: Floats, correct: Floats, bins: int = 15) -> tuple[Floats, Floats, Ints]:
-    """(mean confidence, mean outcome, count), each [bins], in the bins of `ece`; NaN means in an empty bin."""
+    """Return the mean confidence, the mean outcome and the count of each bin of `ece`, each [bins].
+
+    The means of an empty bin are NaN.
+    """
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     sums = (np.bincount(index, values, minlength=bins) for values in (confidence, correct))
@@ -88,16 +102,18 @@ def reliability(confidence: Floats, correct: Floats, bins: int = 15) -> tuple[Fl
 
 
 def best_threshold(probability: Floats, actual: NDArray[np.bool_], min_positives: int = 10) -> float:
-    """The threshold t for which `probability >= t` has the highest F1, half-way to the next lower score.
+    """Return the threshold t for which `probability >= t` has the highest F1, for probabilities [N] and labels [N].
 
-    Every distinct score is a candidate. With fewer than `min_positives` positives a search would fit noise: 0.5.
+    Every distinct score is a candidate, and t lies half-way to the next lower score. With fewer than `min_positives`
+    positives the search would fit noise, and t is 0.5.
     """
     if int(actual.sum()) < min_positives:
         return 0.5
     order = np.argsort(-probability, kind="stable")
-    scores, hits = probability[order], np.cumsum(actual[order])
+    scores = probability[order]
+    hits = np.cumsum(actual[order])
     f1 = 2 * hits / (np.arange(1, len(scores) + 1) + hits[-1])
-    # A cut may only fall between two different scores.
+    # A threshold can only fall between two different scores.
     f1[:-1][scores[:-1] == scores[1:]] = -1
     best = int(f1.argmax())
     lower = scores[best + 1] if best + 1 < len(scores) else 0.0

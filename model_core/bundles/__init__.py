@@ -1,1 +1,1 @@
-"""Bundles: a trained network with everything that serving it takes, as a folder."""
+"""Bundles: folders with a trained network and everything that is needed to serve it."""

@@ -1,9 +1,10 @@
-"""The servable artefact: a folder with `weights.safetensors` and `bundle.json`, read without running anything in it.
+"""Reading and writing bundles: folders with `weights.safetensors` and `bundle.json`, which contain no code.
 
-    BundleError: the folder is missing, damaged, or says something that this version does not understand.
+    BundleError    the folder is missing or damaged, or has content that this version does not understand
 
-Matrices and kernels rest in float16 and are used in float32; vectors (biases, norms, slopes) stay float32, since a
-variance can leave float16's range. The manifest carries the weights' SHA-256, so the two files belong together.
+Matrices and kernels are stored as float16 and used as float32. Vectors (biases, norms, slopes) are stored as float32,
+because a variance can exceed float16's range. The manifest carries the weights' SHA-256, so the two files belong
+together.
 """
 
 import hashlib
@@ -25,24 +26,27 @@ from model_core.models import build_network
 from model_core.models.clip import ClipError
 from model_core.models.heads import AffectNetwork
 
-WEIGHTS, MANIFEST = "weights.safetensors", "bundle.json"
+WEIGHTS = "weights.safetensors"
+MANIFEST = "bundle.json"
 _SHIPPED = Path(__file__).parent
 
 
 class BundleError(Exception):
-    """A bundle cannot be used; the message is one line that names the bundle and the reason."""
+    """Raised if a bundle cannot be used; the message is one line that names the bundle and the reason."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle; the network is in evaluation mode, float32, on the CPU."""
+    """A loaded bundle."""
 
     manifest: BundleManifest
+
     network: AffectNetwork
+    """In evaluation mode, float32, on the CPU."""
 
 
 def code_version() -> str:
-    """Version of the installed distribution; `unknown` in a source tree that is not installed."""
+    """Return the version of the installed distribution, or `unknown` in a source tree that is not installed."""
     try:
         return version("facial-affect-service")
     except PackageNotFoundError:
@@ -50,17 +54,18 @@ def code_version() -> str:
 
 
 def locate_bundle(reference: str) -> Path:
-    """`default` or another bundle that ships, else a path to a folder. Raises BundleError where there is none."""
+    """Return the folder of a shipped bundle, such as `default`, or of a path. Raises BundleError if it is missing."""
     for folder in (_SHIPPED / reference, Path(reference)):
         if (folder / MANIFEST).is_file():
             return folder
-    raise BundleError(f"no bundle {reference!r}: neither shipped nor a folder with a {MANIFEST}")
+    raise BundleError(f"there is no bundle {reference!r}: it is neither shipped nor a folder with a {MANIFEST}")
 
 
 def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) -> BundleManifest:
-    """Write a new bundle; returns the manifest with its hash and code version. The folder appears only when whole.
+    """Write a new bundle, and return its manifest with the weights' hash and the code version.
 
-    Raises FileExistsError, and ValueError where a weight does not fit float16 or a measure is not a JSON number.
+    The folder appears only when it is complete. Raises FileExistsError if it exists, and ValueError if a weight does
+    not fit float16 or the manifest holds a number that JSON cannot.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder or remove it")
@@ -69,7 +74,7 @@ def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) 
     values = {**asdict(manifest), "weights_sha256": digest, "code_version": code_version()}
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a save that was killed
     partial.mkdir(parents=True)
     (partial / WEIGHTS).write_bytes(content)
     (partial / MANIFEST).write_text(text, encoding="utf-8")
@@ -78,7 +83,7 @@ def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) 
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle: hash, tensor names, shapes and types, labels. Raises BundleError."""
+    """Return a bundle whose hash, labels, and tensors' names, shapes and types are checked. Raises BundleError."""
     try:
         values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = (folder / WEIGHTS).read_bytes()
@@ -88,17 +93,18 @@ def load_bundle(folder: Path) -> Bundle:
         network = build_network(manifest.network)
         network.load_state_dict(_in_use(load_tensors(content), network))
     except OSError as error:
-        raise BundleError(f"bundle {folder.name}: cannot be read ({error.strerror})") from error
+        raise BundleError(f"bundle {folder.name}: it cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError, SafetensorError, ClipError, ModuleNotFoundError) as error:
         raise BundleError(f"bundle {folder.name}: {error}") from error
     return Bundle(manifest, network.eval())
 
 
 def _at_rest(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a network's state in the types in which it is stored. Raises ValueError for values that do not fit."""
     tensors = {}
     for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):
-            continue  # training's business
+            continue  # only training uses these counters
         at_rest = tensor.detach().cpu().contiguous()
         at_rest = at_rest.half() if at_rest.ndim > 1 else at_rest.float()
         if not torch.isfinite(at_rest).all():
@@ -108,7 +114,7 @@ def _at_rest(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _in_use(tensors: Mapping[str, Tensor], network: AffectNetwork) -> dict[str, Tensor]:
-    """The stored tensors as the network's float32 state; ValueError names every deviation."""
+    """Return the stored tensors as the network's float32 state. Raises ValueError, which names the first deviations."""
     state = network.state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     problems = [f"missing {name}" for name in expected if name not in tensors]

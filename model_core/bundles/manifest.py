@@ -1,4 +1,4 @@
-"""What a bundle says of itself: the content of `bundle.json`, and how JSON becomes it."""
+"""The content of `bundle.json`, and how it is parsed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,52 +12,72 @@ from model_core.models.clip import TowerSpec
 from model_core.preprocessing import InputSpec
 
 FORMAT = 1
+"""Version of the manifest's format; no other is read."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TemporalSpec:
-    """How a temporal network was evaluated, and is therefore to be run.
+    """The frames and states that a temporal network was evaluated with, and is run with.
 
-    frame_rate: frames a second of the video it was trained on. state: `carried` from a track's start to its end, or
-    `reset` to nothing every `window` frames (a sequence length of evaluation). After a gap longer than `max_gap_s` a
-    track starts anew.
+    Raises ValueError for impossible values.
     """
 
     frame_rate: float
+    """Frames per second of the video that the network was trained on."""
+
     window: int
+    """Length in frames of the sequences of the evaluation."""
+
     state: Literal["carried", "reset"]
+    """`carried` from a track's start to its end, or `reset` every `window` frames."""
+
     max_gap_s: float
+    """Longest gap in seconds within a track; after a longer one the track starts anew."""
 
     def __post_init__(self) -> None:
         if self.state not in ("carried", "reset"):
             raise ValueError(f"unknown temporal state {self.state!r}; known: carried, reset")
         if not (0 < self.frame_rate < inf and 0 < self.max_gap_s < inf and self.window >= 1):
-            raise ValueError("frame rate, window and longest gap must be positive")
+            raise ValueError("the frame rate, the window and the longest gap must be positive and finite")
 
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """All of `bundle.json`. `references` names for each task where its training targets came from.
-
-    training: data set, its terms, configuration; quality: measures on the test split; both as plain JSON values for
-    people and `/models`, never read by code. weights_sha256: hexadecimal digest of the weights file.
-    """
+    """The content of `bundle.json`. Raises ValueError for fields that contradict each other."""
 
     name: str
     version: str
     network: NetworkSpec
     input: InputSpec
+
     detector: str
+    """Name and version of the detector that the training crops were prepared with."""
+
     references: Mapping[Task, Reference]
+    """For each of the network's tasks, the origin of its training targets."""
+
     calibration: Calibration
+
     licence: str
+    """SPDX identifier of the weights' licence."""
+
     training: Mapping[str, Any]
+    """The data set, its terms and the configuration, as JSON values for people and `/models`; no code reads them."""
+
     quality: Mapping[str, Any]
+    """Metrics on the test split, as JSON values for people and `/models`; no code reads them."""
+
     weights_sha256: str = ""
+    """Hexadecimal digest of the weights file."""
+
     code_version: str = ""
+    """Version of the distribution that wrote the bundle."""
+
     temporal: TemporalSpec | None = None
+    """The frames and states that a temporal bundle is run with; None for a framewise bundle."""
+
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -75,10 +95,11 @@ class BundleManifest:
 
 
 def parse_manifest(values: Any) -> BundleManifest:
-    """JSON values -> manifest. Raises ValueError, TypeError or KeyError on anything that is not understood."""
+    """Return a manifest from JSON values. Raises ValueError, TypeError or KeyError if they are not understood."""
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ValueError(f"its format is not {FORMAT}, the one this version reads")
-    known, temporal = _known(BundleManifest, values), values.get("temporal")
+        raise ValueError(f"its format is not {FORMAT}, the only one that this version reads")
+    known = _known(BundleManifest, values)
+    temporal = values.get("temporal")
     known |= {
         "network": parse_network(values["network"]),
         "input": parse_input(values["input"]),
@@ -89,7 +110,7 @@ def parse_manifest(values: Any) -> BundleManifest:
 
 
 def parse_network(values: Any) -> NetworkSpec:
-    """JSON values -> NetworkSpec; raises as `parse_manifest` does."""
+    """Return a NetworkSpec from JSON values; raises as `parse_manifest` does."""
     known = _known(NetworkSpec, values, tuples=("tasks", "labels"))
     if known.get("tower") is not None:
         known["tower"] = TowerSpec(**_known(TowerSpec, known["tower"]))
@@ -97,31 +118,32 @@ def parse_network(values: Any) -> NetworkSpec:
 
 
 def parse_input(values: Any) -> InputSpec:
-    """JSON values -> InputSpec; raises as `parse_manifest` does."""
+    """Return an InputSpec from JSON values; raises as `parse_manifest` does."""
     return InputSpec(**_known(InputSpec, values, tuples=("mean", "std")))
 
 
 def parse_calibration(values: Any) -> Calibration:
-    """JSON values -> Calibration; raises as `parse_manifest` does."""
+    """Return a Calibration from JSON values; raises as `parse_manifest` does."""
     parts = _known(Calibration, values)
     expression = parts["expression"]
     return Calibration(
         None if expression is None else ExpressionCalibration(**_known(ExpressionCalibration, expression, ("bias",))),
         _by_name(UnitCalibration, parts["action_units"]),
-        _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles have none
+        _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles lack the key
     )
 
 
 def _by_name(kind: type[T], values: Any) -> dict[str, T] | None:
+    """Return dataclasses by name from JSON values; null gives None."""
     if values is None:
         return None
     if not isinstance(values, dict):
-        raise ValueError(f"the calibration of action units, or of axes, must be an object, or null; not {values!r:.40}")
+        raise ValueError(f"the calibration of action units or axes must be an object or null, not {values!r:.40}")
     return {name: kind(**_known(kind, value)) for name, value in values.items()}
 
 
 def _known(kind: type[T], values: Any, tuples: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values of a dataclass by field, refusing keys it does not have."""
+    """Return a dataclass's values by field, with lists as tuples where named. Raises ValueError for unknown keys."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(values, dict) or not set(values) <= names:
         unknown = sorted(set(values) - names) if isinstance(values, dict) else values

@@ -1,1 +1,1 @@
-"""Faces in a frame: geometry, detection, alignment, quality, tracks."""
+"""Faces in frames: geometry, detection, alignment, quality and tracking."""

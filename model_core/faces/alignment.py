@@ -1,7 +1,7 @@
-"""Five-point alignment: a frame and a face's landmarks become a square crop in a fixed pose.
+"""Five-point alignment, which cuts a square crop in a fixed pose out of a frame.
 
-A network learns one pose of the face, so the template is part of its input contract. Templates are named and versioned;
-a published one is never edited, a better one gets a new name.
+A network learns one pose of the face, so the template is part of its input contract. Templates are named and versioned:
+a published one is never edited, and a better one gets a new name.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model_core.faces.geometry import Crop, Frame, Landmarks
 
 TEMPLATE_SIZE = 112
+"""Side in pixels of the crop in which the templates are given."""
 
 TEMPLATES: Mapping[str, NDArray[np.float64]] = MappingProxyType(
     {
@@ -25,17 +26,18 @@ TEMPLATES: Mapping[str, NDArray[np.float64]] = MappingProxyType(
         ),
     }
 )
-"""Name -> float64 [5, 2]: where the landmarks land, in pixels of a crop of 112 x 112."""
+"""By name, the target positions of the landmarks: float64 [5, 2] as (x, y) in pixels of a crop of 112 x 112, in the
+order of Landmarks; whole numbers are pixel centres."""
 
 
 def similarity_transform(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The least-squares rotation, uniform scale and shift that takes `source` to `target` (Umeyama 1991).
+    """Return the least-squares rotation, uniform scale and shift from `source` to `target` (Umeyama 1991).
 
-    Both are float64 [N, 2]. Returns float64 [2, 3]; reflections are excluded. Raises ValueError where the source points
-    coincide, for then no pose is defined.
+    Both are points, float64 [N, 2]; the transform is float64 [2, 3], and reflections are excluded. Raises ValueError if
+    the source points coincide, because no pose is defined then.
     """
     centre_s, centre_t = source.mean(axis=0), target.mean(axis=0)
-    # In the plane a rotation with scale is a complex number, so the least-squares fit is one division.
+    # In the plane, a rotation with scale is a complex number, so the least-squares fit is one division.
     s = (source - centre_s) @ np.array([1.0, 1.0j])
     t = (target - centre_t) @ np.array([1.0, 1.0j])
     spread = float(np.vdot(s, s).real)
@@ -47,11 +49,11 @@ def similarity_transform(source: NDArray[np.float64], target: NDArray[np.float64
 
 
 def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
-    """Cut a face out of a frame: uint8 [size, size, 3] RGB, outside pixels replicated from the frame's edge.
+    """Return an aligned face of a frame, uint8 [size, size, 3] RGB; pixels outside the frame repeat its edge.
 
-    `template` is a key of TEMPLATES, else KeyError. Large faces are smoothed before they shrink, so that fine texture
-    does not alias; crops smaller than the template are cut at its size and then averaged, which is what training, with
-    crops stored at that size, does.
+    Large faces are smoothed before they shrink, so that fine texture does not alias. Crops below TEMPLATE_SIZE are cut
+    at that size and then averaged, as in training, which stores crops at that size. Raises KeyError for a template
+    that is not in TEMPLATES, and ValueError if the landmarks coincide.
     """
     if size < TEMPLATE_SIZE:
         return shrink(align(frame, landmarks, template, TEMPLATE_SIZE), size)
@@ -65,7 +67,7 @@ def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
 
 
 def shrink(crop: Crop, size: int) -> Crop:
-    """Average a crop down to uint8 [size, size, 3]; unchanged where the size already fits."""
+    """Return a crop averaged down to uint8 [size, size, 3]; a crop of that size is returned as it is."""
     if crop.shape[0] == size:
         return crop
     return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -74,7 +76,7 @@ def shrink(crop: Crop, size: int) -> Crop:
 def _shrink_around(
     frame: Frame, matrix: NDArray[np.float64], scale: float, size: int
 ) -> tuple[Frame, NDArray[np.float64]]:
-    """Area-average the part of the frame that the crop shows, to twice the crop's resolution; adapt the matrix."""
+    """Average the part of the frame that the crop shows down to twice the crop's resolution, and adapt the matrix."""
     inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
     height, width = frame.shape[:2]

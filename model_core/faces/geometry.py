@@ -1,4 +1,4 @@
-"""Where faces are: frozen value types in pixels of the source frame, origin at its top left corner.
+"""Positions of faces: frozen value types in pixels of the source frame, whose origin is its top left corner.
 
 Left and right are the image's, not the person's: `left_eye` is the eye nearer to x = 0 in an upright frontal face.
 """
@@ -25,10 +25,14 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Box:
-    """An axis-aligned rectangle in pixels; it may reach over the frame's border."""
+    """An axis-aligned rectangle in pixels; it may extend beyond the frame."""
 
     x: float
+    """Left edge."""
+
     y: float
+    """Top edge."""
+
     width: float
     height: float
 
@@ -48,7 +52,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The five points that face detectors share and alignment needs."""
+    """The five facial points that all detectors give and alignment uses."""
 
     left_eye: Point
     right_eye: Point
@@ -57,22 +61,26 @@ class Landmarks:
     right_mouth: Point
 
     def as_array(self) -> NDArray[np.float64]:
-        """float64 [5, 2] in the order of the fields."""
+        """Return the points as float64 [5, 2], (x, y) in pixels, in the order of the fields."""
         return np.array(astuple(self), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Face:
-    """A detected face; `confidence` is the detector's own score in [0, 1]."""
+    """A detected face."""
 
     box: Box
     landmarks: Landmarks
+
     confidence: float
+    """The detector's own score in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """A face with the id it keeps over time; ids start at 1 and are never reused within a tracker's life."""
+    """A face with the id of its track."""
 
     track_id: int
+    """The id that the face keeps over time: 1 or more, and never reused by a tracker."""
+
     face: Face

@@ -1,4 +1,4 @@
-"""How much of a face the network gets to see."""
+"""The quality of a face: how large and how sharp it is in the frame."""
 
 from dataclasses import dataclass
 
@@ -9,34 +9,38 @@ from model_core.faces.geometry import Box, Crop
 
 MIN_FACE_PX = 24
 MIN_SHARPNESS = 0.05
-"""Limits of `reliable`: the last levels of the robustness study (MODEL_CARD.md) at which the shipped weights' accuracy
-is within about three points of that on the faces as they are."""
+"""Limits of `Quality.reliable`. At these levels of the robustness study (MODEL_CARD.md) the shipped weights' accuracy
+is still within about three percentage points of that on unchanged faces."""
 
 _HALF_SHARP_VARIANCE = 100.0
+"""Variance of the Laplacian at which the sharpness is one half."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """face_px: the shorter side of the box in source pixels. sharpness: in [0, 1), from the crop's fine detail."""
+    """The size and the sharpness of a face."""
 
     face_px: int
+    """Shorter side of the box in pixels of the source frame, rounded down."""
+
     sharpness: float
+    """Amount of fine detail in the crop, in [0, 1); see `sharpness`."""
 
     @property
     def reliable(self) -> bool:
-        """Whether the face is large and sharp enough for its numbers to be trusted."""
+        """True if the face is large and sharp enough for its estimates to be trusted."""
         return self.face_px >= MIN_FACE_PX and self.sharpness >= MIN_SHARPNESS
 
 
 def assess(box: Box, crop: Crop) -> Quality:
-    """The quality of a face whose `box` is in source pixels and whose `crop` is the network's input."""
+    """Return the quality of a face, from its box in the source frame and its crop, uint8 [S, S, 3] RGB."""
     return Quality(int(min(box.width, box.height)), sharpness(crop))
 
 
 def sharpness(crop: Crop) -> float:
-    """v / (v + 100), in [0, 1), for the variance v of the Laplacian of the crop's luminance.
+    """Return v / (v + 100), in [0, 1), where v is the variance of the Laplacian of the crop's luminance.
 
-    It depends on the crop's size: compare crops of one network's input size only.
+    The value depends on the crop's size, so only crops of one size can be compared.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     variance = float(np.var(cv2.Laplacian(grey, cv2.CV_32F)))

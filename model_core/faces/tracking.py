@@ -8,7 +8,7 @@ from model_core.faces.geometry import Box, Face, TrackedFace
 
 
 class FaceTracker(Protocol):
-    """Gives the faces of consecutive frames stable ids. One tracker serves one video."""
+    """Gives the faces of consecutive frames stable ids; one tracker serves one video."""
 
     def update(self, faces: list[Face], time_s: float) -> list[TrackedFace]:
         """Return the same faces in the same order, each with its track's id. `time_s` never decreases between calls."""
@@ -22,9 +22,15 @@ class FaceTracker(Protocol):
 
 @dataclass
 class _Track:
+    """A track with its last face."""
+
     track_id: int
+
     box: Box
+    """Box of the last face."""
+
     last_s: float
+    """Time of the last face in seconds."""
 
 
 class IouTracker:
@@ -35,6 +41,7 @@ class IouTracker:
     """
 
     def __init__(self, min_iou: float = 0.2, max_gap_s: float = 1.0) -> None:
+        """Take the least overlap that joins a face to a track, in [0, 1], and the longest gap in seconds."""
         self._min_iou = min_iou
         self._max_gap_s = max_gap_s
         self._tracks: list[_Track] = []
@@ -65,6 +72,7 @@ class IouTracker:
         return frozenset(track.track_id for track in self._tracks if track.last_s >= oldest_s)
 
     def _match(self, faces: list[Face]) -> dict[int, _Track]:
+        """Return the track of each face that belongs to one, by the face's position in the list."""
         pairs = [
             (iou, index, track)
             for index, face in enumerate(faces)

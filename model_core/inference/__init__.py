@@ -1,1 +1,1 @@
-"""From crops to calibrated estimates: how networks are run for answers."""
+"""Inference: from aligned crops to calibrated affect, on single faces and over time."""

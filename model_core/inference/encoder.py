@@ -1,6 +1,6 @@
-"""An encoder that bundles share: their one backbone on a device, and what is read off its vector there.
+"""A backbone shared by several bundles, with the heads evaluated on its features.
 
-Bundles share an encoder where backbone, weights and input are the same; it then runs once a crop for all of them.
+Bundles share an encoder if their backbone, its weights and the input are the same; it then runs once for each crop.
 """
 
 from collections.abc import Sequence
@@ -14,63 +14,70 @@ from torch import Tensor, nn
 
 from model_core.bundles.bundle import Bundle
 from model_core.faces.geometry import Crop
-from model_core.inference.runtimes import JoinedNetwork, RuntimeOptions, build_joined
+from model_core.inference.layout import EncoderLayout
+from model_core.inference.runtimes import ConcatenatedNetwork, RuntimeOptions, build_tensor_runtime
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import to_batch
 
 Features: TypeAlias = NDArray[np.float64]
-"""One face's features, [F]: framewise bundles' outputs one after another, then the vector for temporal ones."""
+"""One face's features, float64 [F]: the columns of an EncoderLayout, or for all encoders those of a FeatureLayout."""
 
 
 class SharedNetwork(nn.Module):
-    """A backbone, and the outputs of several networks' heads on its vector; `keep_vector` adds the vector itself."""
+    """A backbone with several networks' heads on its vector: the columns of an EncoderLayout."""
 
-    def __init__(self, backbone: nn.Module, networks: Sequence[JoinedNetwork], *, keep_vector: bool) -> None:
+    def __init__(self, backbone: nn.Module, networks: Sequence[ConcatenatedNetwork], *, keep_vector: bool) -> None:
+        """Take networks without backbones, in the order of their columns; `keep_vector` appends the vector itself."""
         super().__init__()
         self.backbone = backbone
         self.networks = nn.ModuleList(networks)
         self._keep_vector = keep_vector
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, S, S] -> [B, F]."""
+        """Return features [B, F] for images, float [B, 3, S, S]."""
         vector = self.backbone(x)
         parts = [network(vector) for network in self.networks]
         return torch.cat([*parts, vector] if self._keep_vector else parts, dim=1)
 
 
 class Encoder:
-    """The shared backbone of some bundles on a device. Calls must not overlap: one thread owns it."""
+    """The backbone of one or more bundles on a device, with the heads of the framewise ones.
+
+    Calls must not overlap: one thread owns an encoder.
+    """
 
     def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions) -> None:
-        """`bundles`: one group of `grouped`. Raises what build_joined raises."""
-        first = bundles[0].manifest
-        self.input = first.input
-        framewise = [bundle for bundle in bundles if bundle.manifest.temporal is None]
+        """Take bundles that share an encoder, such as a group of `grouped`. Raises as `build_tensor_runtime` does."""
+        self.input = bundles[0].manifest.input
+        """The input of all bundles."""
+
+        self.layout = EncoderLayout.of([bundle.manifest for bundle in bundles])
+        """The columns of the features."""
+
+        framewise = [bundles[i] for i in self.layout.framewise]
         heads = [
-            JoinedNetwork(without_backbone(bundle.network), tuple(bundle.manifest.network.widths))
+            ConcatenatedNetwork(without_backbone(bundle.network), tuple(bundle.manifest.network.widths))
             for bundle in framewise
         ]
-        keep_vector = len(framewise) < len(bundles)
-        self.columns, self.width = _columns(bundles, first.network.vector_size)
-        """columns: of the features, those that each bundle is about, in their order. width: the features' number."""
-        shared = SharedNetwork(folded(bundles[0].network).backbone, heads, keep_vector=keep_vector)
-        self._run = build_joined(shared.eval(), self.input.size, device, options)
+        backbone = folded(bundles[0].network).backbone
+        shared = SharedNetwork(backbone, heads, keep_vector=self.layout.has_vector)
+        self._run = build_tensor_runtime(shared.eval(), self.input.size, device, options)
 
     def features(self, crops: Sequence[Crop]) -> list[Features]:
-        """What the bundles need of crops of the input's size and alignment, uint8 [S, S, 3] RGB, in their order.
+        """Return the features of crops, each uint8 [S, S, 3] RGB of the input's size and alignment, in their order.
 
-        Raises ValueError on a crop of another shape; nothing is computed then.
+        Raises ValueError for a crop of another shape; nothing is computed then.
         """
         return list(self._run(to_batch(crops, self.input))) if crops else []
 
 
 def grouped(bundles: Sequence[Bundle]) -> list[list[int]]:
-    """Positions of bundles by the encoder that they share."""
+    """Return the positions of the bundles, grouped by the encoder that they share."""
     groups: list[list[int]] = []
     for position, bundle in enumerate(bundles):
         for group in groups:
-            if _share(bundles[group[0]], bundle):
+            if _can_share(bundles[group[0]], bundle):
                 group.append(position)
                 break
         else:
@@ -79,25 +86,17 @@ def grouped(bundles: Sequence[Bundle]) -> list[list[int]]:
 
 
 def without_backbone(network: AffectNetwork) -> AffectNetwork:
-    """A copy for inference that takes the backbone's vectors in place of images."""
-    heads, recurrent = deepcopy(dict(network.heads.items())), deepcopy(network.recurrent)
+    """Return a copy for inference that takes the backbone's vectors [B, D] in place of images."""
+    heads = deepcopy(dict(network.heads.items()))
+    recurrent = deepcopy(network.recurrent)
     return AffectNetwork(nn.Identity(), heads, recurrent).eval().requires_grad_(False)
 
 
-def _columns(bundles: Sequence[Bundle], vector_size: int) -> tuple[tuple[slice, ...], int]:
-    widths = [0 if bundle.manifest.temporal else sum(bundle.manifest.network.widths.values()) for bundle in bundles]
-    outputs = sum(widths)
-    vector = slice(outputs, outputs + vector_size)
-    columns = tuple(
-        vector if bundle.manifest.temporal else slice(sum(widths[:i]), sum(widths[: i + 1]))
-        for i, bundle in enumerate(bundles)
-    )
-    return columns, max(part.stop for part in columns)
-
-
-def _share(one: Bundle, other: Bundle) -> bool:
+def _can_share(one: Bundle, other: Bundle) -> bool:
+    """Return True if two bundles have the same input and backbone, weights included."""
     a, b = one.manifest, other.manifest
     if (a.input, a.network.backbone, a.network.tower) != (b.input, b.network.backbone, b.network.tower):
         return False
-    weights, others = one.network.backbone.state_dict(), other.network.backbone.state_dict()
+    weights = one.network.backbone.state_dict()
+    others = other.network.backbone.state_dict()
     return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)

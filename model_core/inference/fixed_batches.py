@@ -1,7 +1,8 @@
-"""A network that runs at a few fixed batch sizes only, which is what CUDA graphs need.
+"""A network that runs at a few fixed batch sizes only, as CUDA graphs require.
 
-A graph repeats the kernels of a recorded pass at one stroke, on the same memory: launching them one by one takes longer
-than a small batch's arithmetic. `cuda_graph` has not been run on a GPU yet; all else here is tested on CPUs.
+A graph replays all kernels of a recorded pass with one launch, on the same memory. For a small batch, launching the
+kernels one by one takes longer than their arithmetic. `cuda_graph` has not been run on a GPU yet; everything else here
+is tested on CPUs.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,35 +15,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+"""Batch sizes for which a pass is recorded."""
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
-"""float32 [B, 3, S, S] on a device -> [B, D] on it."""
+"""A forward pass, which maps images, float32 [B, 3, S, S] on a device, to outputs [B, D] on the same device."""
 
 Record: TypeAlias = Callable[[Forward, Tensor], Callable[[], Tensor]]
-"""A pass and the memory of its input, [N, 3, S, S] -> a function that repeats it on what is there by then: [N, D]."""
+"""Records a pass on an input buffer [N, 3, S, S] and returns a function that repeats it on the buffer: [N, D]."""
 
 _WARM_UPS = 3
 
 
 def eager(forward: Forward, images: Tensor) -> Callable[[], Tensor]:
-    """The Record that records nothing: any device, and what graphs are compared with."""
+    """A Record that records nothing and runs on any device; graphs are compared with it."""
     return lambda: forward(images)
 
 
 def cuda_graph(forward: Forward, images: Tensor) -> Callable[[], Tensor]:
-    """The Record of CUDA graphs. Raises torch.OutOfMemoryError where the pass does not fit.
+    """The Record of CUDA graphs. Raises torch.OutOfMemoryError if the pass does not fit.
 
-    While it is recorded, cuDNN looks for the fastest kernels of this size, and float32 is not shortened to TF32.
+    While it records, cuDNN searches for the fastest kernels of this size, and float32 is not shortened to TF32.
     """
     with torch.cuda.device(images.device), torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # warming up beside the main stream is what recording asks for
+        with torch.cuda.stream(aside):  # recording requires a warm-up beside the main stream
             for _ in range(_WARM_UPS):
                 forward(images)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # The stream is named, for the default one belongs to whichever device was first.
+        # The stream is given, because the default one belongs to whichever device was first.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             output = forward(images)
 
@@ -56,17 +58,22 @@ def cuda_graph(forward: Forward, images: Tensor) -> Callable[[], Tensor]:
 
 @dataclass(frozen=True)
 class _Slot:
-    """A batch size: its input in host memory and on the device, and the recorded pass."""
+    """The buffers and the recorded pass of one batch size."""
 
     host: Tensor
+    """Input in host memory, pinned if the device is a GPU."""
+
     images: Tensor
+    """Input on the device."""
+
     replay: Callable[[], Tensor]
+    """Repeats the pass on `images`."""
 
 
 class FixedBatches:
-    """A Runtime: batches are padded up to the next of some sizes, and those beyond the largest are cut into pieces.
+    """A Runtime that pads a batch to the next recorded size, and cuts one above the largest size into pieces.
 
-    One thread at a time. On a GPU host memory is pinned, so that copies do not pass through another buffer.
+    Only one thread may call it at a time. On a GPU, host memory is pinned, so that copies need no further buffer.
     """
 
     def __init__(
@@ -77,9 +84,10 @@ class FixedBatches:
         record: Record,
         batch_sizes: Sequence[int] = BATCH_SIZES,
     ) -> None:
-        """Record a pass for each of `batch_sizes`, crops of `size` pixels; sizes without enough memory are left out.
+        """Record a pass for each of `batch_sizes`, for crops of `size` pixels.
 
-        Raises torch.OutOfMemoryError if that leaves none, ValueError without sizes.
+        Sizes that do not fit the device's memory are left out. Raises torch.OutOfMemoryError if that leaves none, and
+        ValueError for no batch sizes.
         """
         self._slots: dict[int, _Slot] = {}
         failure: Exception = ValueError("there are no batch sizes")
@@ -94,24 +102,25 @@ class FixedBatches:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes that there is memory for, rising."""
+        """The batch sizes that fit the device's memory, in ascending order."""
         return tuple(self._slots)
 
     def __call__(self, batch: Tensor) -> NDArray[np.float64]:
-        """float32 [B, 3, S, S] in host memory -> float64 [B, D], B >= 1."""
+        """Return the outputs, float64 [B, D], for images, float32 [B, 3, S, S] in host memory; B >= 1."""
         return np.concatenate([self._run(piece) for piece in batch.split(self.batch_sizes[-1])])
 
     def _run(self, batch: Tensor) -> NDArray[np.float64]:
         count = len(batch)
         slot = self._slots[next(size for size in self.batch_sizes if size >= count)]
         slot.host[:count] = batch
-        # Behind it is what an earlier batch left there, whose answers are not looked at.
+        # The rest of the buffer holds rows of an earlier batch, whose outputs are ignored.
         slot.images[:count].copy_(slot.host[:count], non_blocking=True)
-        # Waits for the device: by then it has read the host's memory, too, and the next batch may overwrite it.
+        # This waits for the device, which has then read the host's buffer, too, so the next batch may overwrite it.
         return np.asarray(slot.replay()[:count].cpu().double().numpy())
 
 
 def _slot(forward: Forward, shape: tuple[int, ...], device: torch.device, record: Record) -> _Slot:
+    """Allocate the buffers of one batch size and record its pass."""
     host = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
     if device.type == "cuda":
         host = host.pin_memory()

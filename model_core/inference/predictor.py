@@ -1,7 +1,14 @@
-"""Crops in, calibrated affect out: the only door to the networks that the service uses.
+"""From crops to calibrated affect: the only way by which the service reaches the networks.
 
-Several bundles answer together: each task is the last bundle's that covers it, and a shared encoder runs once a crop.
-Served in this order: encoder -> heads, or a track's memory and heads -> (smoothing) -> calibration -> thresholds.
+Several bundles answer together. Each task uses the last bundle that supports it, and bundles with the same backbone
+share an encoder, which runs once for each crop. The order of serving is::
+
+    crops -> encoder -> heads, or a track's recurrent state and heads -> (smoothing) -> calibration -> thresholds
+
+One use, for faces that are already aligned::
+
+    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"))
+    [affect] = predictor.predict([[crop]])
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,8 +26,9 @@ from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features, grouped, without_backbone
+from model_core.inference.layout import FeatureLayout, OutputLayout, concatenated
 from model_core.inference.memory import TrackMemory
-from model_core.inference.runtimes import RuntimeOptions, joined
+from model_core.inference.runtimes import RuntimeOptions
 from model_core.models.heads import AffectNetwork
 
 Outputs: TypeAlias = NDArray[np.float64]
@@ -39,6 +47,11 @@ class PlacedBundle:
     temporal_network: AffectNetwork | None
     """A temporal bundle's network without the backbone; None for a framewise bundle."""
 
+    @property
+    def layout(self) -> OutputLayout:
+        """The columns of the bundle's raw outputs."""
+        return OutputLayout(self.manifest.network.widths)
+
     def outputs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the raw outputs [B, d] for features [B, F] of single faces.
 
@@ -48,20 +61,15 @@ class PlacedBundle:
         if self.temporal_network is None:
             return own
         with torch.inference_mode():
-            logits = self.temporal_network.read(torch.from_numpy(own).float())
-            return np.asarray(joined(logits, tuple(self.manifest.network.widths)).double().numpy())
-
-    def part(self, task: Task) -> slice:
-        """Return the columns of a task among the bundle's outputs."""
-        widths = self.manifest.network.widths
-        start = sum(width for name, width in widths.items() if TASKS.index(name) < TASKS.index(task))
-        return slice(start, start + widths[task])
+            logits = self.temporal_network.forward_vectors(torch.from_numpy(own).float())
+            return np.asarray(concatenated(logits, tuple(self.layout.widths)).double().numpy())
 
 
 class BundleEnsemble:
     """Several bundles answering together: each task uses the last bundle that supports it."""
 
     def __init__(self, bundles: Sequence[PlacedBundle]) -> None:
+        """Take bundles in ascending order of precedence. With no bundle the ensemble has no task."""
         last = {task: bundle for bundle in bundles for task in bundle.manifest.network.tasks}
         self._by_task = {task: last[task] for task in TASKS if task in last}
 
@@ -74,7 +82,9 @@ class BundleEnsemble:
         self.labels: tuple[str, ...] = self.tasks["expression"].network.labels if "expression" in self.tasks else ()
         """Expression labels in the order of the outputs; empty without the task."""
 
-        self._widths = [manifest.network.widths[task] for task, manifest in self.tasks.items()]
+        self.layout = OutputLayout({task: manifest.network.widths[task] for task, manifest in self.tasks.items()})
+        """The columns of the raw outputs."""
+
         fitted = {task: getattr(manifest.calibration, task) for task, manifest in self.tasks.items()}
         self._calibration = Calibration(**fitted)
 
@@ -84,7 +94,7 @@ class BundleEnsemble:
             return []
         rows = np.stack(features)
         bundle_outputs = {bundle: bundle.outputs(rows) for bundle in set(self._by_task.values())}
-        parts = [bundle_outputs[bundle][:, bundle.part(task)] for task, bundle in self._by_task.items()]
+        parts = [bundle_outputs[bundle][:, bundle.layout.columns(task)] for task, bundle in self._by_task.items()]
         return list(np.concatenate([np.empty((len(rows), 0)), *parts], axis=1))
 
     def track_states(self) -> "TrackStates":
@@ -95,18 +105,21 @@ class BundleEnsemble:
         """Calibrate raw outputs, which may have been smoothed over time. This runs no network."""
         if not outputs or not self.tasks:
             return [Affect()] * len(outputs)
-        parts = torch.from_numpy(np.stack(outputs)).split(self._widths, dim=1)
-        logits = AffectLogits(**dict(zip(self.tasks, parts, strict=True)))
+        logits = self.layout.split(torch.from_numpy(np.stack(outputs)))
         return calibrated(logits, self.labels, self._calibration)
 
 
 class TrackStates:
-    """The recurrent states of one video's tracks, a state for each track and temporal bundle.
+    """The recurrent states of one video's tracks, one for each track and temporal bundle.
 
-    The caller knows which tracks may still get faces: states are held until `keep` drops them.
+    A state is held until `keep` drops it, for only the caller knows which tracks may still get faces::
+
+        outputs = states.step(track_id, features, time_s)
+        states.keep(tracker.live_ids)
     """
 
     def __init__(self, by_task: Mapping[Task, PlacedBundle]) -> None:
+        """Take the bundle that answers each task, in the order of TASKS."""
         self._by_task = by_task
         self._memories: dict[int, dict[PlacedBundle, TrackMemory]] = {}
 
@@ -115,7 +128,7 @@ class TrackStates:
         bundle_outputs = {
             bundle: self._bundle_outputs(bundle, track_id, features, time_s) for bundle in set(self._by_task.values())
         }
-        parts = [bundle_outputs[bundle][bundle.part(task)] for task, bundle in self._by_task.items()]
+        parts = [bundle_outputs[bundle][bundle.layout.columns(task)] for task, bundle in self._by_task.items()]
         return np.concatenate([np.empty(0), *parts])
 
     def keep(self, track_ids: Collection[int]) -> None:
@@ -124,48 +137,64 @@ class TrackStates:
             del self._memories[track_id]
 
     def _bundle_outputs(self, bundle: PlacedBundle, track_id: int, features: Features, time_s: float) -> Outputs:
-        own, manifest = features[bundle.columns], bundle.manifest
-        if bundle.temporal_network is None or manifest.temporal is None:
+        own = features[bundle.columns]
+        spec = bundle.manifest.temporal
+        if bundle.temporal_network is None or spec is None:
             return own
         memories = self._memories.setdefault(track_id, {})
         if bundle not in memories:
-            memories[bundle] = TrackMemory(bundle.temporal_network, tuple(manifest.network.widths), manifest.temporal)
+            memories[bundle] = TrackMemory(bundle.temporal_network, tuple(bundle.layout.widths), spec)
         return memories[bundle].step(own, time_s)
 
 
 class Predictor:
-    """Bundles on a device, in an order in which later ones go before earlier ones.
-
-    encoders: one for each distinct backbone and input; each may have a thread of its own. manifests: of the bundles
-    that answer something; idle: of those that do not, which are let go. everything reads all bundles; framewise, those
-    that judge each frame by itself.
-    """
+    """Bundles on a device."""
 
     def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions | None = None) -> None:
-        """Raises what build_joined raises, and ValueError for no bundle."""
+        """Take bundles in ascending order of precedence; without options, the default engine and precision.
+
+        Raises as `build_tensor_runtime` does, and ValueError for no bundle.
+        """
         if not bundles:
             raise ValueError("there must be a bundle")
         self.device = device
         self.options = options or RuntimeOptions()
+
         used = answering([bundle.manifest for bundle in bundles])
         self.idle = tuple(bundle.manifest for i, bundle in enumerate(bundles) if i not in used)
+        """Manifests of the bundles that answer nothing, because later ones support all their tasks. They are freed."""
+
         bundles = [bundles[i] for i in used]
         self.manifests = tuple(bundle.manifest for bundle in bundles)
+        """Manifests of the bundles that answer something, in the order given."""
+
         groups = grouped(bundles)
         self.encoders = tuple(Encoder([bundles[i] for i in group], device, self.options) for group in groups)
-        placed = _placed(bundles, groups, self.encoders)
+        """One encoder for each distinct backbone and input; each may have a thread of its own."""
+
+        layout = FeatureLayout.of([encoder.layout for encoder in self.encoders], groups)
+        placed = [
+            PlacedBundle(
+                bundle.manifest, columns, without_backbone(bundle.network) if bundle.manifest.temporal else None
+            )
+            for bundle, columns in zip(bundles, layout.columns, strict=True)
+        ]
         self.everything = BundleEnsemble(placed)
+        """All bundles together."""
+
         self.framewise = BundleEnsemble([bundle for bundle in placed if bundle.temporal_network is None])
+        """The bundles that judge each frame by itself."""
 
     def predict(self, faces: Sequence[Sequence[Crop]]) -> list[Affect]:
-        """Estimates for single faces, in their order; of each face a crop for each encoder.
+        """Return estimates for single faces, in their order.
 
-        Raises ValueError on a crop of another shape.
+        Each face is a crop for each encoder: uint8 [S, S, 3] RGB, in its encoder's size and alignment. Raises
+        ValueError for a crop of another shape.
         """
         return self.everything.affects(self.outputs(faces))
 
     def outputs(self, faces: Sequence[Sequence[Crop]]) -> list[Outputs]:
-        """The first half of `predict`: what the networks say of each face."""
+        """Return the raw outputs of each face: `predict` without the calibration."""
         if not faces:
             return []
         by_encoder = zip(self.encoders, zip(*faces, strict=True), strict=True)
@@ -174,7 +203,7 @@ class Predictor:
 
 
 def answering(manifests: Sequence[BundleManifest]) -> list[int]:
-    """Positions of the bundles that are last to cover a task, among all or among the framewise ones."""
+    """Return the positions of the bundles that are the last to support a task, among all or the framewise ones."""
     last: dict[tuple[Task, bool], int] = {}
     for position, manifest in enumerate(manifests):
         for task in manifest.network.tasks:
@@ -184,45 +213,33 @@ def answering(manifests: Sequence[BundleManifest]) -> list[int]:
     return sorted(set(last.values()))
 
 
-def _placed(
-    bundles: Sequence[Bundle], groups: Sequence[Sequence[int]], encoders: Sequence[Encoder]
-) -> list[PlacedBundle]:
-    """The bundles in their order, with their places in features that are all encoders' one after another."""
-    columns_of, offset = {}, 0
-    for group, encoder in zip(groups, encoders, strict=True):
-        for i, columns in zip(group, encoder.columns, strict=True):
-            columns_of[i] = slice(offset + columns.start, offset + columns.stop)
-        offset += encoder.width
-    return [
-        PlacedBundle(
-            bundle.manifest, columns_of[i], without_backbone(bundle.network) if bundle.manifest.temporal else None
-        )
-        for i, bundle in enumerate(bundles)
-    ]
-
-
 def calibrated(logits: AffectLogits, labels: Sequence[str], calibration: Calibration) -> list[Affect]:
-    """Logits of B faces -> B results."""
-    valence_arousal, expression, units = (
-        _array(value) for value in (logits.valence_arousal, logits.expression, logits.action_units)
-    )
-    size = next(len(array) for array in (valence_arousal, expression, units) if array is not None)
-    valence_arousal = None if valence_arousal is None else calibration.valence_arousal_estimates(valence_arousal)
-    expression = None if expression is None else calibration.expression_probabilities(expression)
-    units = None if units is None else calibration.unit_probabilities(units)
+    """Return the calibrated estimates of the B faces of some logits.
+
+    `labels` names the columns of the expression logits. At least one task must have logits.
+    """
+    parts = (logits.valence_arousal, logits.expression, logits.action_units)
+    size = next(len(part) for part in parts if part is not None)
+    axes = expressions = units = None
+    if logits.valence_arousal is not None:
+        axes = calibration.valence_arousal_estimates(_array(logits.valence_arousal))
+    if logits.expression is not None:
+        expressions = calibration.expression_probabilities(_array(logits.expression))
+    if logits.action_units is not None:
+        units = calibration.unit_probabilities(_array(logits.action_units))
     return [
         Affect(
-            valence=None if valence_arousal is None else float(valence_arousal[i, 0]),
-            arousal=None if valence_arousal is None else float(valence_arousal[i, 1]),
-            expression=None if expression is None else _expression(expression[i], labels),
+            valence=None if axes is None else float(axes[i, 0]),
+            arousal=None if axes is None else float(axes[i, 1]),
+            expression=None if expressions is None else _expression(expressions[i], labels),
             action_units=None if units is None else _action_units(units[i], calibration),
         )
         for i in range(size)
     ]
 
 
-def _array(value: Tensor | None) -> NDArray[np.float64] | None:
-    return None if value is None else value.double().cpu().numpy()
+def _array(value: Tensor) -> NDArray[np.float64]:
+    return np.asarray(value.double().cpu().numpy())
 
 
 def _expression(probabilities: NDArray[np.float64], labels: Sequence[str]) -> Expression:

@@ -1,8 +1,8 @@
-"""How a network is run for answers: its serving form, on a device, by an engine and in a number format."""
+"""Runtimes: a network in the form that serves, on a device, run by an engine in a number format."""
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal, TypeAlias, cast
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.affect import AffectLogits
 from model_core.inference.fixed_batches import FixedBatches, Forward, cuda_graph
+from model_core.inference.layout import concatenated
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
 
@@ -21,47 +21,46 @@ Engine: TypeAlias = Literal["torch", "openvino"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 Runtime: TypeAlias = Callable[[Tensor], NDArray[np.float64]]
-"""float32 [B, 3, S, S] -> float64 [B, D]: what the network gives, such as its tasks' outputs in the order of TASKS."""
+"""Maps images, float32 [B, 3, S, S] on the CPU, to the network's tensor, float64 [B, D], such as its tasks' logits."""
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """engine: `torch`, or `openvino` for CPUs (extra `openvino`). precision: of the arithmetic; float16: GPUs."""
+    """The engine and the number format that a network is run with."""
 
     engine: Engine = "torch"
+    """`torch`, or `openvino` for CPUs, which needs the extra `openvino`."""
+
     precision: Precision = "float32"
+    """Number format of the arithmetic; `float16` is for GPUs only."""
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}"
 
 
-EVERY_WAY = (
+CPU_OPTIONS = (
     RuntimeOptions("torch", "float32"),
     RuntimeOptions("torch", "bfloat16"),
     RuntimeOptions("openvino", "float32"),
     RuntimeOptions("openvino", "bfloat16"),
 )
-"""All engines and number formats of a CPU; the first is the default, and the reference of the others."""
+"""Every engine and number format for CPUs. The first is the default, with which the others are compared."""
 
 _LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def joined(logits: AffectLogits, tasks: Sequence[str]) -> Tensor:
-    """The logits of some tasks in one tensor, [..., D], in the order of `tasks`."""
-    return torch.cat([getattr(logits, task) for task in tasks], dim=-1)
-
-
-class JoinedNetwork(nn.Module):
-    """A network with the logits of some tasks in one tensor, in the order of `tasks`."""
+class ConcatenatedNetwork(nn.Module):
+    """A network that returns the logits of some tasks in one tensor, as engines expect."""
 
     def __init__(self, network: AffectNetwork, tasks: tuple[str, ...]) -> None:
+        """Take a network and the tasks in the order of the tensor's columns."""
         super().__init__()
         self.network = network
         self._tasks = tasks
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, D]."""
-        return joined(self.network(x), self._tasks)
+        """Return logits [B, D] for the network's input, such as images, float [B, 3, S, S]."""
+        return concatenated(self.network(x), self._tasks)
 
 
 def build_runtime(
@@ -71,22 +70,26 @@ def build_runtime(
     device: torch.device,
     options: RuntimeOptions,
 ) -> Runtime:
-    """Make a network ready to answer for crops of `size` pixels; `tasks` in the order of TASKS.
+    """Return a runtime for crops of `size` pixels that gives the logits of `tasks`, in the order of TASKS.
 
-    On a GPU it runs as CUDA graphs, which are recorded here: seconds, once. That has not been run on a GPU yet.
-    Raises ModuleNotFoundError without the extra that an engine needs, ValueError for OpenVINO on another device than a
-    CPU and for float16 on another than a GPU, torch.OutOfMemoryError where a GPU has no room for one face.
+    Raises as `build_tensor_runtime` does.
     """
-    return build_joined(JoinedNetwork(folded(network), tasks).eval(), size, device, options)
+    return build_tensor_runtime(ConcatenatedNetwork(folded(network), tasks).eval(), size, device, options)
 
 
-def build_joined(network: nn.Module, size: int, device: torch.device, options: RuntimeOptions) -> Runtime:
-    """The same for a network that is folded and gives one tensor, [B, D]; raises what `build_runtime` raises."""
+def build_tensor_runtime(network: nn.Module, size: int, device: torch.device, options: RuntimeOptions) -> Runtime:
+    """Return a runtime for a network that is folded and maps images of `size` pixels to one tensor [B, D].
+
+    On a GPU it runs as CUDA graphs, which are recorded here and take seconds, once. That has not been run on a GPU yet.
+
+    Raises ModuleNotFoundError if the extra that the engine needs is not installed, ValueError for OpenVINO on anything
+    but a CPU and for float16 on anything but a GPU, and torch.OutOfMemoryError if a GPU has no room for one face.
+    """
     if options.precision == "float16" and device.type != "cuda":
-        raise ValueError(f"float16 is for GPUs, not for {device}: float32 and bfloat16 run there")
+        raise ValueError(f"float16 is for GPUs, not for {device}; use float32 or bfloat16 there")
     if options.engine == "openvino":
         if device.type != "cpu":
-            raise ValueError(f"OpenVINO runs on the CPU here, not on {device}")
+            raise ValueError(f"OpenVINO runs on the CPU only, not on {device}")
         return _openvino(network, size, options.precision)
     forward = forward_pass(network, device, options.precision)
     if device.type == "cuda":
@@ -95,11 +98,14 @@ def build_joined(network: nn.Module, size: int, device: torch.device, options: R
 
 
 def forward_pass(network: nn.Module, device: torch.device, precision: Precision) -> Forward:
-    """Move a network to a device, channels innermost: float32 [B, 3, S, S] there -> its output there, no gradients."""
+    """Move a network to a device, with channels innermost, and return its forward pass without gradients.
+
+    The pass takes images, float32 [B, 3, S, S] on the device, and returns the network's output there.
+    """
     network = network.to(device).to(memory_format=torch.channels_last)
     low = _LOW.get(precision)
     if low is not None and device.type == "cuda":
-        narrow(network, low)
+        convert_weights(network, low)
 
     def forward(images: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(device.type, low, enabled=low is not None):
@@ -109,27 +115,27 @@ def forward_pass(network: nn.Module, device: torch.device, precision: Precision)
     return forward
 
 
-def narrow(network: nn.Module, dtype: torch.dtype) -> None:
-    """Convert once, in place, the weights that autocast would convert in each pass; the outputs stay the same."""
+def convert_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Convert in place, once, the weights that autocast would convert in each pass. The outputs stay the same."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(dtype)
 
 
 def _openvino(network: nn.Module, size: int, precision: Precision) -> Runtime:
-    # OpenVINO tells a server on the internet that it was imported and used, and does without where this is missing.
+    # OpenVINO reports its import and use to a server on the internet, unless this module cannot be imported.
     sys.modules["openvino_telemetry"] = cast("ModuleType", None)
     try:
         import openvino
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the engine openvino is not installed: install the extra `openvino`", name=error.name
+            "the engine openvino is not installed; install the extra `openvino`", name=error.name
         ) from error
     shape = openvino.PartialShape([-1, 3, size, size])
     with warnings.catch_warnings(), torch.no_grad():
         # OpenVINO traces by torch.jit, which PyTorch calls deprecated; torch.export takes three times as long to start.
         warnings.simplefilter("ignore", FutureWarning)
-        # What a trace would freeze silently, such as the batch's size, must not be served.
+        # A trace freezes some values silently, such as the batch size; such a network must not be served.
         warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         model = openvino.convert_model(network, input=shape, example_input=torch.zeros(2, 3, size, size))
     options: dict[str, Any] = {

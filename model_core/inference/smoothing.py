@@ -18,7 +18,7 @@ WIDTH_S = 0.15
 """Standard deviation of the offline form's Gaussian window, in seconds."""
 
 LOOKAHEAD_S = 3 * WIDTH_S
-"""How far the offline form's window reaches into the future, in seconds."""
+"""Extent of the offline form's window into the future, in seconds."""
 
 
 class CausalSmoother:

@@ -1,7 +1,8 @@
-"""CLIP towers by the library open_clip (extra `clip`): a frozen image encoder, and expressions told by class prompts.
+"""CLIP in the library open_clip (extra `clip`): a frozen image tower, and a classifier by class prompts.
 
-After arXiv 2503.12260 (PAPER section 1): ViT-B-16 with OpenAI's weights, cosine similarity between a face and one
-sentence an expression. Nothing is downloaded unless asked; the text tower is let go once the prompts are encoded.
+As in arXiv 2503.12260, the tower is ViT-B-16 with OpenAI's weights, and an expression's score is the cosine similarity
+of the image with one sentence. Nothing is downloaded unless requested, and the text tower is freed once the prompts are
+encoded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,46 +16,50 @@ from torch.nn import functional as F
 
 from model_core.preprocessing import InputSpec
 
-HUB, FOLDER = "hf-hub:", "local-dir:"
-CONFIG, WEIGHTS = "open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+HUB = "hf-hub:"
+FOLDER = "local-dir:"
+CONFIG = "open_clip_config.json"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 _NOUNS = {"neutral": "neutrality", "other": "an undefined emotion"}
 
 
 class ClipError(Exception):
-    """A CLIP model cannot be loaded; the message is one line that says why, and what would help."""
+    """Raised if a CLIP model cannot be loaded; the message is one line with the reason, and a remedy if any."""
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where towers and weights come from.
-
-    model: an architecture that open_clip knows (`ViT-B-16`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with an
-    `open_clip_config.json`. weights: for an architecture a pretrained tag (`openai`) or a local file, else None.
-    quick_gelu: for a local file, whether it was trained with QuickGELU; None leaves it to the architecture.
-    """
+    """The origin of CLIP's towers and weights. Raises ValueError if the weights do not fit the kind of model."""
 
     model: str
+    """An architecture of open_clip (`ViT-B-16`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with a configuration."""
+
     weights: str | None = None
+    """For an architecture, a pretrained tag (`openai`) or a local file; None for a hub id or a folder."""
+
     quick_gelu: bool | None = None
+    """For a local file, True if it was trained with QuickGELU; None leaves it to the architecture."""
 
     def __post_init__(self) -> None:
         if self.model.startswith((HUB, FOLDER)) == (self.weights is not None):
             raise ValueError(
-                "an architecture needs a tag or a file as its weights; a hub id or a folder brings its own"
+                "an architecture needs a tag or a file as its weights; a hub id or a folder includes its weights"
             )
 
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """How an image tower is built: open_clip's `vision_cfg`, the width of its vectors, and whether QuickGELU is in it.
-
-    The weights of a tower only fit the activation they were trained with, so a bundle records it.
-    """
+    """The architecture of an image tower."""
 
     vision: Mapping[str, Any]
+    """open_clip's `vision_cfg`."""
+
     vector_size: int
+    """Width of the tower's vectors."""
+
     quick_gelu: bool
+    """True if the tower has QuickGELU. Weights only fit the activation that they were trained with."""
 
     @property
     def input_size(self) -> int:
@@ -64,7 +69,7 @@ class TowerSpec:
 
 
 class ClipEncoder(nn.Module):
-    """A frozen image tower."""
+    """A frozen image tower, which is always in evaluation mode."""
 
     def __init__(self, tower: nn.Module, spec: TowerSpec) -> None:
         super().__init__()
@@ -74,28 +79,30 @@ class ClipEncoder(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "ClipEncoder":
-        """Stay in evaluation mode: the tower is frozen."""
+        """Stay in evaluation mode, because the tower is frozen."""
         return super().train(False)
 
     def input(self, alignment: str) -> InputSpec:
-        """What the encoder expects of crops aligned by a template. Only a tower from `load_clip` knows its scales."""
+        """Return the input for crops aligned to a template. Only a tower from `load_clip` knows its mean and std."""
         scales: dict[str, Any] = self.tower.preprocess_cfg  # type: ignore[assignment]
         return InputSpec(self.spec.input_size, "rgb", tuple(scales["mean"]), tuple(scales["std"]), alignment)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, S, S] -> vectors [B, D] of length 1."""
+        """Return vectors [B, D] of length 1 for images, float [B, 3, S, S]."""
         return F.normalize(self.tower(x), dim=-1)
 
 
 class ClipClassifier(nn.Module):
-    """An encoder, a vector a class [C, D] of length 1 (its prompt's), and the temperature of the softmax over cosines.
-
-    Raises ValueError for text features of another width, and a temperature that is not positive and finite.
-    """
+    """A classifier without training: an image belongs to the class whose prompt is most similar."""
 
     text: Tensor
+    """The prompts' vectors of length 1, [C, D], one for each class."""
 
     def __init__(self, encoder: ClipEncoder, text: Tensor, temperature: float) -> None:
+        """Take the prompts' vectors [C, D], of any length, and the temperature of the softmax over cosines.
+
+        Raises ValueError for vectors of another width, and for a temperature that is not positive and finite.
+        """
         super().__init__()
         if text.ndim != 2 or text.shape[1] != encoder.vector_size:
             raise ValueError(f"text features are {tuple(text.shape)}, expected [classes, {encoder.vector_size}]")
@@ -106,26 +113,27 @@ class ClipClassifier(nn.Module):
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, S, S] -> logits [B, C]: cosines in [-1, 1], divided by the temperature."""
+        """Return logits [B, C], cosines divided by the temperature, for images, float [B, 3, S, S]."""
         return self.logits(self.encoder(x))
 
     def logits(self, vectors: Tensor) -> Tensor:
-        """Vectors [B, D] of length 1, of this encoder -> logits [B, C]."""
+        """Return logits [B, C] for this encoder's vectors [B, D] of length 1."""
         return vectors @ self.text.T / self.temperature
 
 
 def class_prompts(labels: Sequence[str]) -> tuple[str, ...]:
-    """The paper's sentence for each expression label, in the order given."""
+    """Return the sentence of arXiv 2503.12260 for each expression label, in the order given."""
     return tuple(f"A face showing {_NOUNS.get(label, label)}." for label in labels)
 
 
 def load_clip(
     source: ClipSource, prompts: Sequence[str], *, temperature: float | None = None, download: bool = False
 ) -> ClipClassifier:
-    """A frozen CLIP, float32 on the CPU, with its prompts encoded once. temperature: None takes what it was trained to.
+    """Return a frozen classifier, float32 on the CPU, with one encoded prompt for each class.
 
-    Raises ClipError where weights are missing or do not fit, ModuleNotFoundError without the extra, ValueError for no
-    prompt. Only with `download` is anything fetched, from the Hugging Face hub into its cache.
+    Without a `temperature` it has the one that CLIP learned. Files are fetched only with `download`, from the Hugging
+    Face hub into its cache. Raises ClipError if weights are missing or do not fit, ModuleNotFoundError if the extra is
+    not installed, and ValueError for no prompts.
     """
     if not prompts:
         raise ValueError("there must be a prompt for each class")
@@ -136,11 +144,11 @@ def load_clip(
         raise ClipError(f"{source.model} has a text tower that needs more than open_clip")
     try:
         model = library.create_model(name, **options, require_pretrained=True).eval()
-    except Exception as error:  # the library and torch raise many kinds for damaged or foreign files
+    except Exception as error:  # the library and torch raise many kinds of errors for damaged or foreign files
         place = source.weights or source.model
         raise ClipError(f"{place} has no weights that fit {source.model} ({type(error).__name__})") from error
     if source.quick_gelu is not None and _uses_quick_gelu(model.visual) != source.quick_gelu:
-        raise ClipError(f"{source.model} does not leave the choice of QuickGELU")
+        raise ClipError(f"{source.model} does not allow a choice of QuickGELU")
     with torch.inference_mode():
         text = model.encode_text(library.get_tokenizer(name)(list(prompts))).clone()
     trained = 1 / model.logit_scale.exp().item()
@@ -150,23 +158,26 @@ def load_clip(
 
 
 def build_tower(spec: TowerSpec) -> ClipEncoder:
-    """An untrained tower. Raises ModuleNotFoundError without the extra, ClipError for what open_clip cannot build."""
+    """Return an untrained tower.
+
+    Raises ModuleNotFoundError if the extra is not installed, and ClipError for a tower that open_clip cannot build.
+    """
     if spec.vision.get("timm_model_name"):
         raise ClipError("this image tower needs more than open_clip")
     library = _import_open_clip()
     smallest = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
     try:
         model = library.CLIP(spec.vector_size, dict(spec.vision), smallest, quick_gelu=spec.quick_gelu)
-    except Exception as error:  # the library and torch raise many kinds for settings that do not fit together
+    except Exception as error:  # the library and torch raise many kinds of errors for bad settings
         raise ClipError(f"open_clip cannot build this image tower ({type(error).__name__})") from error
     return ClipEncoder(model.visual, spec)
 
 
 def _located(library: Any, source: ClipSource, download: bool) -> tuple[str, dict[str, Any]]:
-    """open_clip's name of the model, and options that lead it to files that are there."""
+    """Return open_clip's name of the model, and options that point it to files on this machine. Raises ClipError."""
     if source.model.startswith(FOLDER):
         if not (Path(source.model.removeprefix(FOLDER)) / CONFIG).is_file():
-            raise ClipError(f"{source.model.removeprefix(FOLDER)} is no folder with an {CONFIG}")
+            raise ClipError(f"{source.model.removeprefix(FOLDER)} is not a folder with an {CONFIG}")
         return source.model, {"force_quick_gelu": bool(source.quick_gelu)}
     if source.model.startswith(HUB):
         repository = source.model.removeprefix(HUB)
@@ -179,6 +190,7 @@ def _located(library: Any, source: ClipSource, download: bool) -> tuple[str, dic
 
 
 def _options(library: Any, source: ClipSource, download: bool) -> dict[str, Any]:
+    """Return options that point an architecture to its weights, by file or tag. Raises ClipError."""
     weights = source.weights or ""
     known = library.get_pretrained_cfg(source.model, weights)
     if not known:
@@ -188,7 +200,7 @@ def _options(library: Any, source: ClipSource, download: bool) -> dict[str, Any]
         return {"pretrained": weights, "force_quick_gelu": bool(source.quick_gelu)}
     repository, _, file = known.get("hf_hub", "").rpartition("/")
     if not repository:
-        raise ClipError(f"the tag {weights} is not on the hub; download {known.get('url')} and give the file")
+        raise ClipError(f"the tag {weights} is not on the hub; download {known.get('url')} and name the file")
     quick = bool(known.get("quick_gelu"))
     if source.quick_gelu not in (None, quick):
         raise ClipError(f"{source.model} {weights} was trained {'with' if quick else 'without'} QuickGELU")
@@ -199,9 +211,9 @@ def _options(library: Any, source: ClipSource, download: bool) -> dict[str, Any]
 
 
 def _hub_file(repository: str, names: Sequence[str], download: bool, needed: str) -> Path:
-    """The first of some files of a repository that is in the hub's cache, or is fetched into it.
+    """Return the first of some files of a repository that is in the hub's cache, or that can be fetched into it.
 
-    needed: the files that the user is told to fetch where there is none.
+    Raises ClipError, which tells the user to fetch the files in `needed`.
     """
     import huggingface_hub
 
@@ -215,7 +227,7 @@ def _hub_file(repository: str, names: Sequence[str], download: bool, needed: str
     for name in names:
         try:
             return Path(huggingface_hub.hf_hub_download(repository, name))
-        except Exception as error:  # of the network, the hub or the disk
+        except Exception as error:  # from the network, the hub or the disk
             reason = error
     raise ClipError(f"{names[0]} of {repository} could not be fetched ({type(reason).__name__})") from reason
 
@@ -228,5 +240,5 @@ def _import_open_clip() -> Any:
     try:
         import open_clip
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"CLIP needs {error.name}: install the extra `clip`", name=error.name) from error
+        raise ModuleNotFoundError(f"CLIP needs {error.name}; install the extra `clip`", name=error.name) from error
     return open_clip

@@ -1,7 +1,7 @@
 """DDAMFN: mixed depthwise features, dual-direction attention, global depthwise convolution (Zhang et al., 2023).
 
-Layer table and key names follow the published network, so that its `state_dict` loads after the never-executed entries
-are dropped (see training/import_checkpoint.py). Input is float [B, 3, 112, 112]; the last map is 7 x 7.
+Layers and key names follow the published network, so that its `state_dict` loads once the entries that it never
+executes are dropped (see training/import_checkpoint.py). Images are float [B, 3, 112, 112]; the last map is 7 x 7.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 VECTOR_SIZE = 512
+"""Width of the vector that task heads take."""
 
 
 @dataclass(frozen=True)
 class DDAMFNParts:
-    """vector: [B, D], what the heads read. features: [B, 512, 7, 7]. attention: one [B, 512, 7, 7] map a head."""
+    """The vector together with the maps that training needs."""
 
     vector: Tensor
+    """[B, D], which task heads take."""
+
     features: Tensor
+    """[B, 512, 7, 7], the trunk's map."""
+
     attention: tuple[Tensor, ...]
+    """One map [B, 512, 7, 7] for each attention head."""
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then batch norm."""
+    """A convolution without bias, followed by batch norm."""
 
     def __init__(
         self,
@@ -43,13 +49,13 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] -> [B, C_out, H', W']."""
+        """Return a map [B, C_out, H', W'] for a map [B, C_in, H, W]."""
         y: Tensor = self.bn(self.conv(x))
         return y
 
 
 class ConvBlock(ConvNorm):
-    """ConvNorm, then PReLU with a slope a channel."""
+    """A ConvNorm, followed by PReLU with one slope for each channel."""
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
@@ -58,15 +64,19 @@ class ConvBlock(ConvNorm):
         self.prelu = nn.PReLU(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] -> [B, C_out, H', W']."""
+        """Return a map [B, C_out, H', W'] for a map [B, C_in, H, W]."""
         y: Tensor = self.prelu(super().forward(x))
         return y
 
 
 class MixedDepthwise(nn.Module):
-    """Depthwise convolutions of several kernel sizes, each on its own slice of the channels (MixConv)."""
+    """Depthwise convolutions of several kernel sizes, each on its own slice of the channels.
+
+    Source: MixConv (Tan & Le, BMVC 2019).
+    """
 
     def __init__(self, split: Sequence[tuple[int, int]], stride: int) -> None:
+        """Take the kernel size and the number of channels of each slice."""
         super().__init__()
         self.mixed_depthwise_conv = nn.ModuleList(
             nn.Conv2d(channels, channels, kernel, stride=stride, padding=kernel // 2, groups=channels, bias=False)
@@ -76,13 +86,13 @@ class MixedDepthwise(nn.Module):
         self.width = sum(self._sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H / stride, W / stride]."""
+        """Return a map [B, C, H / stride, W / stride] for a map [B, C, H, W]."""
         parts = x.split(self._sizes, dim=1)
         return torch.cat([conv(part) for conv, part in zip(self.mixed_depthwise_conv, parts, strict=True)], dim=1)
 
 
 class DirectionGates(nn.Module):
-    """The shared part of both attentions: one descriptor a row and a column -> one gate a row and a column."""
+    """The part that both attentions share: it computes a gate for each row and column from their descriptors."""
 
     def __init__(self, channels: int, mid: int) -> None:
         super().__init__()
@@ -92,7 +102,7 @@ class DirectionGates(nn.Module):
         self.conv3 = nn.Conv2d(mid, channels, 1)
 
     def gates(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """rows [B, C, H, 1] and columns [B, C, 1, W] -> the product of their gates, [B, C, H, W] in (0, 1)."""
+        """Return gates [B, C, H, W] in (0, 1) for descriptors of rows, [B, C, H, 1], and of columns, [B, C, 1, W]."""
         height, width = rows.shape[2], columns.shape[3]
         y = torch.cat([rows, columns.transpose(2, 3)], dim=2)
         y = F.hardswish(self.bn1(self.conv1(y)))
@@ -105,13 +115,13 @@ class CoordinateAttention(DirectionGates):
     """Coordinate attention (Hou et al., CVPR 2021): averages over each axis gate the input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]."""
-        # A mean over the axis: adaptive pooling computes the same and takes a tenth of the network's time.
+        """Return a map [B, C, H, W] for a map [B, C, H, W]."""
+        # Adaptive pooling would compute the same means, but takes a tenth of the network's time.
         return x * self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))
 
 
 class MixedBlock(nn.Module):
-    """Expand 1x1, mixed depthwise convolution, coordinate attention, project 1x1; optionally with a skip."""
+    """A 1x1 expansion, mixed depthwise convolution, coordinate attention and a 1x1 projection; a skip is optional."""
 
     def __init__(
         self,
@@ -131,26 +141,26 @@ class MixedBlock(nn.Module):
         self._skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] -> [B, C_out, H / stride, W / stride]."""
+        """Return a map [B, C_out, H / stride, W / stride] for a map [B, C_in, H, W]."""
         y: Tensor = self.project(self.CA(self.conv_dw(self.conv(x))))
         return x + y if self._skip else y
 
 
 class MixedStage(nn.Module):
-    """Equal residual MixedBlocks in a row."""
+    """A sequence of equal residual MixedBlocks."""
 
     def __init__(self, channels: int, split: Sequence[tuple[int, int]], repeats: int) -> None:
         super().__init__()
         self.model = nn.Sequential(*(MixedBlock(channels, channels, split, skip=True) for _ in range(repeats)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]."""
+        """Return a map [B, C, H, W] for a map [B, C, H, W]."""
         y: Tensor = self.model(x)
         return y
 
 
 class DirectionAttention(DirectionGates):
-    """Like CoordinateAttention, with learned depthwise pools, and returning the gates instead of applying them."""
+    """Coordinate attention with learned depthwise pools, which returns its gates instead of applying them."""
 
     def __init__(self, channels: int, side: int, mid: int) -> None:
         super().__init__(channels, mid)
@@ -158,25 +168,28 @@ class DirectionAttention(DirectionGates):
         self.Linear_w = ConvNorm(channels, channels, (side, 1), groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, side, side] -> gates [B, C, side, side]."""
+        """Return gates [B, C, side, side] for a map [B, C, side, side]."""
         return self.gates(self.Linear_h(x), self.Linear_w(x))
 
 
 class AttentionHead(nn.Module):
-    """One DDA head; the extra level exists for the published key names (`cat_head0.CoordAtt.…`)."""
+    """One dual-direction attention head; the extra level matches the published key names (`cat_head0.CoordAtt.…`)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.CoordAtt = DirectionAttention(VECTOR_SIZE, side=7, mid=16)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 512, 7, 7] -> gates [B, 512, 7, 7]."""
+        """Return gates [B, 512, 7, 7] for a map [B, 512, 7, 7]."""
         y: Tensor = self.CoordAtt(x)
         return y
 
 
 def mixed_feature_trunk() -> nn.Sequential:
-    """The mixed feature network (PAPER table: features.0 to features.8): [B, 3, S, S] -> [B, 512, S / 16, S / 16]."""
+    """Return the mixed feature network, which maps images [B, 3, S, S] to [B, 512, S / 16, S / 16].
+
+    Its stages are the keys `features.0` to `features.8` of the published network.
+    """
     return nn.Sequential(
         ConvBlock(3, 64, 3, stride=2, padding=1),
         ConvBlock(64, 64, 3, padding=1, groups=64),
@@ -191,7 +204,7 @@ def mixed_feature_trunk() -> nn.Sequential:
 
 
 class PooledMFN(nn.Module):
-    """The trunk with a mean over its map: takes any input size, so it trains cheaply on small crops.
+    """The trunk with a mean over its map, which takes any input size and so trains cheaply on small crops.
 
     `DDAMFN.start_from` continues from it at full resolution.
     """
@@ -205,13 +218,13 @@ class PooledMFN(nn.Module):
         self.bn = nn.BatchNorm1d(VECTOR_SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, S, S] -> [B, 512]."""
+        """Return vectors [B, 512] for images, float [B, 3, S, S]."""
         y: Tensor = self.bn(self.features(x).mean(dim=(2, 3)))
         return y
 
 
 class DDAMFN(nn.Module):
-    """The full network up to the 512-d vector that task heads read."""
+    """The full network up to the vector of 512 numbers that task heads take."""
 
     vector_size = VECTOR_SIZE
     input_size = 112
@@ -224,23 +237,23 @@ class DDAMFN(nn.Module):
         self.Linear = ConvNorm(VECTOR_SIZE, VECTOR_SIZE, 7, groups=VECTOR_SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, 112, 112] -> [B, 512]."""
+        """Return vectors [B, 512] for images, float [B, 3, 112, 112]."""
         return self.parts(x).vector
 
     def parts(self, x: Tensor) -> DDAMFNParts:
-        """float [B, 3, 112, 112] -> the vector with the maps that the attention loss needs."""
+        """Return the vector with the maps that the attention loss needs, for images, float [B, 3, 112, 112]."""
         return self.attend(self.features(x))
 
     def attend(self, features: Tensor) -> DDAMFNParts:
-        """All above the trunk: its map, [B, 512, 7, 7], to the vector."""
+        """Return the parts for the trunk's map [B, 512, 7, 7]: everything after the trunk."""
         attention = (self.cat_head0(features), self.cat_head1(features))
         vector = self.Linear(features * torch.maximum(*attention)).flatten(1)
         return DDAMFNParts(vector, features, attention)
 
     def start_from(self, pooled: PooledMFN) -> None:
-        """Take over a trained PooledMFN: its trunk and norm, and its mean as the GDConv's kernel.
+        """Copy a trained PooledMFN's trunk and norm, and its mean as the kernel of the global depthwise convolution.
 
-        The heads on top then keep their meaning, since the norm absorbs the attention's scale.
+        Trained heads still fit the vector then, because the norm absorbs the attention's scale.
         """
         self.features.load_state_dict(pooled.features.state_dict())
         self.Linear.bn.load_state_dict(pooled.bn.state_dict())

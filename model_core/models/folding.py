@@ -1,6 +1,6 @@
-"""A trained network in the form that serves: batch norms folded into convolutions, mixed kernels merged into one.
+"""Folding of a trained network for inference: batch norms go into convolutions, and mixed kernels become one.
 
-The same function with fewer and larger steps; the training form stays what bundles store.
+The folded network computes the same function in fewer and larger steps. Bundles store the form that is trained.
 """
 
 from copy import deepcopy
@@ -17,7 +17,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def folded(network: M) -> M:
-    """A copy of a network or backbone for inference only, in evaluation mode; equal to it within rounding (1e-4)."""
+    """Return a copy of a network or backbone for inference only; its outputs are equal within rounding (1e-4)."""
     network = deepcopy(network).eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, ConvNorm):
@@ -30,8 +30,9 @@ def folded(network: M) -> M:
 
 
 def _fold(module: nn.Module, convolution: str, norm: str) -> None:
-    """Fold a convolution's batch norm into it, and leave nothing in its place."""
-    conv, bn = module.get_submodule(convolution), module.get_submodule(norm)
+    """Fold a batch norm into its convolution, and put an identity in its place."""
+    conv = module.get_submodule(convolution)
+    bn = module.get_submodule(norm)
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(bn, nn.BatchNorm2d)
     module.register_module(convolution, fuse_conv_bn_eval(conv, bn))
@@ -39,9 +40,10 @@ def _fold(module: nn.Module, convolution: str, norm: str) -> None:
 
 
 def merged(mixed: MixedDepthwise) -> nn.Conv2d:
-    """Depthwise convolutions side by side as one, with the largest kernel: the others are padded with zeros.
+    """Return one depthwise convolution in place of several on slices of the channels.
 
-    It computes more, and saves the splitting and joining of channels, which costs more.
+    Its kernels have the largest size, and smaller ones are padded with zeros. It computes more, but saves splitting and
+    concatenating the channels, which costs more time.
     """
     convolutions = [conv for conv in mixed.mixed_depthwise_conv if isinstance(conv, nn.Conv2d)]
     side = max(conv.kernel_size[0] for conv in convolutions)
@@ -52,5 +54,6 @@ def merged(mixed: MixedDepthwise) -> nn.Conv2d:
 
 
 def _padded(weight: Tensor, side: int) -> Tensor:
+    """Return kernels [C, 1, K, K], padded with zeros to [C, 1, side, side]."""
     margin = (side - weight.shape[-1]) // 2
     return F.pad(weight, (margin,) * 4)

@@ -1,4 +1,4 @@
-"""Task heads on the backbone's vector: each task has a trained head of its own."""
+"""The network: a backbone, an optional recurrent encoder, and a head for each task."""
 
 from collections.abc import Mapping
 
@@ -11,73 +11,88 @@ from model_core.models.lstm import LSTMEncoder, State
 
 
 def task_head(size_in: int, size_out: int, hidden: int | None) -> nn.Module:
-    """Linear, or Linear-ReLU-Linear with `hidden` units in between (the paper's notebooks; its Figure 1 has none)."""
+    """Return a linear layer, or Linear-ReLU-Linear with `hidden` units in between.
+
+    The authors' notebooks of arXiv 2503.12260 have the hidden layer, and its Figure 1 has not.
+    """
     if hidden is None:
         return nn.Linear(size_in, size_out)
     return nn.Sequential(nn.Linear(size_in, hidden), nn.ReLU(), nn.Linear(hidden, size_out))
 
 
 PROMPT_TEMPERATURE = 0.07
+"""Temperature of the contrastive loss that a PromptHead is trained with (arXiv 2503.12260, the CLIP systems)."""
 
 
 class PromptHead(nn.Module):
-    """Expressions told by prompts (PAPER section 1): an adapter, then cosines with one text vector a label.
+    """Expression logits from prompts: an adapter, then cosines with one text vector for each label.
 
-    Logits are cosines divided by the temperature of training, 0.07; what they mean is left to calibration.
+    Source: arXiv 2503.12260, the CLIP systems. Logits are cosines divided by PROMPT_TEMPERATURE; calibration turns them
+    into probabilities.
     """
 
     text: Tensor
+    """One text vector of length 1 for each label, [labels, text_size]; zero until it is set."""
 
     def __init__(self, size_in: int, labels: int, text_size: int) -> None:
+        """Take the widths of the input and of the text vectors, and the number of labels."""
         super().__init__()
         self.adapter = nn.Linear(size_in, text_size)
         self.register_buffer("text", torch.zeros(labels, text_size))
 
     def embed(self, vector: Tensor) -> Tensor:
-        """[..., D] -> [..., text_size] of length 1, to be compared with `text`, whose rows have length 1 as well."""
+        """Return vectors [..., D] as embeddings [..., text_size] of length 1, comparable with `text`."""
         return F.normalize(self.adapter(vector), dim=-1)
 
     def forward(self, vector: Tensor) -> Tensor:
-        """[..., D] -> logits [..., labels]."""
+        """Return logits [..., labels] for vectors [..., D]."""
         return self.embed(vector) @ self.text.T / PROMPT_TEMPERATURE
 
 
 class AffectNetwork(nn.Module):
-    """A backbone and a head for each task it was trained on; a temporal network has a recurrent encoder in between."""
+    """A backbone and a head for each task; a temporal network has a recurrent encoder in between."""
 
     def __init__(
         self, backbone: nn.Module, heads: Mapping[str, nn.Module], recurrent: LSTMEncoder | None = None
     ) -> None:
+        """Take a backbone that maps images to vectors [B, D], and the heads by task name."""
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.recurrent = recurrent
 
     def forward(self, x: Tensor) -> AffectLogits:
-        """float [B, 3, S, S] -> logits of every task that has a head; a temporal network sees each as a first frame."""
-        return self.read(self.backbone(x))
+        """Return the logits of every task that has a head, for images, float [B, 3, S, S].
 
-    def read(self, vector: Tensor) -> AffectLogits:
-        """All but the backbone: vectors [B, D] of single frames -> logits."""
+        A temporal network sees each image as the first frame of a track.
+        """
+        return self.forward_vectors(self.backbone(x))
+
+    def forward_vectors(self, vector: Tensor) -> AffectLogits:
+        """Return the logits for the backbone's vectors [B, D] of single frames."""
         encoded, _ = self.encode(vector[:, None])
-        return self.answer(encoded[:, 0])
+        return self.apply_heads(encoded[:, 0])
 
-    def read_sequence(self, vectors: Tensor, state: State | None = None) -> tuple[AffectLogits, State | None]:
-        """All but the backbone: vectors [B, T, D] of consecutive frames -> logits [B, T, ...], and the state after.
+    def forward_sequence(self, vectors: Tensor, state: State | None = None) -> tuple[AffectLogits, State | None]:
+        """Return logits [B, T, ...] and the state after the backbone's vectors [B, T, D] of consecutive frames.
 
-        state: after the part of the track before, None at its start; stays None in a network without memory.
+        `state` is the state after the previous part of the track, or None at its start. A framewise network has no
+        state, and returns None.
         """
         encoded, after = self.encode(vectors, state)
-        return self.answer(encoded), after
+        return self.apply_heads(encoded), after
 
     def encode(self, vectors: Tensor, state: State | None = None) -> tuple[Tensor, State | None]:
-        """What the heads see of `read_sequence`'s vectors: [B, T, hidden]; without memory, the vectors themselves."""
+        """Return the recurrent encoder's vectors [B, T, hidden] for the backbone's [B, T, D], and the state after them.
+
+        A framewise network returns the backbone's vectors themselves.
+        """
         if self.recurrent is None:
             return vectors, None
         return self.recurrent.step(vectors, state)
 
-    def answer(self, encoded: Tensor) -> AffectLogits:
-        """The heads: [..., hidden] -> logits [..., outputs]."""
+    def apply_heads(self, encoded: Tensor) -> AffectLogits:
+        """Return the heads' logits [..., outputs] for vectors [..., hidden]; valence and arousal pass through tanh."""
         logits: dict[str, Tensor] = {name: head(encoded) for name, head in self.heads.items()}
         if "valence_arousal" in logits:
             logits["valence_arousal"] = logits["valence_arousal"].tanh()

@@ -1,8 +1,8 @@
-"""DDAMFN with local features: beside what is on the face, where on the face it is.
+"""DDAMFN with local features, which add to its vector where on the face something is.
 
-The GDConv makes one number of each channel's 7 x 7 map, by one kernel for all that the channel shows. Action units are
-small changes at a place. These features begin at the trunk's 28 x 28 map, whose cells are 4 pixels wide, before it is
-halved again: what the 14 x 14 map still knew of lids and corners of the mouth was less. A dense layer keeps the place.
+DDAMFN's global depthwise convolution reduces each channel's 7 x 7 map to one number, with one kernel, but action units
+are small changes at certain places. Local features therefore start from the trunk's 28 x 28 map, whose cells are 4
+pixels wide; its 14 x 14 map held less about eyelids and the corners of the mouth. A dense layer keeps the places apart.
 """
 
 from dataclasses import replace
@@ -13,16 +13,26 @@ from torch import Tensor, nn
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE, ConvBlock, ConvNorm, DDAMFNParts
 
 MAP_SHAPE = (64, 28, 28)
-"""Of the map that local features read."""
+"""Channels, height and width of the map that local features start from."""
 
 LOCAL_SIZE = 384
+"""Number of local features."""
+
 _MAP_STAGES = 4
+"""Number of the trunk's stages up to that map."""
+
 _WIDTH = 96
+"""Channels after the stride."""
+
 _REDUCED = 32
+"""Channels before the dense layer."""
 
 
 class LocalFeatures(nn.Sequential):
-    """A map [B, 64, 28, 28] -> [B, 384]: half as long a side, fewer channels, then a dense layer, as a convolution."""
+    """Maps an early map [B, 64, 28, 28] to local features [B, 384].
+
+    The side is halved and channels are reduced; the dense layer at the end is written as a convolution.
+    """
 
     def __init__(self) -> None:
         channels, side, _ = MAP_SHAPE
@@ -37,7 +47,7 @@ class LocalFeatures(nn.Sequential):
 
 
 class LocalDDAMFN(DDAMFN):
-    """DDAMFN, its vector followed by the local features of an early map of its trunk."""
+    """DDAMFN with a longer vector: its own 512 numbers, then the 384 local features."""
 
     vector_size = VECTOR_SIZE + LOCAL_SIZE
 
@@ -46,15 +56,15 @@ class LocalDDAMFN(DDAMFN):
         self.local = LocalFeatures()
 
     def parts(self, x: Tensor) -> DDAMFNParts:
-        """float [B, 3, 112, 112] -> as DDAMFN's, with a vector [B, 896]."""
+        """Return DDAMFN's parts for images, float [B, 3, 112, 112], with the longer vector [B, 896]."""
         parts, early = self.without_local(x)
         return replace(parts, vector=self.with_local(parts.vector, early))
 
     def without_local(self, x: Tensor) -> tuple[DDAMFNParts, Tensor]:
-        """float [B, 3, 112, 112] -> DDAMFN's parts, with a vector [B, 512], and the map [B, 64, 28, 28]."""
+        """Return DDAMFN's parts for images, float [B, 3, 112, 112], and the early map [B, 64, 28, 28]."""
         early = self.features[:_MAP_STAGES](x)
         return self.attend(self.features[_MAP_STAGES:](early)), early
 
     def with_local(self, vector: Tensor, early: Tensor) -> Tensor:
-        """DDAMFN's vector [B, 512] and the map [B, 64, 28, 28] -> the vector that task heads read, [B, 896]."""
+        """Return the longer vector [B, 896] for DDAMFN's vector [B, 512] and the early map [B, 64, 28, 28]."""
         return torch.cat([vector, self.local(early)], dim=1)

@@ -1,4 +1,4 @@
-"""A recurrent encoder over a face's feature vectors in time (PAPER section 1: LSTM, hidden 128, one layer, causal)."""
+"""The recurrent encoder of temporal networks: a causal LSTM of one layer, as in arXiv 2503.12260 (hidden size 128)."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ State = tuple[Tensor, Tensor]
 
 
 class LSTMEncoder(nn.Module):
-    """Backbone vectors of consecutive frames -> vectors that know the past; task heads read them like frames'."""
+    """Encodes the backbone's vectors of consecutive frames as vectors that depend on the past; task heads follow it."""
 
     def __init__(self, size_in: int = VECTOR_SIZE, hidden: int = 128) -> None:
         super().__init__()
@@ -17,10 +17,13 @@ class LSTMEncoder(nn.Module):
         self.vector_size = hidden
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, size_in], from the start of a track -> [B, T, hidden]."""
+        """Return vectors [B, T, hidden] for vectors [B, T, size_in] from the start of a track."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """The same for a part of a track, from the state after the part before it (None: its start)."""
+        """Return vectors [B, T, hidden] and the state after them, for vectors [B, T, size_in] of a part of a track.
+
+        `state` is the state after the previous part, or None at the track's start.
+        """
         vectors, after = self.lstm(x, state)
         return vectors, after

@@ -10,7 +10,7 @@ from benchmarks.gpu import BASELINE, QUICK, measure, ways
 from benchmarks.gpu_checks import differences, drawn, place, small_memory, within
 from model_core.affect import AffectLogits
 from model_core.bundles.bundle import load_bundle
-from model_core.inference.runtimes import JoinedNetwork
+from model_core.inference.runtimes import ConcatenatedNetwork
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -74,7 +74,7 @@ class Tiny(nn.Module):
 
 def test_a_compiled_way_says_the_same() -> None:
     images = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    network = JoinedNetwork(Tiny(), ("valence_arousal",)).requires_grad_(False)
+    network = ConcatenatedNetwork(Tiny(), ("valence_arousal",)).requires_grad_(False)
     for way in ways(network, place("cpu"), 4, "eager"):
         assert way.compiled is not None
         torch.testing.assert_close(way.compiled(images), way.forward(images))

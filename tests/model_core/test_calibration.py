@@ -45,7 +45,7 @@ def test_axes_by_hand() -> None:
 
 @pytest.mark.parametrize("values", [(math.nan, 0, 0), (1, math.inf, 0), (1, 0, -0.1), (1, 0, 2.1), (1, 0, math.nan)])
 def test_impossible_axes_are_refused(values: tuple[float, float, float]) -> None:
-    with pytest.raises(ValueError, match="half width"):
+    with pytest.raises(ValueError, match="half-width"):
         AxisCalibration(*values)
 
 
@@ -106,5 +106,5 @@ def test_bad_unit_numbers_are_refused(numbers: tuple[float, float, float]) -> No
 def test_units_must_be_all_twelve_in_order() -> None:
     units = dict.fromkeys(ACTION_UNITS, UNCALIBRATED_UNIT)
     for wrong in (dict(reversed(units.items())), {"AU1": UNCALIBRATED_UNIT}, {}):
-        with pytest.raises(ValueError, match="calibration must name the units AU1, AU2"):
+        with pytest.raises(ValueError, match="a calibration must name the units AU1, AU2"):
             Calibration(action_units=wrong)

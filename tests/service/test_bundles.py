@@ -119,7 +119,7 @@ def offline(bundle: Bundle, path: Path, count: int) -> np.ndarray:
     crops = [align(timed.frame, FACE.landmarks, spec.alignment, spec.size) for timed in video]
     assert len(crops) == count
     with torch.inference_mode():
-        logits, _ = bundle.network.read_sequence(bundle.network.backbone(to_batch(crops, spec))[None])
+        logits, _ = bundle.network.forward_sequence(bundle.network.backbone(to_batch(crops, spec))[None])
     return torch.cat([logits.valence_arousal[0], logits.expression[0]], dim=1).double().numpy()
 
 

@@ -136,7 +136,9 @@ class LocalRun:
             vectors = vectors_of(self._backbone, self.train.views[number][places]).float()
         indices = self.train.indices[places]
         weights = LossWeights(attention=0, **self.config.loss.model_dump())
-        loss = total_loss(self.network.read(vectors), targets(self.faces, indices), None, weights, self._variance)
+        loss = total_loss(
+            self.network.forward_vectors(vectors), targets(self.faces, indices), None, weights, self._variance
+        )
         if self.auxiliary is None:
             return loss
         outputs = self._trained["auxiliary"](vectors[:, VECTOR_SIZE:])
@@ -173,7 +175,10 @@ class LocalRun:
         """On the validation faces, as the network is now."""
         self._trained.eval()
         rows = self.validation.views[0]
-        parts = [self.network.read(vectors_of(self._backbone, rows[i : i + 256])) for i in range(0, len(rows), 256)]
+        parts = [
+            self.network.forward_vectors(vectors_of(self._backbone, rows[i : i + 256]))
+            for i in range(0, len(rows), 256)
+        ]
         whole = {task: torch.cat([getattr(part, task) for part in parts]).double().numpy() for task in self.spec.tasks}
         return Outputs(self.validation.indices, *(whole.get(task) for task in TASKS))
 

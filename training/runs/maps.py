@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
-from model_core.inference.runtimes import Runtime, RuntimeOptions, build_joined
+from model_core.inference.runtimes import Runtime, RuntimeOptions, build_tensor_runtime
 from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.models.folding import folded
 from model_core.models.local import MAP_SHAPE, LocalDDAMFN
@@ -75,7 +75,7 @@ class MapStore:
     def _frozen(self) -> Runtime:
         """Made ready once, and only where a view is missing: it takes seconds."""
         network = FrozenPart(folded(self.backbone)).eval()
-        return build_joined(network, self.input.size, torch.device("cpu"), self.options)
+        return build_tensor_runtime(network, self.input.size, torch.device("cpu"), self.options)
 
     def view(self, indices: NDArray[np.int64], name: str, number: int) -> Rows:
         """The rows of some records, memory-mapped, computed first where they are missing.

@@ -106,7 +106,7 @@ class BatchGradient:
         """float32 logits of each task, and `attention`, [b], where the backbone has attention maps."""
         with torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32"):
             vector, maps = self._encode(self.network.backbone, images)
-        logits = vars(self.network.read(vector.float()))
+        logits = vars(self.network.forward_vectors(vector.float()))
         outputs = {task: values for task, values in logits.items() if values is not None}
         if maps:
             outputs["attention"] = attention_distances([values.float() for values in maps])

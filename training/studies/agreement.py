@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.bundles.bundle import BundleError
-from model_core.inference.runtimes import EVERY_WAY, Runtime, build_runtime
+from model_core.inference.runtimes import CPU_OPTIONS, Runtime, build_runtime
 from training.data.batches import evaluation_batches
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
@@ -28,15 +28,15 @@ BATCH = 32
 
 
 def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """A dict a way of EVERY_WAY, the first being the reference: accuracy, ms a face, and how probabilities differ.
+    """A dict a way of CPU_OPTIONS, the first being the reference: accuracy, ms a face, and how probabilities differ.
 
     `rows`: int64 [N], records with a face. accuracy is over those with a majority. The ways take turns in each batch.
     Raises ModuleNotFoundError where an engine is not installed.
     """
     spec, cpu = evaluable.input, torch.device("cpu")
-    runtimes = [build_runtime(evaluable.network, ("expression",), spec.size, cpu, way) for way in EVERY_WAY]
-    seconds: list[list[float]] = [[] for _ in EVERY_WAY]
-    logits: list[list[NDArray[np.float64]]] = [[] for _ in EVERY_WAY]
+    runtimes = [build_runtime(evaluable.network, ("expression",), spec.size, cpu, way) for way in CPU_OPTIONS]
+    seconds: list[list[float]] = [[] for _ in CPU_OPTIONS]
+    logits: list[list[NDArray[np.float64]]] = [[] for _ in CPU_OPTIONS]
     for batch in evaluation_batches(faces, rows, spec, BATCH):
         for way, runtime in enumerate(runtimes):
             found, taken = _timed(runtime, batch.images)
@@ -47,7 +47,7 @@ def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64])
     return [
         {"engine": way.engine, "precision": way.precision, "ms_a_face": 1000 * median(seconds[i])}
         | _differences(probabilities[i], probabilities[0], majority)
-        for i, way in enumerate(EVERY_WAY)
+        for i, way in enumerate(CPU_OPTIONS)
     ]
 
 

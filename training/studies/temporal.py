@@ -95,7 +95,7 @@ def train_lstm(tracks: list[Tracks], spec: NetworkSpec, weights: LossWeights, ep
 def estimates(method: str, tracks: Tracks, model: Evaluable, lstm: AffectNetwork) -> NDArray[np.float64]:
     """float64 [N, T, D]: valence and arousal, probabilities of expressions and units, uncalibrated, by one method."""
     network = lstm if method == "lstm" else model.network
-    logits = network(tracks.vectors) if method == "lstm" else network.read(tracks.vectors)
+    logits = network(tracks.vectors) if method == "lstm" else network.forward_vectors(tracks.vectors)
     joined = torch.cat([getattr(logits, task) for task in model.spec.widths], dim=2).double().numpy()
     times_s = np.arange(joined.shape[1]) / FRAME_RATE
     if method == "causal":

@@ -33,7 +33,7 @@ def build_objective(task: Task, tracks: Sequence[Track], config: SequenceLossCon
 
 
 def _logits(network: AffectNetwork, batch: SequenceBatch) -> AffectLogits:
-    return network.answer(network.encode(batch.features)[0])
+    return network.apply_heads(network.encode(batch.features)[0])
 
 
 def _rows(outputs: Tensor | None, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,7 +40,7 @@ def track_outputs(network: AffectNetwork, task: Task, track: Track, window: Wind
 
 
 def _outputs(network: AffectNetwork, task: Task, features: NDArray[np.float32]) -> Floats:
-    logits, _ = network.read_sequence(torch.from_numpy(np.array(features))[None])
+    logits, _ = network.forward_sequence(torch.from_numpy(np.array(features))[None])
     return np.asarray(getattr(logits, task)[0].double().numpy())
 
 

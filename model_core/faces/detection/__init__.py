@@ -1,6 +1,7 @@
-"""Face detection behind one protocol, so that a detector can be exchanged in one line.
+"""The registry of face detectors, which share one protocol.
 
-The detector decides where landmarks land, hence how crops look: a bundle records the one its crops were prepared with.
+The detector decides where landmarks lie, and so what crops look like. A bundle records the detector that its crops were
+prepared with.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,17 +28,17 @@ __all__ = [
 DETECTORS: Mapping[str, Callable[[], FaceDetector]] = MappingProxyType(
     {"yuface": YuFaceDetector, "mtcnn": MtcnnDetector}
 )
-"""Name, without version -> factory."""
+"""Factories of the detectors that bring their weights, by name without version."""
 
 DETECTORS_BY_FILE: Mapping[str, Callable[[Path], FaceDetector]] = MappingProxyType({"yunet": YuNetDetector})
-"""Name, without version -> factory of those whose weights are a file; they are asked for as `name:PATH`."""
+"""Factories of the detectors whose weights are a file, by name without version; they are requested as `name:PATH`."""
 
 
 def build_detector(name: str) -> FaceDetector:
-    """Make a detector by its name, `yuface`, `mtcnn` or `yunet:PATH`.
+    """Return a new detector by its name: `yuface`, `mtcnn` or `yunet:PATH`.
 
-    Raises ValueError for an unknown name and for a file that is not what the detector needs, ModuleNotFoundError where
-    its package is not installed.
+    Raises ValueError for an unknown name and for a file that the detector cannot use, and ModuleNotFoundError if its
+    package is not installed.
     """
     if name in DETECTORS:
         return DETECTORS[name]()
@@ -49,5 +50,8 @@ def build_detector(name: str) -> FaceDetector:
 
 
 def family(name: str) -> str:
-    """A detector's name without its version, `yuface-2023.5.1` -> `yuface`: within a family, crops look alike."""
+    """Return a detector's name without its version, such as `yuface` for `yuface-2023.5.1`.
+
+    Crops of detectors of one family look alike.
+    """
     return name.partition("-")[0]

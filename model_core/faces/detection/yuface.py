@@ -1,4 +1,4 @@
-"""The detector that ships: libfacedetection, called in the shared library that the `yuface` wheel carries."""
+"""libfacedetection, the default detector, called in the shared library of the `yuface` wheel."""
 
 import ctypes
 from importlib.metadata import version
@@ -15,13 +15,14 @@ from model_core.faces.geometry import Face, Frame
 
 
 class YuFaceDetector:
-    """libfacedetection (Yu et al.) as packed in the `yuface` wheel, weights included.
+    """libfacedetection (Yu et al.) from the `yuface` wheel, which includes the weights.
 
-    Frames whose longer side exceeds `max_side_px` are shrunk to it first: the network is made for inputs up to 640.
-    Its landmarks are whole pixels of the shrunk frame.
+    Frames whose longer side exceeds `max_side_px` are shrunk to it first, because the network is made for inputs of up
+    to 640 pixels. Landmarks are whole pixels of the shrunk frame.
     """
 
     def __init__(self, max_side_px: int = 640) -> None:
+        """Raise ModuleNotFoundError if the wheel is not installed."""
         self._library = _load_libfacedetection()
         self._openmp = ThreadpoolController().select(user_api="openmp")
         self._max_side_px = max_side_px
@@ -29,33 +30,33 @@ class YuFaceDetector:
 
     @property
     def name(self) -> str:
-        """`yuface-` and the installed version."""
+        """`yuface-` and the installed version of the wheel."""
         return self._name
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """See FaceDetector. `frame` is uint8 [H, W, 3] RGB; results are in its pixels."""
+        """See FaceDetector."""
         return detect_shrunk(
             frame, self._find, max_side_px=self._max_side_px, min_confidence=min_confidence, max_faces=max_faces
         )
 
     def _find(self, image: Frame) -> Candidates:
         bgr = np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)
-        # One thread is its fastest setting; several of them spin against the network's threads, a hundred times slower.
+        # One thread is fastest: several spin against the network's threads, which is a hundred times slower.
         with self._openmp.limit(limits=1):
             rows = _run_libfacedetection(self._library, bgr).astype(np.float64)
         return Candidates(rows[:, 1:5], rows[:, 5:15].reshape(-1, 5, 2), rows[:, 0] / 100)
 
 
 def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
-    """The wheel's C++ entry point, called without the wheel's Python module.
+    """Return the C++ entry point of the wheel's library, which is called without the wheel's Python module.
 
-    That module loses a result buffer of 36 kB at every call, and holds the interpreter's lock while it computes.
-    Raises ModuleNotFoundError where the wheel, made for x86-64 Linux and Python up to 3.11, is not installed.
+    That module leaks a result buffer of 36 kB in every call, and holds the interpreter's lock while it computes. Raises
+    ModuleNotFoundError if the wheel, which is made for x86-64 Linux and Python up to 3.11, is not installed.
     """
     spec = find_spec("yuface")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the face detector yuface is not installed; its package is for x86-64 and Python 3.11, elsewhere use mtcnn",
+            "the face detector yuface is not installed; it needs x86-64 and Python 3.11, so use mtcnn elsewhere",
             name="yuface",
         )
     library = ctypes.CDLL(str(Path(spec.submodule_search_locations[0]) / "libfacedetection.so"))
@@ -69,11 +70,15 @@ def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
 
 
 _RESULT_BYTES, _RESULT_SHORTS = 0x9000, 16
-"""The library's buffer: a count, then for each face 16 shorts: per cent, x, y, width, height, five points, unused."""
+"""Sizes of the library's result buffer. It holds a count, then 16 shorts for each face: the confidence in per cent, x,
+y, width, height, five points, and one unused."""
 
 
 def _run_libfacedetection(function: "ctypes._NamedFuncPointer", image: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """BGR uint8 [H, W, 3], contiguous -> int16 [N, 16]. Every call has a buffer of its own, so threads do not meet."""
+    """Return the rows of the result buffer, int16 [N, 16], for a contiguous image, uint8 [H, W, 3] BGR.
+
+    Every call has a buffer of its own, so that several threads may call at once.
+    """
     buffer = np.zeros(_RESULT_BYTES, np.uint8)
     height, width = image.shape[:2]
     function(buffer.ctypes.data, image.ctypes.data, width, height, image.strides[0])

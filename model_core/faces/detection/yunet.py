@@ -1,4 +1,4 @@
-"""The fastest detector, for those who bring its weights: YuNet in OpenCV, from an ONNX file."""
+"""YuNet in OpenCV, the fastest detector; its weights are an ONNX file that the user provides."""
 
 import hashlib
 from pathlib import Path
@@ -10,17 +10,20 @@ from model_core.faces.detection.contract import Candidates, PerThread, detect_sh
 from model_core.faces.geometry import Face, Frame
 
 MIN_SIDE_PX = 64
-"""Smaller pictures are padded: where a side has 32 pixels or fewer, OpenCV answers with what its memory held before."""
+"""Smaller images are padded to this side: with 32 pixels or fewer, OpenCV returns what its memory held before."""
 
 
 class YuNetDetector:
-    """YuNet (Wu et al. 2023) through OpenCV's FaceDetectorYN.
+    """YuNet (Wu et al., MIR 2023) in OpenCV's FaceDetectorYN.
 
-    The file is read once: what happens to it later changes nothing. Frames whose longer side exceeds `max_side_px` are
-    shrunk to it first. Raises ValueError for a file that cannot be read or is not this network.
+    Frames whose longer side exceeds `max_side_px` are shrunk to it first.
     """
 
     def __init__(self, model: Path, max_side_px: int = 640) -> None:
+        """Take the network's ONNX file, which is read here and never again.
+
+        Raises ValueError for a file that cannot be read or is not this network.
+        """
         try:
             content = model.read_bytes()
         except OSError as error:
@@ -35,11 +38,11 @@ class YuNetDetector:
 
     @property
     def name(self) -> str:
-        """`yunet-` and the first eight hexadecimal digits of the file's SHA-256: the weights, not where they lie."""
+        """`yunet-` and the first eight hexadecimal digits of the file's SHA-256, which identify the weights."""
         return self._name
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """See FaceDetector. `frame` is uint8 [H, W, 3] RGB; results are in its pixels."""
+        """See FaceDetector."""
         return detect_shrunk(
             frame,
             lambda image: self._find(image, min_confidence),
@@ -53,17 +56,19 @@ class YuNetDetector:
         height, width = (max(0, MIN_SIDE_PX - side) for side in image.shape[:2])
         padded = cv2.copyMakeBorder(image, 0, height, 0, width, cv2.BORDER_CONSTANT)
         network.setInputSize((padded.shape[1], padded.shape[0]))
-        # It drops what only equals its threshold, and takes none below zero.
+        # OpenCV drops a score that only equals the threshold, and accepts no threshold below zero.
         network.setScoreThreshold(max(0.0, min_confidence - 1e-6))
         _, found = network.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
         rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
-        # A face in the padding is none.
+        # Detections whose centre lies in the padding are dropped.
         middles = rows[:, :2] + rows[:, 2:4] / 2
         rows = rows[(middles < image.shape[1::-1]).all(axis=1)]
-        # "Right" is the person's right in its documentation, so its order of points is the image's from left to right.
+        # "Right" is the person's right in OpenCV's documentation, so the points run from left to right in the image.
         return Candidates(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14])
 
 
 def _network(content: bytes) -> cv2.FaceDetectorYN:
-    buffer, no_config = np.frombuffer(content, np.uint8), np.zeros(0, np.uint8)
+    """Return a network that is read from the content of an ONNX file; its input size is set at each call."""
+    buffer = np.frombuffer(content, np.uint8)
+    no_config = np.zeros(0, np.uint8)
     return cv2.FaceDetectorYN.create("onnx", buffer, no_config, (32, 32))

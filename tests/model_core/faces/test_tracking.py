@@ -72,7 +72,10 @@ places = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=5)
 
 @given(st.lists(st.tuples(places, st.floats(0, 0.8)), max_size=8))
 def test_ids_are_unique_in_a_frame_and_only_grow(frames: list[tuple[list[tuple[int, int]], float]]) -> None:
-    tracker, time_s, alive, highest = IouTracker(), 0.0, dict[int, float](), 0
+    tracker = IouTracker()
+    time_s = 0.0
+    alive: dict[int, float] = {}
+    highest = 0
     for faces, gap_s in frames:
         time_s += gap_s
         given_ids = ids(tracker, list(faces), time_s)

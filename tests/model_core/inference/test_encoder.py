@@ -152,7 +152,7 @@ def test_each_track_has_a_state_of_its_own_until_it_is_dropped() -> None:
         found = states.step(2, other, 0.1 * i)
     with torch.inference_mode():
         vectors = torch.from_numpy(np.stack([other] * 4)).float()[None]
-        logits, _ = bundle.network.read_sequence(vectors)
+        logits, _ = bundle.network.forward_sequence(vectors)
     assert found == pytest.approx(logits.expression[0, -1].double().numpy(), abs=1e-5)
     states.keep([2, 3])
     # The first track starts anew, with the output of a single face; the second goes on.

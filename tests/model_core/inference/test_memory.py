@@ -30,7 +30,7 @@ VECTORS = np.random.default_rng(3).normal(size=(40, 4))
 def whole(vectors: np.ndarray) -> np.ndarray:
     """Outputs [T, 2] of a sequence from its start."""
     with torch.inference_mode():
-        return NETWORK.read_sequence(torch.from_numpy(vectors).float()[None])[0].expression[0].double().numpy()
+        return NETWORK.forward_sequence(torch.from_numpy(vectors).float()[None])[0].expression[0].double().numpy()
 
 
 def stepped(spec: TemporalSpec, vectors: np.ndarray, times_s: Sequence[float]) -> np.ndarray:

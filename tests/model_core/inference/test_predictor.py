@@ -65,7 +65,7 @@ def test_no_crops_no_results(predictor: Predictor) -> None:
 
 
 def test_a_crop_of_another_size_is_refused(predictor: Predictor, crops: list[Crop]) -> None:
-    with pytest.raises(ValueError, match=r"crop is uint8 \(64, 64, 3\), the model expects uint8 \(112, 112, 3\)"):
+    with pytest.raises(ValueError, match=r"crop is uint8 \(64, 64, 3\), but the model expects uint8 \(112, 112, 3\)"):
         predictor.predict([[crops[0]], [np.zeros((64, 64, 3), dtype=np.uint8)]])
 
 

@@ -9,7 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import LABEL_SETS
-from model_core.inference.runtimes import EVERY_WAY, JoinedNetwork, RuntimeOptions, build_joined, build_runtime, narrow
+from model_core.inference.runtimes import (
+    CPU_OPTIONS,
+    ConcatenatedNetwork,
+    RuntimeOptions,
+    build_runtime,
+    build_tensor_runtime,
+    convert_weights,
+)
 from model_core.models import NetworkSpec, build_network
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
@@ -73,19 +80,19 @@ def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDA
 
 
 def test_weights_converted_once_give_the_same(network: AffectNetwork) -> None:
-    joined = JoinedNetwork(folded(network), TASKS)
+    whole = ConcatenatedNetwork(folded(network), TASKS)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        each_time = joined(images(2))
-        narrow(joined, torch.bfloat16)
-        once = joined(images(2))
-    assert {weight.dtype for weight in joined.parameters()} == {torch.bfloat16, torch.float32}  # PReLU stays
+        each_time = whole(images(2))
+        convert_weights(whole, torch.bfloat16)
+        once = whole(images(2))
+    assert {weight.dtype for weight in whole.parameters()} == {torch.bfloat16, torch.float32}  # PReLU stays
     assert torch.equal(once, each_time)
 
 
 def test_float16_is_for_gpus(network: AffectNetwork) -> None:
     with pytest.raises(ValueError, match="float16 is for GPUs, not for cpu"):
         build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "float16"))
-    assert all(way.precision != "float16" for way in EVERY_WAY)
+    assert all(way.precision != "float16" for way in CPU_OPTIONS)
 
 
 @pytest.mark.gpu
@@ -115,7 +122,7 @@ def test_openvino_takes_no_network_that_a_trace_would_freeze() -> None:
             return x.flatten(1) * len(x)
 
     with pytest.raises(RuntimeError, match="Using len to get tensor shape might cause the trace to be incorrect"):
-        build_joined(Counts(), 8, CPU, RuntimeOptions("openvino"))
+        build_tensor_runtime(Counts(), 8, CPU, RuntimeOptions("openvino"))
 
 
 def test_openvino_is_for_cpus(network: AffectNetwork) -> None:

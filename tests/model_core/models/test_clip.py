@@ -140,7 +140,7 @@ def test_a_hub_id_is_read_from_the_hubs_cache(weights: Path, monkeypatch: pytest
             "nowhere.pt is neither a file nor a pretrained tag of tests-tiny; known tags: none",
         ),
         (ClipSource("ViT-Q", "openai"), "open_clip knows no architecture ViT-Q"),
-        (ClipSource("local-dir:nowhere"), "nowhere is no folder with an open_clip_config.json"),
+        (ClipSource("local-dir:nowhere"), "nowhere is not a folder with an open_clip_config.json"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line_and_not_fetched(
@@ -222,5 +222,5 @@ def test_without_prompts_or_without_the_library(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="a prompt for each class"):
         load_clip(ClipSource(TINY, "a.pt"), ())
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ModuleNotFoundError, match="CLIP needs open_clip: install the extra `clip`"):
+    with pytest.raises(ModuleNotFoundError, match="CLIP needs open_clip; install the extra `clip`"):
         clip.load_clip(ClipSource(TINY, "a.pt"), PROMPTS)

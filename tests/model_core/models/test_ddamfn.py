@@ -30,7 +30,7 @@ def reference() -> Mapping[str, Tensor]:
     c, h, w = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (3, 112, 112)), indexing="ij")
     with torch.inference_mode():
         parts = network.backbone.parts(torch.sin(0.1 * (c + 1) * h + 0.07 * w)[None])
-        logits = network.read(parts.vector).expression
+        logits = network.forward_vectors(parts.vector).expression
     assert logits is not None
     return {
         "logits": logits[0],

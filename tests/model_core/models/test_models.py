@@ -49,7 +49,7 @@ def test_every_backbone_builds_runs_and_survives_saving(backbone: str, tmp_path:
 
 def test_only_the_specified_heads_exist() -> None:
     network = build_network(NetworkSpec("mfn-pooled", ("action_units",)))
-    logits = network.eval().read(torch.zeros(3, 512))
+    logits = network.eval().forward_vectors(torch.zeros(3, 512))
     assert logits.valence_arousal is None
     assert logits.expression is None
     assert logits.action_units.shape == (3, 12)
@@ -66,10 +66,10 @@ def test_a_temporal_network_sees_a_frame_alone_as_a_tracks_first() -> None:
     network = build_network(NetworkSpec("mfn-pooled", TASKS, LABELS, recurrent=5)).eval()
     vectors = torch.randn(2, 4, 512)
     with torch.inference_mode():
-        alone = network.read(vectors[:, 0])
-        whole, end = network.read_sequence(vectors)
-        start, middle = network.read_sequence(vectors[:, :3])
-        rest, same_end = network.read_sequence(vectors[:, 3:], middle)
+        alone = network.forward_vectors(vectors[:, 0])
+        whole, end = network.forward_sequence(vectors)
+        start, middle = network.forward_sequence(vectors[:, :3])
+        rest, same_end = network.forward_sequence(vectors[:, 3:], middle)
     for task in TASKS:
         sequence = getattr(whole, task)
         assert sequence.shape[:2] == (2, 4)
@@ -82,8 +82,8 @@ def test_without_memory_a_sequence_is_its_frames() -> None:
     network = build_network(NetworkSpec("mfn-pooled", ("action_units",), hidden=3)).eval()
     vectors = torch.randn(2, 4, 512)
     with torch.inference_mode():
-        logits, state = network.read_sequence(vectors)
-        torch.testing.assert_close(logits.action_units[:, 2], network.read(vectors[:, 2]).action_units)
+        logits, state = network.forward_sequence(vectors)
+        torch.testing.assert_close(logits.action_units[:, 2], network.forward_vectors(vectors[:, 2]).action_units)
     assert state is None
 
 
@@ -106,14 +106,14 @@ TOWER = TowerSpec({"image_size": 32}, 8, quick_gelu=False)
         ({"tasks": ()}, "tasks must be some of"),
         ({"tasks": ("expression", "gaze")}, "tasks must be some of"),
         ({"tasks": ("expression", "expression")}, "each once"),
-        ({"labels": ()}, "an expression task needs labels"),
+        ({"labels": ()}, "the expression task needs labels"),
         ({"labels": ("neutral", "neutral")}, "each once"),
         ({"tasks": ("action_units",)}, "no other task has any"),
         ({"hidden": 0}, "hidden"),
         ({"hidden": -4}, "hidden"),
         ({"recurrent": 0}, "hidden and recurrent must be positive"),
         ({"backbone": "clip"}, "the backbone clip needs a tower"),
-        ({"tower": TOWER}, "no other has one"),
+        ({"tower": TOWER}, "no other backbone has one"),
         ({"backbone": "clip", "tower": TOWER, "hidden": 4}, "without a hidden layer"),
     ],
 )

@@ -61,7 +61,9 @@ def assert_same_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Te
 def test_parts_give_the_gradient_of_the_whole_batch(backbone: str, size: int) -> None:
     network, batch = network_and_batch(backbone, size, 8)  # a part has two faces at least, as in a run
     vector, maps = encode(network.backbone, batch.images)
-    loss = total_loss(network.read(vector), batch.target, attention_distances(maps) if maps else None, LossWeights())
+    loss = total_loss(
+        network.forward_vectors(vector), batch.target, attention_distances(maps) if maps else None, LossWeights()
+    )
     loss.backward()
     expected = gradients_of(network)
     for parts in (1, 2, 4):

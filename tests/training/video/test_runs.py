@@ -137,7 +137,7 @@ def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
     present = np.array([True] * 7 + [False] * 2 + [True] * 3)
     features = np.random.default_rng(1).normal(size=(12, 512)).astype(np.float32)
     track = Track(None, features, present)
-    alone = network.read(torch.from_numpy(features)).action_units.detach().numpy()
+    alone = network.forward_vectors(torch.from_numpy(features)).action_units.detach().numpy()
     same = {}
     for state in ("reset", "carried"):
         window = WindowConfig(length=3, state=state, max_gap_s=0.05)

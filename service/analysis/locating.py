@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import Lock
 from typing import IO
 
 from model_core.faces.alignment import align
@@ -16,6 +15,7 @@ from model_core.preprocessing import InputSpec
 from service.analysis.results import FaceOptions, VideoOptions
 from service.media.decoding import TimedFrame, Video, decode_image, open_video
 from service.media.limits import DecodeLimits
+from service.scheduling.watchdog import Watchdog
 from service.telemetry import StageClock
 
 CHUNK_FRAMES = 4
@@ -144,12 +144,11 @@ class VideoReader:
 
 
 class WatchedDetector:
-    """A face detector that tells whether a thread is at work in it: calls are short, so one that lasts hangs."""
+    """A face detector whose calls are steps of the watchdog: they are short, so one that lasts hangs."""
 
-    def __init__(self, detector: FaceDetector) -> None:
+    def __init__(self, detector: FaceDetector, watchdog: Watchdog) -> None:
         self._detector = detector
-        self._numbers = count()
-        self._at_work: dict[int, int] = {}
+        self._watchdog = watchdog
 
     @property
     def name(self) -> str:
@@ -158,13 +157,5 @@ class WatchedDetector:
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
         """See FaceDetector."""
-        thread = get_ident()
-        self._at_work[thread] = next(self._numbers)
-        try:
+        with self._watchdog.step():
             return self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces)
-        finally:
-            del self._at_work[thread]
-
-    def call_of(self, thread: int) -> int | None:
-        """The number of the call in which a thread is, another for each call; None where it is in none."""
-        return self._at_work.get(thread)

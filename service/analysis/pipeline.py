@@ -6,8 +6,8 @@ only awaits. A video is read in chunks, each located while the chunk before it i
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -21,10 +21,12 @@ from service.analysis.locating import LocatedFrame, Locator
 from service.analysis.results import FaceAnalysis, FaceOptions, FrameAnalysis, VideoAnalysis, VideoOptions
 from service.analysis.session import TrackBuilder
 from service.errors import Draining, Limit, NotReady, Overloaded
-from service.scheduling.batch_contract import BatcherClosed, BatchTooLarge, WorkerStalled
+from service.scheduling.admission import Admission, Blocked, Ticket, WouldWait
+from service.scheduling.batcher import BatcherClosed
 from service.scheduling.lanes import Lane
-from service.scheduling.pace import MovingAverage
 from service.scheduling.pool import WorkerPool
+from service.scheduling.replica import BatchTooLarge
+from service.scheduling.watchdog import WorkerStalled
 from service.telemetry import StageClock, Telemetry
 
 R = TypeVar("R")
@@ -42,6 +44,7 @@ class Pipeline:
         predictor: Predictor,
         pool: WorkerPool,
         telemetry: Telemetry,
+        admission: Admission,
         wait_limits: Mapping[Lane, Limit],
     ) -> None:
         self._locator = locator
@@ -49,27 +52,33 @@ class Pipeline:
         self._predictor = predictor
         self._pool = pool
         self._telemetry = telemetry
+        self._admission = admission
         self._wait_limits = wait_limits
-        self._picture_faces = MovingAverage()
 
-    def admit(self, lane: Lane) -> None:
-        """Raises Overloaded for a request that would wait too long, NotReady where the network hangs.
+    @contextmanager
+    def admitted(self, lane: Lane) -> Iterator[Ticket]:
+        """Be admitted for the length of the block: from before the upload is read until the answer is complete.
 
-        Cheap, so worth asking before an upload is read.
+        Raises Overloaded for a request that would wait too long, NotReady where nothing gets on.
         """
-        if self._estimator.blocked:
-            raise NotReady("the network does not answer")
-        limit = self._wait_limits[lane]
-        if (excess_s := self._expected_wait_s(lane) - limit["value"]) > 0:
+        try:
+            with self._admission.admitted(lane) as ticket:
+                yield ticket
+        except Blocked as reason:
+            raise NotReady(str(reason)) from None
+        except WouldWait as wait:
+            limit = self._wait_limits[lane]
             detail = f"the answer would wait longer than {limit['value']:g} s for its turn"
-            raise Overloaded(detail, retry_after_s=excess_s, limit=limit)
+            raise Overloaded(detail, retry_after_s=wait.expected_s - wait.limit_s, limit=limit) from None
 
-    async def analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
+    async def analyze_frame(self, file: IO[bytes], options: FaceOptions, ticket: Ticket) -> FrameAnalysis:
         """Analyse one encoded picture. Raises the ServiceErrors of decoding and of the queue."""
+        with ticket.turn():
+            return await self._analyze_frame(file, options)
+
+    async def _analyze_frame(self, file: IO[bytes], options: FaceOptions) -> FrameAnalysis:
         clock = StageClock(self._telemetry)
-        self.admit(Lane.INTERACTIVE)
         picture = await self._pooled(lambda: self._locator.picture(file, options, clock), Lane.INTERACTIVE)
-        self._picture_faces.note(len(picture.located.crops))
         estimates = await self._estimate(picture.located.crops, clock, Lane.INTERACTIVE)
         reader, features = self._predictor.everything, [estimate.features for estimate in estimates]
         affects = await self._read(reader, lambda: reader.affects(reader.first(features)), Lane.INTERACTIVE)
@@ -78,21 +87,23 @@ class Pipeline:
         faces = tuple(FaceAnalysis(*row) for row in rows)
         return FrameAnalysis(picture.width, picture.height, faces, clock.timings())
 
-    async def analyze_video(self, path: Path, options: VideoOptions) -> VideoAnalysis:
+    async def analyze_video(self, path: Path, options: VideoOptions, ticket: Ticket) -> VideoAnalysis:
         """Analyse a video file. Raises the ServiceErrors of decoding and of the queue."""
         clock = StageClock(self._telemetry)
         reader = self._predictor.everything if options.temporal == "auto" else self._predictor.framewise
         tracks = TrackBuilder(IouTracker(), reader, options.smoothing, clock)
         count = 0
-        self.admit(Lane.BULK)
         frames = await self._pooled(lambda: self._locator.open(path, options, clock), Lane.BULK)
         pending = self._pool.run(frames.next_chunk, Lane.BULK)
         try:
-            while chunk := await _awaited(pending):
-                pending = self._pool.run(frames.next_chunk, Lane.BULK)
-                estimates = await self._estimate(_crops(chunk), clock, Lane.BULK)
-                await self._read(reader, partial(self._extend, tracks, chunk, estimates), Lane.BULK)
-                count += len(chunk)
+            while True:
+                with ticket.turn():
+                    if not (chunk := await _awaited(pending)):
+                        break
+                    pending = self._pool.run(frames.next_chunk, Lane.BULK)
+                    estimates = await self._estimate(_crops(chunk), clock, Lane.BULK)
+                    await self._read(reader, partial(self._extend, tracks, chunk, estimates), Lane.BULK)
+                    count += len(chunk)
         finally:
             frames.stop()
             pending.cancel()
@@ -106,12 +117,6 @@ class Pipeline:
         clock = StageClock(self._telemetry)
         with clock.stage("render"):
             return await self._pooled(function, Lane.BULK)
-
-    def _expected_wait_s(self, lane: Lane) -> float:
-        """Pool and networks work side by side: a request waits for the slowest of them, and in the networks for the
-        faces that are yet to be found in the pictures before it, too."""
-        coming = self._pool.depth(Lane.INTERACTIVE) * self._picture_faces.value
-        return max(self._pool.expected_wait_s(lane), self._estimator.expected_wait_s(lane, coming))
 
     async def _pooled(self, function: Callable[[], R], lane: Lane) -> R:
         return await _awaited(self._pool.run(function, lane))

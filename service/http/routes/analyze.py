@@ -42,10 +42,10 @@ async def analyze_frame(
     options = FaceOptions(query.max_faces, query.min_confidence)
     with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(context.directory)) as file:
         async with negotiated(request, "deadline_s", settings):
-            model.pipeline.admit(Lane.INTERACTIVE)  # before the upload is read
-            await receive(request, file, raw_types=("image/",), max_bytes=settings.max_upload_bytes)
-            async with while_client_waits(request):
-                analysis = await model.pipeline.analyze_frame(file, options)
+            with model.pipeline.admitted(Lane.INTERACTIVE) as ticket:  # before the upload is read
+                await receive(request, file, raw_types=("image/",), max_bytes=settings.max_upload_bytes)
+                async with while_client_waits(request):
+                    analysis = await model.pipeline.analyze_frame(file, options, ticket)
     response.headers["Server-Timing"] = server_timing(analysis.timings_s)
     return render_frame(analysis, model.info, request_id)
 
@@ -66,9 +66,9 @@ async def analyze_video(
     info = model.info if query.temporal == "auto" else model.framewise
     with NamedTemporaryFile(dir=context.directory) as file:
         async with negotiated(request, "video_deadline_s", settings):
-            model.pipeline.admit(Lane.BULK)
-            await receive(request, file, raw_types=("video/", "image/gif"), max_bytes=settings.max_upload_bytes)
-            async with while_client_waits(request):
-                analysis = await model.pipeline.analyze_video(Path(file.name), options)
-                body = await model.pipeline.render(lambda: video_json(analysis, info, request_id))
+            with model.pipeline.admitted(Lane.BULK) as ticket:
+                await receive(request, file, raw_types=("video/", "image/gif"), max_bytes=settings.max_upload_bytes)
+                async with while_client_waits(request):
+                    analysis = await model.pipeline.analyze_video(Path(file.name), options, ticket)
+                    body = await model.pipeline.render(lambda: video_json(analysis, info, request_id))
     return Response(body, headers={"Server-Timing": server_timing(analysis.timings_s)}, media_type="application/json")

@@ -40,7 +40,8 @@ from service.telemetry import Telemetry
 logger = structlog.get_logger("service")
 
 BULK_S = 0.02
-"""What a video's faces may take of a forward pass, in seconds: little beside what a picture takes itself."""
+"""What a video's faces may take of a forward pass, in seconds: no more than a picture takes itself on two cores, for
+a picture may come at its start and wait for its end."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs: only a supervisor's restart helps."""

@@ -23,7 +23,9 @@ from model_core.inference.predictor import Predictor
 from model_core.inference.runtimes import ConcatenatedNetwork, Precision, RuntimeOptions, forward_pass
 from model_core.preprocessing import InputSpec
 from service.analysis.estimating import BatchedEncoder, Estimate
-from service.scheduling.batch_contract import BatchLimits, NoObserver
+from service.scheduling.batcher import NoObserver
+from service.scheduling.replica import BatchLimits
+from service.scheduling.watchdog import Watchdog
 from training.generated.drawing import Pose, draw
 from training.generated.people import person
 
@@ -151,8 +153,8 @@ def small_memory(at: Place, crops: Sequence[Crop]) -> tuple[str, bool]:
     replicas: list[Encoder] = [hungry]  # type: ignore[list-item]
 
     async def story() -> list[Estimate]:
-        limits = BatchLimits(8, 8, 60)
-        batcher = BatchedEncoder(replicas, limits, observer=NoObserver(), on_hang=lambda: None).batcher
+        limits = BatchLimits(8, 8)
+        batcher = BatchedEncoder(replicas, limits, Watchdog(60), observer=NoObserver()).batcher
         found = [*await batcher.submit_many(crops), *await batcher.submit_many(crops)]
         await batcher.close()
         return found

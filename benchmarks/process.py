@@ -57,7 +57,8 @@ def running_service(**settings: str) -> Iterator[ServiceProcess]:
 def child(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that does not outlive the block, however this ends: a signal to end it becomes SystemExit, too.
 
-    It gets SIGTERM, and SIGKILL if it does not end within END_S. Belongs to the main thread, as signals do.
+    It gets SIGTERM, and SIGKILL if it does not end within END_S. Belongs to the main thread, as signals do. A shell
+    starts background jobs with SIGINT ignored, which is inherited: here it is heard again.
     """
     with _signals_raise(), subprocess.Popen(command, env=environment) as process:
         try:
@@ -72,12 +73,13 @@ def child(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["s
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """By default these signals end Python at once, with nothing tidied up."""
+    """SIGTERM and SIGHUP would end Python at once, with nothing tidied up; an inherited SIG_IGN would hide SIGINT."""
 
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {signal.SIGTERM: leave, signal.SIGHUP: leave, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

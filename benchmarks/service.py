@@ -147,42 +147,58 @@ def ratios_table(loads: Rounds, alone: Sequence[float]) -> str:
     return table(("clients", "batching on / off", "service / offline"), rows)
 
 
-async def overload(sent: Sequence[bytes], plan: Plan) -> str:
+async def overload(sent: Sequence[bytes], plan: Plan, idle: Answers) -> str:
     """What becomes of requests that arrive faster than the service can answer."""
+    limit_s = await wait_limit_s()
     capacity = await closed_loop(sent, plan.at_capacity, plan.load_s * plan.rounds)
     rate = OVERLOAD * capacity.faces_per_s()
     crowd = await open_loop(sent, rate, plan.overload_s)
+    answers = capacity + crowd
+    lost = ", ".join(f"{name} {count}" for name, count in answers.failures.items())
     rows = [
-        _outcome(f"{plan.at_capacity} clients", capacity.faces_per_s(), capacity),
-        _outcome(f"at {OVERLOAD} times their rate", rate, crowd),
+        (f"{plan.at_capacity} clients", capacity.faces_per_s(), capacity),
+        (f"at {OVERLOAD} times their rate", rate, crowd),
     ]
-    header = ("load", "frames/s sent", "200", "429", "5xx", "no answer", "accepted p95 ms")
-    lost = ", ".join(f"{name} {count}" for name, count in (capacity + crowd).failures.items())
-    return table(header, rows) + (f"\n\nWithout an answer: {lost}." if lost else "")
+    return overload_table(rows, idle, limit_s) + (f"\n\nWithout an answer: {lost}." if lost else "")
 
 
-def _outcome(name: str, rate: float, answers: Answers) -> tuple[object, ...]:
-    statuses = answers.statuses
-    return (
-        name,
-        rate,
-        statuses[200],
-        statuses[429],
-        answers.of_class(5),
-        statuses[0],
-        percentiles_ms(answers.seconds)[1],
-    )
+def overload_table(loads: Sequence[tuple[str, float, Answers]], idle: Answers, limit_s: float) -> str:
+    """A row for each load's name, frames/s and answers; the last column says how true the limit is."""
+    header = ("load", "frames/s sent", "200", "429", "5xx", "no answer", "accepted p95 ms", "(p95 - limit) / idle p95")
+    limit_ms, idle_ms = 1000 * limit_s, percentiles_ms(idle.seconds)[1]
+    rows: list[tuple[object, ...]] = []
+    for name, rate, answers in loads:
+        statuses, p95_ms = answers.statuses, percentiles_ms(answers.seconds)[1]
+        counts = (statuses[200], statuses[429], answers.of_class(5), statuses[0])
+        rows.append((name, rate, *counts, p95_ms, (p95_ms - limit_ms) / idle_ms))
+    return table(header, rows)
 
 
-async def beside_a_video(sent: Sequence[bytes], plan: Plan, clip: Path) -> str:
+async def wait_limit_s() -> float:
+    """The longest wait of a frame that the running service allows, in seconds."""
+    async with client() as http:
+        limits = (await http.get(f"{URL}/models")).raise_for_status().json()["limits"]
+    return float(limits["AFFECT_MAX_WAIT_S"])
+
+
+async def beside_a_video(sent: Sequence[bytes], plan: Plan, clip: Path, idle: Answers) -> str:
     """One client's frames in an idle service, and while it analyses a clip over and over."""
-    idle = await closed_loop(sent, 1, plan.load_s * plan.rounds)
     video = asyncio.create_task(_analyze_again_and_again(clip))
     busy = await closed_loop(sent, 1, plan.load_s * plan.rounds)
     if video.done():
         video.result()  # it ends on an error only
     video.cancel()
-    rows = [(name, *percentiles_ms(each.seconds)) for name, each in (("idle", idle), ("beside a video", busy))]
+    return beside_table(idle, busy)
+
+
+def beside_table(idle: Answers, busy: Answers) -> str:
+    """Frames in an idle service and beside a video, and the second as a multiple of the first."""
+    alone, beside = percentiles_ms(idle.seconds), percentiles_ms(busy.seconds)
+    rows = [
+        ("idle", *alone),
+        ("beside a video", *beside),
+        ("beside / idle", *(b / a for a, b in zip(alone, beside, strict=True))),
+    ]
     return table(("service", *PERCENTILE_HEADER), rows)
 
 
@@ -202,8 +218,10 @@ def measure(plan: Plan) -> str:
         clip = Path(folder) / "clip.mp4"
         write_clip(clip, plan.clip_frames, 30)
         with running_service(**variables):
-            crowd = asyncio.run(overload(sent, plan))
-            video = asyncio.run(beside_a_video(sent, plan, clip))  # last: the clip that it leaves may go on for a while
+            idle = asyncio.run(closed_loop(sent, 1, plan.load_s * plan.rounds))
+            crowd = asyncio.run(overload(sent, plan, idle))
+            # Last, for the clip that it leaves may go on for a while.
+            video = asyncio.run(beside_a_video(sent, plan, clip, idle))
     told = ", ".join(f"{name}={value}" for name, value in variables.items())
     rounds = ", ".join(f"{value:.3g}" for value in alone)
     note = f"{told}. Offline, the same parts without a service: {rounds} faces/s. Clients share the service's cores."

@@ -1,6 +1,7 @@
 """The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,16 +29,19 @@ from service.media.limits import DecodeLimits
 from service.output.bundles import describe_tasks
 from service.output.schemas import ModelInfo
 from service.readiness import Readiness
-from service.scheduling.batch_contract import BatchLimits
+from service.scheduling.admission import Admission
 from service.scheduling.lanes import Lane
 from service.scheduling.pool import WorkerPool
+from service.scheduling.replica import BatchLimits
+from service.scheduling.watchdog import Watchdog
 from service.settings import Settings, variable
 from service.telemetry import Telemetry
 
 logger = structlog.get_logger("service")
 
-BULK_S = 0.05
-"""What a video's faces may take of a forward pass, in seconds: little beside what a picture takes itself."""
+BULK_S = 0.02
+"""What a video's faces may take of a forward pass, in seconds: no more than a picture takes itself on two cores, for
+a picture may come at its start and wait for its end."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs: only a supervisor's restart helps."""
@@ -55,10 +59,13 @@ def create_app(
     predictor: Predictor | None,
     on_hang: Callable[[], None] = end_process,
     replicas: Sequence[Predictor] = (),
+    clock: Callable[[], float] = time.perf_counter,
 ) -> FastAPI:
     """An app around a detector and a predictor, `replicas` being the same on further devices.
 
-    Without a predictor it lives, and says that it is not ready. `on_hang`: for a pass that outlasts twice `stall_s`."""
+    Without a predictor it lives, and says that it is not ready. `on_hang`: for a call that outlasts twice `stall_s`.
+    `clock` gives the seconds that requests are admitted by.
+    """
     telemetry = Telemetry()
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
 
@@ -71,7 +78,7 @@ def create_app(
                 yield
                 return
             predictors = (predictor, *replicas)
-            async with _serving(settings, detector, predictors, telemetry, on_hang) as (readiness, model):
+            async with _serving(settings, detector, predictors, telemetry, on_hang, clock) as (readiness, model):
                 app.state.context = Context(settings, telemetry, readiness, Path(directory), limits, model)
                 yield
 
@@ -93,13 +100,15 @@ async def _serving(
     predictors: Sequence[Predictor],
     telemetry: Telemetry,
     on_hang: Callable[[], None],
+    clock: Callable[[], float],
 ) -> AsyncIterator[tuple[Readiness, Model]]:
     """The threads that work, from the first request to the last."""
-    watched = WatchedDetector(detector)
-    pool = WorkerPool(settings.decode_workers, settings.stall_s, watched.call_of, on_hang)
-    encoders = _encoders(settings, predictors, telemetry, on_hang)
+    watchdog = Watchdog(settings.stall_s, on_hang)
+    pool = WorkerPool(settings.decode_workers, watchdog)
+    encoders = _encoders(settings, predictors, telemetry, watchdog)
     estimator = Estimator(encoders)
-    model = _model(settings, watched, predictors, estimator, pool, telemetry)
+    admission = _admission(settings, estimator, pool, clock)
+    model = _model(settings, WatchedDetector(detector, watchdog), predictors, estimator, pool, telemetry, admission)
     try:
         yield Readiness(encoders, lambda: pool.stalled), model
     finally:
@@ -136,11 +145,23 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
 
 
 def _encoders(
-    settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, on_hang: Callable[[], None]
+    settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, watchdog: Watchdog
 ) -> list[BatchedEncoder]:
-    limits = BatchLimits(settings.max_batch, settings.max_video_batch, settings.stall_s, BULK_S)
+    limits = BatchLimits(settings.max_batch, settings.max_video_batch, BULK_S)
     replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
-    return [BatchedEncoder(each, limits, observer=telemetry, on_hang=on_hang) for each in replicas]
+    return [BatchedEncoder(each, limits, watchdog, observer=telemetry) for each in replicas]
+
+
+def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock: Callable[[], float]) -> Admission:
+    """Who may come in, by the settings; nobody while the threads of a stage have all stalled."""
+
+    def why_blocked() -> str | None:
+        if estimator.blocked:
+            return "the network does not answer"
+        return "decoding or face detection does not answer" if pool.blocked else None
+
+    limits_s = {Lane.INTERACTIVE: settings.max_wait_s, Lane.BULK: settings.max_video_wait_s}
+    return Admission(limits_s, settings.decode_workers, why_blocked, clock)
 
 
 def _model(
@@ -150,6 +171,7 @@ def _model(
     estimator: Estimator,
     pool: WorkerPool,
     telemetry: Telemetry,
+    admission: Admission,
 ) -> Model:
     predictor, devices, options = predictors[0], [str(each.device) for each in predictors], predictors[0].options
     telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
@@ -159,7 +181,7 @@ def _model(
     fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
     waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
-    pipeline = Pipeline(locator, estimator, predictor, pool, waits)
+    pipeline = Pipeline(locator, estimator, predictor, pool, admission, waits)
     info, framewise = (
         ModelInfo(
             device=",".join(devices),

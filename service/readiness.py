@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from service.errors import NotReady
-from service.scheduling.batch_contract import WorkerStalled
+from service.scheduling.watchdog import WorkerStalled
 
 MAX_AGE_S = 10.0
 PROBE_TIMEOUT_S = 5.0

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
     max_batch: Count = Field(32, description="Most faces in one forward pass.")
     max_video_batch: Count = Field(
-        8, description="Up to how many faces of videos fill a forward pass, fewer where these take more than 50 ms."
+        8, description="Up to how many faces of videos fill a forward pass, fewer where these take more than 20 ms."
     )
     drain_s: Count = Field(30, description="Longest time that requests get to end after SIGTERM, in whole seconds.")
     threads: Count | None = Field(None, description="CPU threads of a forward pass; unset: one for each core.")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,9 +11,10 @@ import torch
 
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features
-from service.scheduling.batch_contract import BatchLimits, BatchObserver, BatchTooLarge
-from service.scheduling.batcher import Batcher
+from service.scheduling.batcher import Batcher, BatchObserver
 from service.scheduling.lanes import Lane
+from service.scheduling.replica import BatchLimits, BatchTooLarge
+from service.scheduling.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class BatchedEncoder:
     """An encoder behind a batcher, with a replica on each device. It knows when forward passes last succeeded."""
 
     def __init__(
-        self, replicas: Sequence[Encoder], limits: BatchLimits, *, observer: BatchObserver, on_hang: Callable[[], None]
+        self, replicas: Sequence[Encoder], limits: BatchLimits, watchdog: Watchdog, *, observer: BatchObserver
     ) -> None:
         """`replicas`: the same encoder on each of the devices, at least one."""
         self._size = replicas[0].input.size
         self._succeeded_s = [float("-inf")] * len(replicas)
         run, *others = [partial(self._run, place, encoder) for place, encoder in enumerate(replicas)]
-        self.batcher = Batcher[Crop, Estimate](run, limits, replicas=others, observer=observer, on_hang=on_hang)
+        self.batcher = Batcher[Crop, Estimate](run, limits, watchdog, replicas=others, observer=observer)
 
     @property
     def last_success_s(self) -> float:
@@ -78,10 +79,6 @@ class Estimator:
     def blocked(self) -> bool:
         """Whether one of the encoders takes no new face."""
         return any(encoder.batcher.blocked for encoder in self._encoders)
-
-    def expected_wait_s(self, lane: Lane, coming: float) -> float:
-        """Seconds until the last encoder would start on a new face; `coming`: faces yet to be found before it."""
-        return max(encoder.batcher.expected_wait_s(lane, coming) for encoder in self._encoders)
 
     async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:
         """Features of faces that were let in, of each of which there is a crop for each encoder.

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
-from threading import Event, Lock, get_ident
+from threading import Event, Lock
 
 from model_core.faces.alignment import align
 from model_core.faces.detection import FaceDetector
@@ -13,6 +12,7 @@ from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
 from service.media.sources import Source
 from service.media.videos import TimedFrame
+from service.scheduling.watchdog import Watchdog
 from service.telemetry import StageClock
 
 CHUNK_FRAMES = 4
@@ -131,12 +131,11 @@ class FrameReader:
 
 
 class WatchedDetector:
-    """A face detector that tells whether a thread is at work in it: calls are short, so one that lasts hangs."""
+    """A face detector whose calls are steps of the watchdog: they are short, so one that lasts hangs."""
 
-    def __init__(self, detector: FaceDetector) -> None:
+    def __init__(self, detector: FaceDetector, watchdog: Watchdog) -> None:
         self._detector = detector
-        self._numbers = count()
-        self._at_work: dict[int, int] = {}
+        self._watchdog = watchdog
 
     @property
     def name(self) -> str:
@@ -145,13 +144,5 @@ class WatchedDetector:
 
     def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
         """See FaceDetector."""
-        thread = get_ident()
-        self._at_work[thread] = next(self._numbers)
-        try:
+        with self._watchdog.step():
             return self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces)
-        finally:
-            del self._at_work[thread]
-
-    def call_of(self, thread: int) -> int | None:
-        """The number of the call in which a thread is, another for each call; None where it is in none."""
-        return self._at_work.get(thread)

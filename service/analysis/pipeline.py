@@ -11,7 +11,8 @@ fixed number of frames is in flight, whatever the length of the video.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -25,10 +26,12 @@ from service.analysis.results import AnalysisOptions, FrameResult, Temporal
 from service.analysis.session import Session
 from service.errors import Draining, Limit, NotReady, Overloaded
 from service.media.sources import Source
-from service.scheduling.batch_contract import BatcherClosed, BatchTooLarge, WorkerStalled
+from service.scheduling.admission import Admission, Blocked, Ticket, WouldWait
+from service.scheduling.batcher import BatcherClosed
 from service.scheduling.lanes import Lane
-from service.scheduling.pace import MovingAverage
 from service.scheduling.pool import WorkerPool
+from service.scheduling.replica import BatchTooLarge
+from service.scheduling.watchdog import WorkerStalled
 from service.telemetry import StageClock
 
 R = TypeVar("R")
@@ -37,8 +40,10 @@ R = TypeVar("R")
 class Pipeline:
     """Analyses sources with one locator, and a predictor whose encoders are batched.
 
-    async for result in pipeline.stream(VideoSource(path, limits, Window(fps=5)), AnalysisOptions(), clock):
-        print(result.time_s, [face.affect.valence for face in result.faces])
+    >>> source = VideoSource(path, limits, Window(fps=5))
+    >>> with pipeline.admitted(Lane.BULK) as ticket:
+    ...     async for result in pipeline.stream(source, AnalysisOptions(), ticket, clock):
+    ...         print(result.time_s, [face.affect.valence for face in result.faces])
     """
 
     def __init__(
@@ -47,33 +52,38 @@ class Pipeline:
         estimator: Estimator,
         predictor: Predictor,
         pool: WorkerPool,
+        admission: Admission,
         wait_limits: Mapping[Lane, Limit],
     ) -> None:
         self._locator = locator
         self._estimator = estimator
         self._predictor = predictor
         self._pool = pool
+        self._admission = admission
         self._wait_limits = wait_limits
-        self._picture_faces = MovingAverage()
 
-    def admit(self, lane: Lane) -> None:
-        """Raises Overloaded for a request that would wait too long, NotReady where the network hangs.
+    @contextmanager
+    def admitted(self, lane: Lane) -> Iterator[Ticket]:
+        """Be admitted for the length of the block: from before the upload is read until the answer is complete.
 
-        Cheap, so worth asking before an upload is read.
+        Raises Overloaded for a request that would wait too long, NotReady where nothing gets on.
         """
-        if self._estimator.blocked:
-            raise NotReady("the network does not answer")
-        limit = self._wait_limits[lane]
-        if (excess_s := self._expected_wait_s(lane) - limit["value"]) > 0:
+        try:
+            with self._admission.admitted(lane) as ticket:
+                yield ticket
+        except Blocked as reason:
+            raise NotReady(str(reason)) from None
+        except WouldWait as wait:
+            limit = self._wait_limits[lane]
             detail = f"the answer would wait longer than {limit['value']:g} s for its turn"
-            raise Overloaded(detail, retry_after_s=excess_s, limit=limit)
+            raise Overloaded(detail, retry_after_s=wait.expected_s - wait.limit_s, limit=limit) from None
 
     def ensemble(self, temporal: Temporal) -> BundleEnsemble:
         """Return the bundles that answer a request with this option."""
         return self._predictor.everything if temporal == "auto" else self._predictor.framewise
 
     async def stream(
-        self, source: Source, options: AnalysisOptions, clock: StageClock
+        self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
     ) -> AsyncGenerator[FrameResult, None]:
         """Analyse a source; gives each frame's result as soon as it is known, in the order of the frames.
 
@@ -81,30 +91,21 @@ class Pipeline:
         """
         session = Session(self._locator, self.ensemble(options.temporal), options, clock)
         reader = FrameReader(source, session.locate, clock)
-        chunks = self._chunks(reader, options.lane)
+        pending = self._pool.run(reader.next_chunk, ticket.lane)
+        is_last = False
         try:
-            async for chunk in chunks:
-                for result in await self._results(session, chunk, options.lane, clock):
+            while not is_last:
+                with ticket.turn():
+                    chunk = await _awaited(pending)
+                    is_last = chunk.is_last
+                    if not is_last:
+                        pending = self._pool.run(reader.next_chunk, ticket.lane)
+                    results = await self._results(session, chunk, ticket.lane, clock)
+                if is_last and session.delayed:
+                    results += await self._pooled(session.finish, ticket.lane)
+                for result in results:
                     clock.count_frame([face.affect for face in result.faces])
                     yield result
-            # The pool is asked only where something is left: a picture need not wait for a thread again.
-            for result in await self._pooled(session.finish, options.lane) if session.delayed else ():
-                clock.count_frame([face.affect for face in result.faces])
-                yield result
-        finally:
-            await chunks.aclose()
-
-    async def _chunks(self, reader: FrameReader, lane: Lane) -> AsyncGenerator[Chunk, None]:
-        """The source's chunks, each located while the one before it is in use; cancels the reading at the end."""
-        pending = self._pool.run(reader.next_chunk, lane)
-        try:
-            while True:
-                chunk = await _awaited(pending)
-                if not chunk.is_last:
-                    pending = self._pool.run(reader.next_chunk, lane)
-                yield chunk
-                if chunk.is_last:
-                    return
         finally:
             pending.cancel()
             reader.cancel()
@@ -112,18 +113,10 @@ class Pipeline:
     async def _results(self, session: Session, chunk: Chunk, lane: Lane, clock: StageClock) -> list[FrameResult]:
         """The frames whose results this chunk completes."""
         crops = [located.crops for frame in chunk.frames for located in frame.faces]
-        if lane is Lane.INTERACTIVE:
-            self._picture_faces.note(len(crops))
         estimates = await self._estimate(crops, clock, lane) if crops else []
         feed = partial(_feed, session, chunk, [estimate.features for estimate in estimates])
         # Networks with memory run while frames are fed, which takes too long for the event loop.
         return await self._pooled(feed, lane) if session.temporal else feed()
-
-    def _expected_wait_s(self, lane: Lane) -> float:
-        """Pool and networks work side by side: a request waits for the slowest of them, and in the networks for the
-        faces that are yet to be found in the pictures before it, too."""
-        coming = self._pool.depth(Lane.INTERACTIVE) * self._picture_faces.value
-        return max(self._pool.expected_wait_s(lane), self._estimator.expected_wait_s(lane, coming))
 
     async def _pooled(self, function: Callable[[], R], lane: Lane) -> R:
         return await _awaited(self._pool.run(function, lane))

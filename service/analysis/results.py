@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 from model_core.affect import Affect
 from model_core.faces.geometry import Face
 from model_core.faces.quality import Quality
-from service.scheduling.lanes import Lane
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
 Temporal: TypeAlias = Literal["auto", "off"]
@@ -24,8 +23,6 @@ class AnalysisOptions:
     """`auto` uses all bundles, `off` only those that judge each frame by itself."""
     smoothing: Smoothing = "none"
     """Of a track's outputs over time: `causal` uses the past only, `offline` looks 0.45 s ahead as well."""
-    lane: Lane = Lane.INTERACTIVE
-    """The queue in which the work waits for threads and networks."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from service.http.problems import classified, problem
 from service.http.uploads import Upload, receive
 from service.media.sources import Source
 from service.output.sink import Ending, Sink, milliseconds
+from service.scheduling.admission import Ticket
 from service.telemetry import StageClock, Telemetry
 
 FAREWELL_S = 5.0
@@ -78,16 +79,16 @@ class AnalysisResponse(Response):
             raise DeadlineExceeded(detail, limit=self._limit) from None
 
     async def _answer(self, request: Request, body: "_Body") -> None:
-        self._pipeline.admit(self._options.lane)  # before the upload is read
-        with self._upload.file() as file:
+        # Who would wait too long is turned away before the upload is read.
+        with self._pipeline.admitted(self._upload.lane) as ticket, self._upload.file() as file:
             await receive(request, file, self._upload)
             async with while_client_waits(request):
                 clock = StageClock(self._telemetry, request.state.route)
-                await self._analyze(self._upload.source(file), clock, body)
+                await self._analyze(self._upload.source(file), ticket, clock, body)
 
-    async def _analyze(self, source: Source, clock: StageClock, body: "_Body") -> None:
+    async def _analyze(self, source: Source, ticket: Ticket, clock: StageClock, body: "_Body") -> None:
         begun = False
-        async with aclosing(self._pipeline.stream(source, self._options, clock)) as results:
+        async with aclosing(self._pipeline.stream(source, self._options, ticket, clock)) as results:
             async for result in results:
                 with clock.stage("render"):
                     piece = self._sink.add(result) if begun else self._sink.begin(source.info) + self._sink.add(result)

@@ -5,7 +5,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.analysis.results import AnalysisOptions, Smoothing, Temporal
 from service.media.videos import Window
 from service.output.csv import Columns
-from service.scheduling.lanes import Lane
 
 
 class Query(BaseModel):
@@ -46,7 +45,7 @@ class VideoQuery(FrameQuery):
 
     def options(self) -> AnalysisOptions:
         """Return what asks for faces and their treatment over time."""
-        return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing, Lane.BULK)
+        return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing)
 
     def window(self) -> Window:
         """Return the requested part of the video. Raises InvalidParameter for an empty one."""

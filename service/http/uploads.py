@@ -16,6 +16,7 @@ from service.errors import Limit, MalformedRequest, StorageFull, UndecodableMedi
 from service.media.limits import DecodeLimits
 from service.media.sources import PictureSource, Source, VideoSource
 from service.media.videos import Window
+from service.scheduling.lanes import Lane
 
 IN_MEMORY_BYTES = 2 * 1024 * 1024
 """Pictures up to this size never touch the disk."""
@@ -25,6 +26,8 @@ IN_MEMORY_BYTES = 2 * 1024 * 1024
 class Upload:
     """What a route takes: how it comes, where it is kept while it is needed, and how it is read."""
 
+    lane: Lane
+    """The queue in which its analysis waits for threads and networks."""
     raw_types: tuple[str, ...]
     """Prefixes of the content types that are taken as a raw body."""
     max_bytes: int
@@ -38,6 +41,7 @@ class Upload:
 def picture_upload(directory: Path, max_bytes: int, limits: DecodeLimits) -> Upload:
     """Return the upload of a picture."""
     return Upload(
+        lane=Lane.INTERACTIVE,
         raw_types=("image/",),
         max_bytes=max_bytes,
         file=lambda: SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(directory)),
@@ -48,6 +52,7 @@ def picture_upload(directory: Path, max_bytes: int, limits: DecodeLimits) -> Upl
 def video_upload(directory: Path, max_bytes: int, limits: DecodeLimits, window: Window) -> Upload:
     """Return the upload of a video of which a window is analysed."""
     return Upload(
+        lane=Lane.BULK,
         raw_types=("video/", "image/gif"),
         max_bytes=max_bytes,
         file=lambda: NamedTemporaryFile(dir=directory),

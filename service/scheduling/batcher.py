@@ -9,7 +9,7 @@
 * a batch that was too large for memory lowers the largest size for good;
 * of several replicas a free one takes the next batch; each has a thread, a pace and a largest size of its own;
 * an item whose caller has gone before its batch was formed never runs;
-* it says how long a new item would wait, so that callers can be turned away in time; what is submitted, is run;
+* accepted items always run unless cancelled; who may come in at all is decided before, see admission.py;
 * a batch that does not end in time fails, with all that waits behind it where no other replica runs; what does not
   end at all is reported;
 * closing runs what is queued and takes nothing new.
@@ -17,23 +17,14 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
-from service.scheduling.batch_contract import (
-    BatcherClosed,
-    BatchLimits,
-    BatchObserver,
-    BatchTooLarge,
-    NoObserver,
-    WorkerStalled,
-    WrongResultCount,
-)
 from service.scheduling.lanes import Lane, LaneQueue
-from service.scheduling.replica import Entry, Replica
+from service.scheduling.replica import BatchLimits, BatchTooLarge, Entry, Replica, WrongResultCount
+from service.scheduling.watchdog import Watchdog, WorkerStalled
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,27 +33,53 @@ P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 
+class BatcherClosed(Exception):
+    """The batcher takes no new items."""
+
+
+class BatchObserver(Protocol):
+    """Told about batches, on the event loop."""
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        """A batch has run: `wait_s`, seconds each of its `size` items queued; `run_s`, seconds it ran with retries."""
+        ...
+
+    def halved(self, size: int) -> None:
+        """A run of `size` items failed and is tried again in two halves."""
+        ...
+
+
+class NoObserver:
+    """An observer that does nothing."""
+
+    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+        """See BatchObserver."""
+
+    def halved(self, size: int) -> None:
+        """See BatchObserver."""
+
+
 class Batcher(Generic[Item, Result]):
     """Batches calls to `run`, which takes items and returns as many results in their order.
 
     `run` is called in one thread, never twice at once; `replicas` do the same, each in a thread of its own. Everything
-    else belongs to one event loop, the one of the callers; the object may be made before the loop runs. `on_hang` is
-    called when a batch that stalled has not ended after as long again: a thread cannot be ended from outside, so only
-    the process can be.
+    else belongs to one event loop, the one of the callers; the object may be made before the loop runs. The watchdog
+    says when a batch has stalled. `clock` gives the seconds that items wait and batches take.
     """
 
     def __init__(
         self,
         run: Callable[[list[Item]], list[Result]],
         limits: BatchLimits,
+        watchdog: Watchdog,
         *,
         replicas: Sequence[Callable[[list[Item]], list[Result]]] = (),
         observer: BatchObserver | None = None,
-        on_hang: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._limits = limits
-        self._replicas = [Replica(each, limits, on_hang) for each in (run, *replicas)]
+        self._replicas = [Replica(each, limits, watchdog) for each in (run, *replicas)]
         self._observer = observer or NoObserver()
+        self._clock = clock
         self._queue: LaneQueue[asyncio.Future[Result], Entry[Item]] = LaneQueue()
         self._closed = False
 
@@ -81,20 +98,6 @@ class Batcher(Generic[Item, Result]):
         """Whether no replica takes a new batch, for each has one that has not ended in time."""
         return all(replica.stalled for replica in self._replicas)
 
-    def expected_wait_s(self, lane: Lane, coming: float = 0) -> float:
-        """Seconds until a new item's batch would start: the items before it, at the pace of all replicas together.
-
-        These are what running batches still have to do, what waits, and `coming` items, of callers who will submit
-        before. A running batch that is slower than its replica's average counts at its own pace: a stalled one fills
-        the queue.
-        """
-        paces_s = [replica.item_s() for replica in self._replicas]
-        if not min(paces_s):
-            return 0.0
-        running = [replica.rest() for replica in self._replicas]
-        waiting = self._queue.depth(Lane.INTERACTIVE) if lane is Lane.INTERACTIVE else self.queue_depth
-        return ((sum(running) if all(running) else 0) + waiting + coming) / sum(1 / item_s for item_s in paces_s)
-
     async def submit(self, item: Item) -> Result:
         """Run one interactive item; see `submit_many`."""
         return (await self.submit_many([item]))[0]
@@ -106,7 +109,7 @@ class Batcher(Generic[Item, Result]):
         that is cancelled, or has lost an item, takes its other queued items with it.
         """
         self._refuse_if(self.blocked)
-        now = time.perf_counter()
+        now = self._clock()
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         for future, item in zip(futures, items, strict=True):
             self._queue.push(lane, future, Entry(item, now))
@@ -124,7 +127,8 @@ class Batcher(Generic[Item, Result]):
         Raises WorkerStalled where one has stalled, BatcherClosed, or what the first of them raised that failed.
         """
         self._refuse_if(self.stalled)
-        loop, entry = asyncio.get_running_loop(), Entry(item, time.perf_counter())
+        loop = asyncio.get_running_loop()
+        entry = Entry(item, self._clock())
         futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in self._replicas]
         for replica, future in zip(self._replicas, futures, strict=True):
             replica.own[future] = entry
@@ -165,29 +169,24 @@ class Batcher(Generic[Item, Result]):
             batch = self._take(replica)
             if not batch:
                 continue
-            started = time.perf_counter()
+            started = self._clock()
             waits_s = [started - entry.queued_at for entry in batch.values()]
-            replica.starts(len(batch))
-            try:
-                await self._run_batch(replica, batch)
-            finally:
-                run_s = replica.ends()
+            await self._run_batch(replica, batch)
+            run_s = self._clock() - started
+            replica.note(len(batch), run_s)
             self._tell(self._observer.batch, len(batch), waits_s, run_s)
 
     def _take(self, replica: Replica[Item, Result]) -> dict[asyncio.Future[Result], Entry[Item]]:
         """Remove and return the next batch; a future that is done by now has been cancelled by its caller."""
         batch = {future: entry for future, entry in replica.own.items() if not future.done()}
         replica.own = {}
-        # Where interactive items alone fill batches, one bulk item still goes along: it must get on, too.
-        reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 else 0
+        # Where interactive items alone fill batches, one bulk item goes along with every other: it must get on, too.
+        reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 and not replica.ran_bulk else 0
         self._fill(batch, Lane.INTERACTIVE, replica.max_items - reserved)
-        self._fill(batch, Lane.BULK, max(len(batch) + reserved, min(self._most_bulk(replica), replica.max_items)))
+        interactive = len(batch)
+        self._fill(batch, Lane.BULK, max(interactive + reserved, replica.most_bulk))
+        replica.ran_bulk = len(batch) > interactive
         return batch
-
-    def _most_bulk(self, replica: Replica[Item, Result]) -> int:
-        """Up to how many items bulk ones fill a batch: an interactive item may come now, and wait for its end."""
-        within = self._limits.bulk_s / item_s if (item_s := replica.item_s()) else math.inf
-        return int(min(self._limits.max_bulk, within))
 
     def _fill(self, batch: dict[asyncio.Future[Result], Entry[Item]], lane: Lane, size: int) -> None:
         while self._queue.depth(lane) and len(batch) < size:

@@ -1,4 +1,4 @@
-"""What the recent past says of the next moment."""
+"""How the pace of work is learned: averages that forget."""
 
 import math
 
@@ -21,8 +21,37 @@ class MovingAverage:
     def note(self, value: float, weight: int = 1) -> None:
         """Take in a value as if it had come `weight` times."""
         if not self._known:
-            self._known, self.value = True, value
+            self._known = True
+            self.value = value
             return
         bounded = min(value, self._most * self.value) if self.value else value
         memory = _MEMORY**weight
         self.value = memory * self.value + (1 - memory) * bounded
+
+
+class Pace:
+    """The seconds that a turn takes, and how far single turns are from that.
+
+    Both are moving averages, as TCP keeps them of its round trips (Jacobson, Congestion Avoidance and Control, 1988).
+    """
+
+    def __init__(self) -> None:
+        self._mean_s = MovingAverage(most=4)
+        self._deviation_s = MovingAverage(most=4)
+
+    @property
+    def mean_s(self) -> float:
+        """The average; 0 before the first turn."""
+        return self._mean_s.value
+
+    @property
+    def upper_s(self) -> float:
+        """What about 95 of 100 turns stay below: the average and twice the mean deviation (1.6 standard deviations of
+        a normal distribution)."""
+        return self._mean_s.value + 2 * self._deviation_s.value
+
+    def note(self, turn_s: float) -> None:
+        """Take in a turn's seconds."""
+        if self._mean_s.value:
+            self._deviation_s.note(abs(turn_s - self._mean_s.value))
+        self._mean_s.note(turn_s)

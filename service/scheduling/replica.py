@@ -1,44 +1,70 @@
 """One of the workers of a batcher: a function, the thread that runs it, its pace and its largest batch."""
 
 import asyncio
-import time
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
-from service.scheduling.batch_contract import BatchLimits, WrongResultCount
 from service.scheduling.pace import MovingAverage
-from service.scheduling.watchdog import WatchedThread
+from service.scheduling.watchdog import Watchdog, WatchedCall
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class BatchTooLarge(Exception):
+    """Raised by `run`: there was no memory for so many items at once."""
+
+
+class WrongResultCount(Exception):
+    """`run` broke its contract: not one result for each item. The whole batch fails, for none can be told apart."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """The sizes of batches. Raises ValueError where a limit is not positive."""
+
+    max_items: int
+    """Most items of a batch."""
+    max_bulk: int
+    """Up to how many items bulk ones may fill a batch; one bulk item always may join."""
+    bulk_s: float = math.inf
+    """Seconds that bulk items may take of a batch, by the pace so far."""
+
+    def __post_init__(self) -> None:
+        if not (self.max_items > 0 and self.max_bulk > 0 and self.bulk_s > 0):
+            raise ValueError("the limits of a batch must be positive")
+
+
 @dataclass(frozen=True)
 class Entry(Generic[Item]):
-    """An item that waits, and since when, in seconds of time.perf_counter."""
+    """An item that waits, and since when, by the batcher's clock."""
 
     item: Item
     queued_at: float
 
 
 class Replica(Generic[Item, Result]):
-    """Runs one batch at a time. All but `run` belongs to one event loop.
+    """Runs one batch at a time in a thread of its own. All but `run` belongs to one event loop."""
 
-    own: items that no other replica may take. max_items: the largest batch that there is memory for.
-    """
-
-    def __init__(
-        self, run: Callable[[list[Item]], list[Result]], limits: BatchLimits, on_hang: Callable[[], None]
-    ) -> None:
+    def __init__(self, run: Callable[[list[Item]], list[Result]], limits: BatchLimits, watchdog: Watchdog) -> None:
         self._run = run
-        self._thread = WatchedThread(limits.stall_s, on_hang)
+        self._limits = limits
+        self._watchdog = watchdog
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._call: WatchedCall | None = None
         self._item_s = MovingAverage(most=4)
-        self._running_size = 0
-        self._running_since = 0.0
         self.max_items = limits.max_items
+        """The largest batch that there is memory for."""
+        self.ran_bulk = False
+        """Whether bulk items were in its last batch."""
         self.own: dict[asyncio.Future[Result], Entry[Item]] = {}
+        """Items that no other replica may take."""
         self.worker: asyncio.Task[None] | None = None
+        """The task that takes batches for it, or the last one that did."""
 
     @property
     def idle(self) -> bool:
@@ -48,35 +74,30 @@ class Replica(Generic[Item, Result]):
     @property
     def stalled(self) -> bool:
         """Whether its running batch has not ended in time."""
-        return self._thread.stalled
+        return self._call is not None and self._call.stalled
 
-    def item_s(self) -> float:
-        """Seconds an item, a moving average. A running batch that is slower counts at its own pace."""
-        if not self._running_size:
-            return self._item_s.value
-        return max(self._item_s.value, (time.perf_counter() - self._running_since) / self._running_size)
+    @property
+    def most_bulk(self) -> int:
+        """Up to how many items bulk ones fill a batch: an interactive item may come now, and wait for its end."""
+        item_s = self._item_s.value
+        within = self._limits.bulk_s / item_s if item_s else math.inf
+        return int(min(self._limits.max_bulk, within, self.max_items))
 
-    def rest(self) -> float:
-        """Items of the running batch that it still has to do, at that pace; 0 without one."""
-        item_s = self.item_s()
-        if not self._running_size or not item_s:
-            return 0.0
-        return max(0.0, self._running_size - (time.perf_counter() - self._running_since) / item_s)
-
-    def starts(self, size: int) -> None:
-        """A batch of `size` items starts now."""
-        self._running_size, self._running_since = size, time.perf_counter()
-
-    def ends(self) -> float:
-        """The batch has ended: returns the seconds that it took, with retries."""
-        run_s = time.perf_counter() - self._running_since
-        self._item_s.note(run_s / self._running_size, self._running_size)
-        self._running_size = 0
-        return run_s
+    def note(self, size: int, run_s: float) -> None:
+        """A batch of `size` items took `run_s` seconds, with retries."""
+        self._item_s.note(run_s / size, size)
 
     async def call(self, items: list[Item], on_stall: Callable[[], None]) -> list[Result] | Exception:
-        """Run items in the thread; what `run` raises is returned, so that nothing can end the worker."""
-        return await self._thread.call(lambda: self._guarded(items), on_stall)
+        """Run items in the thread; what `run` raises is returned, so that nothing can end the worker.
+
+        on_stall: called once if the batch does not end in time.
+        """
+        self._call = self._watchdog.watch(on_stall)
+        function = partial(self._call.run, partial(self._guarded, items))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        finally:
+            self._call.ended()
 
     def _guarded(self, items: list[Item]) -> list[Result] | Exception:
         try:
@@ -91,4 +112,4 @@ class Replica(Generic[Item, Result]):
 
     def shutdown(self) -> None:
         """End the thread, after its batch."""
-        self._thread.shutdown()
+        self._executor.shutdown()

@@ -36,9 +36,14 @@ def lives(pid: int) -> bool:
     return True
 
 
+BACKGROUND = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+"""Starts a command as `nohup COMMAND &` does in a shell without job control: both signals are ignored."""
+
+
+@pytest.mark.parametrize("start", [(), BACKGROUND], ids=["foreground", "background"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_the_child_as_well(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", PARENT]
+def test_a_signal_ends_the_child_as_well(number: signal.Signals, start: tuple[str, ...]) -> None:
+    command = [*start, sys.executable, "-c", PARENT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         pid = int(parent.stdout.readline())
         assert lives(pid)
@@ -49,11 +54,12 @@ def test_a_signal_ends_the_child_as_well(number: signal.Signals) -> None:
 
 
 def test_an_exception_ends_the_child_as_well() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
     with pytest.raises(ZeroDivisionError), child(SLEEPER, {}) as sleeper:
         raise ZeroDivisionError
     assert sleeper.returncode == -signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_child_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

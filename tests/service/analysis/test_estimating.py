@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from service.analysis.estimating import BatchedEncoder, Estimator
-from service.scheduling.batch_contract import BatcherClosed, BatchLimits, NoObserver
+from service.scheduling.batcher import BatcherClosed, NoObserver
 from service.scheduling.lanes import Lane
+from service.scheduling.replica import BatchLimits
+from service.scheduling.watchdog import Watchdog
 from tests.service.fakes import FakePredictor
+from tests.service.scheduling.clocks import settle
 
 
 def batched(encoder: FakePredictor) -> BatchedEncoder:
-    return BatchedEncoder([encoder], BatchLimits(8, 8, 30), observer=NoObserver(), on_hang=lambda: None)
+    return BatchedEncoder([encoder], BatchLimits(8, 8), Watchdog(), observer=NoObserver())
 
 
 def face(first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,11 +44,11 @@ def test_where_one_encoder_refuses_the_other_does_not_work_for_nothing() -> None
         estimator = Estimator([first, second])
         one.gate.clear()
         running = asyncio.ensure_future(first.batcher.submit(face(1, 1)[0]))
-        await asyncio.sleep(0.05)
+        await settle()
         await second.batcher.close()
         with pytest.raises(BatcherClosed):
             await estimator.estimate([face(2, 2)], Lane.INTERACTIVE)
-        await asyncio.sleep(0.05)
+        await settle()
         assert estimator.queue_depth == 0
         one.gate.set()
         await running
@@ -53,18 +56,3 @@ def test_where_one_encoder_refuses_the_other_does_not_work_for_nothing() -> None
 
     asyncio.run(run())
     assert (one.batches, other.batches) == ([1], [])
-
-
-def test_a_face_waits_for_the_slower_encoder() -> None:
-    one, other = FakePredictor(), FakePredictor(seconds=0.02)
-
-    async def run() -> tuple[float, float]:
-        estimator = Estimator([batched(one), batched(other)])
-        await estimator.estimate([face(1, 1)], Lane.INTERACTIVE)
-        waits = estimator.expected_wait_s(Lane.INTERACTIVE, coming=0), estimator.expected_wait_s(Lane.INTERACTIVE, 3)
-        await estimator.close()
-        return waits
-
-    nothing, three = asyncio.run(run())
-    assert nothing == 0
-    assert 3 * 0.02 <= three < 3 * 0.2

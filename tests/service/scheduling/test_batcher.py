@@ -7,16 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.scheduling.batch_contract import (
-    BatcherClosed,
-    BatchLimits,
-    BatchTooLarge,
-    NoObserver,
-    WorkerStalled,
-    WrongResultCount,
-)
-from service.scheduling.batcher import Batcher
+from service.scheduling.batcher import Batcher, BatcherClosed, NoObserver
 from service.scheduling.lanes import Lane
+from service.scheduling.replica import BatchLimits, BatchTooLarge, WrongResultCount
+from service.scheduling.watchdog import Watchdog, WorkerStalled
+from tests.service.scheduling.clocks import ManualClock, until
 
 
 class Gate:
@@ -57,10 +52,11 @@ def batcher(
     *,
     max_batch: int = 4,
     max_bulk: int = 4,
-    stall_s: float = 60.0,
+    watchdog: Watchdog | None = None,
     notes: Notes | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Batcher[int, int]:
-    return Batcher(run, BatchLimits(max_batch, max_bulk, stall_s), observer=notes)
+    return Batcher(run, BatchLimits(max_batch, max_bulk), watchdog or Watchdog(), observer=notes, clock=clock)
 
 
 async def occupied(gate: Gate, queue: Batcher[int, int]) -> "asyncio.Task[int]":
@@ -199,50 +195,6 @@ def test_a_deadline_is_a_cancellation() -> None:
     asyncio.run(story())
 
 
-def test_the_wait_grows_with_those_ahead() -> None:
-    async def story() -> None:
-        gate = Gate(closed=True)
-        queue = batcher(gate)
-        first = await occupied(gate, queue)
-        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0  # nobody waits yet
-        second = asyncio.create_task(queue.submit_many([1, 2]))
-        await asyncio.sleep(0.06)  # the running item takes at least 60 ms, so two ahead mean at least 120
-        assert queue.expected_wait_s(Lane.INTERACTIVE) > 0.12
-        gate.open.set()
-        assert (await first, await second) == (0, [2, 4])
-        assert await queue.submit(3) == 6
-        await queue.close()
-
-    asyncio.run(story())
-
-
-def test_the_expected_wait_counts_what_runs_what_waits_and_what_comes() -> None:
-    async def story() -> None:
-        gate = Gate(closed=True)
-        queue = batcher(gate)
-        first = await occupied(gate, queue)
-        await asyncio.sleep(0.05)
-        gate.open.set()
-        assert await first == 0  # one item takes at least 50 ms
-        gate.open.clear()
-        gate.entered.clear()
-        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0
-        item_s = queue.expected_wait_s(Lane.INTERACTIVE, coming=1)
-        assert item_s >= 0.05
-        running = await occupied(gate, queue)
-        waiting = asyncio.create_task(queue.submit_many([1, 2]))
-        await asyncio.sleep(0)
-        # Two that wait and three that come, and of the running one what has not passed.
-        assert 5 * item_s <= queue.expected_wait_s(Lane.INTERACTIVE, coming=3) <= 6 * item_s
-        await asyncio.sleep(2 * item_s)  # by now it should have ended: it makes the pace
-        assert queue.expected_wait_s(Lane.INTERACTIVE) >= 2 * 2 * item_s
-        gate.open.set()
-        await asyncio.gather(running, waiting)
-        await queue.close()
-
-    asyncio.run(story())
-
-
 def test_closing_runs_what_is_queued_and_takes_nothing_new() -> None:
     async def story() -> None:
         gate = Gate(closed=True)
@@ -266,26 +218,22 @@ def test_closing_runs_what_is_queued_and_takes_nothing_new() -> None:
 
 def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
-        gate, notes = Gate(closed=True), Notes()
-        queue = batcher(gate, notes=notes)
+        gate, notes, clock = Gate(closed=True), Notes(), ManualClock()
+        queue = batcher(gate, notes=notes, clock=clock)
         first = await occupied(gate, queue)
+        await clock.advance(1)
         second = asyncio.create_task(queue.submit_many([1, 2]))
-        await asyncio.sleep(0.02)
+        await clock.advance(2)
         gate.open.set()
         await asyncio.gather(first, second)
         await queue.close()
-        (size, wait_s, run_s), (next_size, next_wait_s, _) = notes.seen
-        assert (size, next_size) == (1, 2)
-        assert len(wait_s) == 1
-        assert len(next_wait_s) == 2
-        assert run_s >= 0.02
-        assert min(next_wait_s) >= 0.02 > wait_s[0]
+        assert notes.seen == [(1, [0], 3), (2, [2, 2], 0)]
 
         class Broken(NoObserver):
             def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
                 raise RuntimeError("no disk")
 
-        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1, 1), observer=Broken())
+        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1), Watchdog(), observer=Broken())
         assert await careless.submit_many([1, 2]) == [2, 4]
         await careless.close()
 
@@ -313,43 +261,25 @@ def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limi
         assert await bulk == [20, 22, 24, 28, 30]
         await first
         await queue.close()
-        # Three of four places for those who wait, one for the long row; then its limit of two.
-        assert gate.batches == [[0], [1, 2, 3, 10], [4, 5, 11], [12, 14], [15]]
+        # Three of four places for those who wait, one for the long row in every other batch; then its limit of two.
+        assert gate.batches == [[0], [1, 2, 3, 10], [4, 5], [11, 12], [14, 15]]
 
     asyncio.run(story())
 
 
 def test_bulk_items_take_no_longer_than_they_may() -> None:
-    def run(items: list[int]) -> list[int]:
-        time.sleep(0.02 * len(items))
-        return items
-
     async def story() -> None:
-        notes = Notes()
-        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, 8, 60, bulk_s=0.05), observer=notes)
+        notes, clock = Notes(), ManualClock()
+
+        def run(items: list[int]) -> list[int]:
+            clock.now_s += 0.02 * len(items)
+            return items
+
+        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, 8, bulk_s=0.05), Watchdog(), observer=notes, clock=clock)
         await queue.submit(0)  # from now on an item is known to take 20 ms: two fit into 50
         await queue.submit_many(range(6), lane=Lane.BULK)
         await queue.close()
         assert [size for size, _, _ in notes.seen] == [1, 2, 2, 2]
-
-    asyncio.run(story())
-
-
-def test_bulk_items_ahead_do_not_count_for_interactive_ones() -> None:
-    async def story() -> None:
-        gate = Gate(closed=True)
-        queue = batcher(gate)
-        first = await occupied(gate, queue)
-        bulk = asyncio.create_task(queue.submit_many([1] * 20, lane=Lane.BULK))
-        await asyncio.sleep(0.02)  # a running item of 20 ms makes 20 of them 400 ms
-        assert queue.expected_wait_s(Lane.BULK) > 0.4
-        assert queue.expected_wait_s(Lane.INTERACTIVE) == 0
-        interactive = asyncio.create_task(queue.submit(2))
-        await asyncio.sleep(0)
-        gate.open.set()
-        assert await interactive == 4
-        await asyncio.gather(first, bulk)
-        await queue.close()
 
     asyncio.run(story())
 
@@ -376,39 +306,26 @@ def test_a_batch_too_large_for_memory_is_halved_and_stays_smaller() -> None:
 
 def test_a_batch_that_does_not_end_in_time_fails_with_all_behind_it_and_the_batcher_recovers() -> None:
     async def story() -> None:
-        gate = Gate(closed=True)
-        queue = batcher(gate, stall_s=0.05)
+        gate, clock, hung = Gate(closed=True), ManualClock(), []
+        queue = batcher(gate, watchdog=Watchdog(1, lambda: hung.append(True), clock.sleep))
         first = await occupied(gate, queue)
         behind = [asyncio.create_task(queue.submit_many([1, 2])), asyncio.create_task(queue.submit(3))]
+        await clock.advance(1)
+        assert not queue.stalled
+        await clock.advance(0.25)
         for request in (first, *behind):
             with pytest.raises(WorkerStalled):
                 await request
         with pytest.raises(WorkerStalled):
             await queue.submit(4)
-        gate.open.set()
-        while True:
-            try:
-                assert await queue.submit(5) == 10
-                break
-            except WorkerStalled:
-                await asyncio.sleep(0.005)
-        await queue.close()
-        assert gate.batches == [[0], [5]]
-
-    asyncio.run(story())
-
-
-def test_a_batch_that_does_not_end_at_all_is_reported_once() -> None:
-    async def story() -> None:
-        gate, hung = Gate(closed=True), []
-        queue: Batcher[int, int] = Batcher(gate, BatchLimits(1, 1, 0.02), on_hang=lambda: hung.append(True))
-        with pytest.raises(WorkerStalled):
-            await queue.submit(1)
         assert hung == []
-        await asyncio.sleep(0.1)
+        await clock.advance(10)
         assert hung == [True]
         gate.open.set()
+        await until(lambda: not queue.stalled)
+        assert await queue.submit(5) == 10
         await queue.close()
+        assert gate.batches == [[0], [5]]
 
     asyncio.run(story())
 

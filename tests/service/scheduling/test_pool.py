@@ -1,13 +1,13 @@
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
-from service.scheduling.batch_contract import WorkerStalled
 from service.scheduling.lanes import Lane
 from service.scheduling.pool import WorkerPool
+from service.scheduling.watchdog import Watchdog, WorkerStalled
+from tests.service.scheduling.clocks import ManualClock, until
 
 
 def blocked(pool: WorkerPool) -> tuple[threading.Event, "asyncio.Future[bool]"]:
@@ -18,7 +18,7 @@ def blocked(pool: WorkerPool) -> tuple[threading.Event, "asyncio.Future[bool]"]:
 
 def test_calls_return_and_raise_what_they_do_and_interactive_ones_go_first() -> None:
     async def story() -> None:
-        pool, order = WorkerPool(1), []
+        pool, order = WorkerPool(1, Watchdog()), []
 
         def note(name: str) -> Callable[[], str]:
             return lambda: order.append(name) or name
@@ -40,15 +40,13 @@ def test_calls_return_and_raise_what_they_do_and_interactive_ones_go_first() -> 
 
 def test_a_cancelled_call_is_never_run_and_counts_no_more() -> None:
     async def story() -> None:
-        pool, ran = WorkerPool(1), []
-        await pool.run(lambda: time.sleep(0.02), Lane.BULK)
+        pool, ran = WorkerPool(1, Watchdog()), []
         event, first = blocked(pool)
         call = pool.run(lambda: ran.append(1), Lane.BULK)
-        assert pool.expected_wait_s(Lane.BULK) >= 0.02
-        assert pool.expected_wait_s(Lane.INTERACTIVE) == 0
+        assert pool.depth(Lane.BULK) == 1
         call.cancel()
         await asyncio.sleep(0)
-        assert pool.expected_wait_s(Lane.BULK) == 0
+        assert pool.depth(Lane.BULK) == 0
         event.set()
         await first
         await pool.close()
@@ -59,7 +57,7 @@ def test_a_cancelled_call_is_never_run_and_counts_no_more() -> None:
 
 def test_a_bulk_call_gets_on_however_many_interactive_ones_wait() -> None:
     async def story() -> None:
-        pool, order = WorkerPool(1), []
+        pool, order = WorkerPool(1, Watchdog()), []
         event, first = blocked(pool)
         bulk = [pool.run(lambda: order.append("bulk"), Lane.BULK) for _ in range(2)]
         interactive = [pool.run(lambda: order.append("interactive"), Lane.INTERACTIVE) for _ in range(40)]
@@ -72,49 +70,51 @@ def test_a_bulk_call_gets_on_however_many_interactive_ones_wait() -> None:
     asyncio.run(story())
 
 
-def test_only_a_call_that_stays_where_it_is_stalls() -> None:
+def test_a_call_that_stalls_fails_while_its_thread_stays_occupied() -> None:
     async def story() -> None:
-        steps: dict[int, int] = {}
-        hung: list[bool] = []
-        pool = WorkerPool(2, stall_s=0.5, step_of=steps.get, on_hang=lambda: hung.append(True))
-        gates = {name: threading.Event() for name in ("stays", "moves", "none")}
-
-        def work(name: str) -> Callable[[], str]:
-            def call() -> str:
-                for number in range(1000):
-                    if name != "none":
-                        steps[threading.get_ident()] = number if name == "moves" else -1
-                    if gates[name].wait(0.01):
-                        break
-                return name
-
-            return call
-
-        moves, stays = (pool.run(work(name), Lane.INTERACTIVE) for name in ("moves", "stays"))
+        clock = ManualClock()
+        pool = WorkerPool(2, Watchdog(1, sleep=clock.sleep))
+        event, stays = blocked(pool)
+        await clock.advance(1.25)
         with pytest.raises(WorkerStalled):
             await stays
-        assert pool.stalled
-        gates["moves"].set()
-        assert await moves == "moves"
-        unwatched = pool.run(work("none"), Lane.BULK)
-        while not hung:
-            await asyncio.sleep(0.01)
-        assert not unwatched.done()
-        for gate in gates.values():
-            gate.set()
-        assert await unwatched == "none"
+        assert (pool.stalled, pool.blocked) == (True, False)
+        assert pool.depth(Lane.INTERACTIVE) == 1
+        assert await pool.run(lambda: "the other thread", Lane.INTERACTIVE) == "the other thread"
+        event.set()
+        await until(lambda: not pool.stalled)
         await pool.close()
-        assert not pool.stalled
-        assert hung == [True]
 
     asyncio.run(story())
 
 
-def test_an_interactive_call_must_end_even_outside_of_steps() -> None:
+def test_while_all_threads_are_stalled_whatever_waits_or_comes_fails() -> None:
     async def story() -> None:
-        pool = WorkerPool(2, stall_s=0.25)
+        clock = ManualClock()
+        pool = WorkerPool(1, Watchdog(1, sleep=clock.sleep))
+        event, stays = blocked(pool)
+        waits = pool.run(lambda: "never", Lane.BULK)
+        await clock.advance(1.25)
+        assert pool.blocked
+        comes = pool.run(lambda: "never", Lane.INTERACTIVE)
+        for call in (stays, waits, comes):
+            with pytest.raises(WorkerStalled):
+                await call
+        event.set()
+        await until(lambda: not pool.blocked)
+        assert await pool.run(lambda: "again", Lane.INTERACTIVE) == "again"
+        await pool.close()
+
+    asyncio.run(story())
+
+
+def test_a_bulk_call_may_last_and_an_interactive_one_must_end() -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        pool = WorkerPool(2, Watchdog(1, sleep=clock.sleep))
         gate = threading.Event()
         bulk, interactive = (pool.run(lambda: gate.wait(5), lane) for lane in (Lane.BULK, Lane.INTERACTIVE))
+        await clock.advance(1.25)
         with pytest.raises(WorkerStalled):
             await interactive
         assert not bulk.done()
@@ -127,7 +127,7 @@ def test_an_interactive_call_must_end_even_outside_of_steps() -> None:
 
 def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     async def story() -> None:
-        pool, both = WorkerPool(2), threading.Barrier(2)
+        pool, both = WorkerPool(2, Watchdog()), threading.Barrier(2)
         await asyncio.wait_for(asyncio.gather(*(pool.run(lambda: both.wait(5), Lane.BULK) for _ in range(4))), 10)
         await pool.close()
 

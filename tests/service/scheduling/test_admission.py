@@ -1,0 +1,153 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+
+from service.scheduling.admission import Admission, Blocked, Ticket, WouldWait
+from service.scheduling.lanes import Lane
+from tests.service.scheduling.clocks import ManualClock
+
+LIMITS_S = {Lane.INTERACTIVE: 0.25, Lane.BULK: 10.0}
+
+
+@contextmanager
+def taking(clock: ManualClock, ticket: Ticket, seconds: float) -> Iterator[None]:
+    """A turn that takes so long."""
+    with ticket.turn():
+        yield
+        clock.now_s += seconds
+
+
+def learned(clock: ManualClock, lane: Lane, turn_s: float, workers: int = 1) -> Admission:
+    """An admission that has seen three turns of one length, and therefore no deviation."""
+    admission = Admission(LIMITS_S, workers, clock=clock)
+    for _ in range(3):
+        with admission.admitted(lane) as ticket, taking(clock, ticket, turn_s):
+            pass
+    return admission
+
+
+def test_each_of_those_ahead_takes_a_turn() -> None:
+    clock = ManualClock()
+    admission = learned(clock, Lane.INTERACTIVE, 0.1)
+    with ExitStack() as stack:
+        for ahead in range(3):  # waits of 0, 0.1 and 0.2 s
+            assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1 * ahead)
+            stack.enter_context(admission.admitted(Lane.INTERACTIVE))
+        with pytest.raises(WouldWait, match=r"0\.3 s is expected, at most 0\.25 s") as refusal:
+            stack.enter_context(admission.admitted(Lane.INTERACTIVE))
+        assert refusal.value.expected_s == pytest.approx(0.3)
+        assert refusal.value.limit_s == 0.25
+    assert admission.expected_wait_s(Lane.INTERACTIVE) == 0
+
+
+def test_a_free_place_is_given_at_once_however_long_turns_take() -> None:
+    clock = ManualClock()
+    admission = learned(clock, Lane.INTERACTIVE, 5, workers=2)
+    with admission.admitted(Lane.INTERACTIVE), admission.admitted(Lane.INTERACTIVE):
+        # Two are in; when the first of them leaves, at half of the time that both take, there is a place.
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(5)
+        with pytest.raises(WouldWait), admission.admitted(Lane.INTERACTIVE):
+            pass
+
+
+def test_turns_that_run_together_share_what_they_take() -> None:
+    clock = ManualClock()
+    admission = Admission(LIMITS_S, 1, clock=clock)
+    with admission.admitted(Lane.INTERACTIVE) as first, admission.admitted(Lane.INTERACTIVE) as second:
+        with first.turn():
+            clock.now_s += 0.1
+        with pytest.raises(ZeroDivisionError), second.turn():
+            raise ZeroDivisionError  # says nothing of the pace
+        with ExitStack() as stack:
+            stack.enter_context(first.turn())
+            with second.turn():
+                clock.now_s += 0.2  # two together: 0.1 s each
+            stack.pop_all()  # its end is not seen
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(2 * 0.1)
+
+
+def test_the_usual_deviation_counts() -> None:
+    clock = ManualClock()
+    admission = Admission(LIMITS_S, 1, clock=clock)
+    with admission.admitted(Lane.INTERACTIVE) as ticket:
+        for turn_s in (0.1, 0.2):
+            with taking(clock, ticket, turn_s):
+                pass
+        # The average is 0.9 x 0.1 + 0.1 x 0.2 = 0.11, the deviation 0.1.
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.11 + 2 * 0.1)
+
+
+def test_a_video_waits_for_pictures_and_a_picture_not_for_videos() -> None:
+    clock = ManualClock()
+    admission = learned(clock, Lane.INTERACTIVE, 0.1)
+    with admission.admitted(Lane.BULK) as video:
+        with taking(clock, video, 3):
+            pass
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == 0
+        with admission.admitted(Lane.INTERACTIVE):
+            assert admission.expected_wait_s(Lane.BULK) == pytest.approx(3.1)
+            assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1)
+
+
+def test_an_upload_counts_until_it_is_clear_that_it_comes_too_late() -> None:
+    clock = ManualClock()
+    admission = learned(clock, Lane.INTERACTIVE, 0.1)
+    with admission.admitted(Lane.INTERACTIVE) as ticket:
+        clock.now_s += 0.25
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1)
+        clock.now_s += 0.01
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == 0
+        with ticket.turn():  # it has come after all, and what it took does not count
+            assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1)
+            clock.now_s += 0.1
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1)
+
+
+def test_nobody_comes_in_while_nothing_gets_on() -> None:
+    reason: str | None = "the network does not answer"
+    admission = Admission(LIMITS_S, 1, lambda: reason)
+    with pytest.raises(Blocked, match="the network does not answer"), admission.admitted(Lane.BULK):
+        pass
+    reason = None
+    with admission.admitted(Lane.BULK):
+        pass
+
+
+@pytest.mark.parametrize("load", [0.5, 1, 3, 10])
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_whoever_is_let_in_is_answered_as_the_limit_promises(load: float, workers: int) -> None:
+    """Pictures of random cost come at random, at some times the capacity of a few workers."""
+    clock, random = ManualClock(), np.random.default_rng(0)
+    alone_s = 0.03 * workers
+    admission = Admission(LIMITS_S, workers, clock=clock)
+    answers_s: list[float] = []
+    refused = 0
+
+    async def picture(places: asyncio.Semaphore) -> None:
+        nonlocal refused
+        came_s = clock.now_s
+        try:
+            with admission.admitted(Lane.INTERACTIVE) as ticket, ticket.turn():
+                async with places:
+                    await clock.sleep(random.gamma(4, alone_s / 4))
+            answers_s.append(clock.now_s - came_s)
+        except WouldWait:
+            refused += 1
+
+    async def story() -> None:
+        places = asyncio.Semaphore(workers)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(1500):
+                group.create_task(picture(places))
+                await clock.advance(random.exponential(alone_s / workers / load))
+            await clock.advance(60)
+
+    asyncio.run(story())
+    settled_s = answers_s[100:]
+    assert np.percentile(settled_s, 95) <= 0.25 + 2 * alone_s
+    if load > 1:
+        assert refused > 0
+        assert np.mean(settled_s) > 0.25 / 2  # the wait is made use of: nobody is sent away without need

@@ -79,6 +79,10 @@ class BundleEnsemble:
         self.temporal = any(bundle.temporal_network is not None for bundle in self._by_task.values())
         """True if a temporal bundle answers one of the tasks."""
 
+        rates = [manifest.temporal.frame_rate for manifest in self.tasks.values() if manifest.temporal is not None]
+        self.frame_rate: float | None = max(rates, default=None)
+        """Frames a second that the answering temporal bundles were evaluated with, the highest; None without one."""
+
         self.labels: tuple[str, ...] = self.tasks["expression"].network.labels if "expression" in self.tasks else ()
         """Expression labels in the order of the outputs; empty without the task."""
 

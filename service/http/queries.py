@@ -2,9 +2,13 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.inference.predictor import BundleEnsemble
 from service.analysis.results import AnalysisOptions, Smoothing, Temporal
 from service.media.videos import Window
 from service.output.csv import Columns
+
+VIDEO_FPS = 10.0
+"""Analysed frames a second where no bundle has memory: expressions last for longer than a tenth of a second."""
 
 
 class Query(BaseModel):
@@ -27,7 +31,13 @@ class FrameQuery(Query):
 class VideoQuery(FrameQuery):
     """Parameters of POST /analyze/video."""
 
-    fps: float = Field(10.0, gt=0, le=1000, description="analysed frames a second; at most the source's")
+    fps: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="analysed frames a second, at most the source's; if absent, the rate that bundles with memory were "
+        f"evaluated with where they answer, else {VIDEO_FPS:g}",
+    )
     start_s: float = Field(0.0, ge=0, description="start of the analysed window, in seconds")
     end_s: float | None = Field(None, gt=0, description="end of the window, in seconds; the video's end if absent")
     temporal: Temporal = Field(
@@ -47,6 +57,11 @@ class VideoQuery(FrameQuery):
         """Return what asks for faces and their treatment over time."""
         return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing)
 
-    def window(self) -> Window:
+    def window(self, ensemble: BundleEnsemble) -> Window:
         """Return the requested part of the video. Raises InvalidParameter for an empty one."""
-        return Window(self.fps, self.start_s, self.end_s)
+        return Window(self.fps or video_fps(ensemble), self.start_s, self.end_s)
+
+
+def video_fps(ensemble: BundleEnsemble) -> float:
+    """Return the analysed frames a second of a video where a request does not say."""
+    return ensemble.frame_rate or VIDEO_FPS

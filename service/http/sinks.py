@@ -7,9 +7,11 @@ from model_core.inference.predictor import BundleEnsemble
 from service.errors import InvalidParameter
 from service.http.dependencies import Model
 from service.http.queries import VideoQuery
+from service.media.videos import Window
 from service.output.csv import Columns, ColumnSet, CsvStream, FexColumns, NativeColumns, OpenFaceColumns
 from service.output.document import VideoDocument
 from service.output.ndjson import NdjsonStream
+from service.output.notes import RateNotes
 from service.output.sink import Sink
 
 VIDEO_MEDIA_TYPES = (VideoDocument.media_type, NdjsonStream.media_type, CsvStream.media_type)
@@ -24,14 +26,15 @@ _COLUMNS: Mapping[Columns, Callable[[BundleEnsemble], ColumnSet]] = MappingProxy
 )
 
 
-def video_sink(media_type: str, query: VideoQuery, model: Model, request_id: str) -> Sink:
+def video_sink(media_type: str, query: VideoQuery, window: Window, model: Model, request_id: str) -> Sink:
     """Return the sink of one of VIDEO_MEDIA_TYPES. Raises InvalidParameter for columns of an answer that has none."""
     info = model.info if query.temporal == "auto" else model.framewise
+    ensemble = model.pipeline.ensemble(query.temporal)
     if media_type == CsvStream.media_type:
-        ensemble = model.pipeline.ensemble(query.temporal)
         return CsvStream(_COLUMNS[query.columns or "native"](ensemble))
     if query.columns is not None:
         raise InvalidParameter(f"columns: belongs to answers of type {CsvStream.media_type}, not {media_type}")
+    notes = RateNotes(ensemble.tasks.values(), window)
     if media_type == NdjsonStream.media_type:
-        return NdjsonStream(info, request_id, query.window())
-    return VideoDocument(info, request_id)
+        return NdjsonStream(info, request_id, window, notes)
+    return VideoDocument(info, request_id, notes)

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from service.analysis.results import FaceResult, FrameResult
 from service.media.videos import MediaInfo
+from service.output.notes import RateNotes
 from service.output.schemas import ModelInfo
 from service.output.sink import Ending, milliseconds
 from service.output.summary import TrackSummaries
@@ -54,8 +55,9 @@ class VideoDocument:
 
     media_type = "application/json"
 
-    def __init__(self, model: ModelInfo, request_id: str) -> None:
-        self._head = {"request_id": request_id, "model": model.model_dump(exclude_none=True)}
+    def __init__(self, model: ModelInfo, request_id: str, notes: RateNotes) -> None:
+        self._head: dict[str, Any] = {"request_id": request_id, "model": model.model_dump(exclude_none=True)}
+        self._notes = notes
         self._video: dict[str, Any] = {}
         self._samples: dict[int, list[bytes]] = {}
         self._frames: list[bytes] = []
@@ -63,6 +65,7 @@ class VideoDocument:
 
     def begin(self, info: MediaInfo) -> bytes:
         """See Sink."""
+        self._head["notes"] = self._notes.of(info)
         self._video = asdict(info)
         return b""
 

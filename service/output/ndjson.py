@@ -7,6 +7,7 @@ from typing import Any
 from service.analysis.results import FrameResult
 from service.media.videos import MediaInfo, Window
 from service.output.document import encoded, face_values
+from service.output.notes import RateNotes
 from service.output.schemas import ModelInfo
 from service.output.sink import Ending, milliseconds
 from service.output.summary import TrackSummaries
@@ -23,8 +24,9 @@ class NdjsonStream:
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, model: ModelInfo, request_id: str, window: Window) -> None:
+    def __init__(self, model: ModelInfo, request_id: str, window: Window, notes: RateNotes) -> None:
         self._head = {"request_id": request_id, "model": model.model_dump(exclude_none=True)}
+        self._notes = notes
         self._window = window
         self._length_s: float | None = None
         self._told_s = window.start_s
@@ -34,7 +36,7 @@ class NdjsonStream:
     def begin(self, info: MediaInfo) -> bytes:
         """See Sink."""
         self._length_s = self._window.length_s(info.duration_s)
-        return _line("video", self._head | {"video": asdict(info)})
+        return _line("video", self._head | {"notes": self._notes.of(info), "video": asdict(info)})
 
     def add(self, result: FrameResult) -> bytes:
         """See Sink."""

@@ -177,11 +177,21 @@ class TrackOut(BaseModel):
     summary: TrackSummary
 
 
+Notes = Annotated[
+    list[str] | None,
+    Field(
+        description="sentences on bundles with memory that got frames at another rate than they were evaluated with",
+        examples=[["lstm-va was evaluated at 30 frames a second and gets 25"]],
+    ),
+]
+
+
 class VideoResponse(BaseModel):
     """Answer of POST /analyze/video."""
 
     request_id: str
     model: ModelInfo
+    notes: Notes = None
     video: VideoOut
     tracks: list[TrackOut]
     frames: list[AnalyzedFrame] = Field(description="every analysed frame, with faces or without")
@@ -203,6 +213,7 @@ class VideoLine(BaseModel):
     type: Literal["video"]
     request_id: str
     model: ModelInfo
+    notes: Notes = None
     video: StreamedVideo
 
 
@@ -312,4 +323,5 @@ class ModelsResponse(BaseModel):
     precision: str
     detector: str
     bundles: list[BundleInfo]
+    video_fps: float = Field(description="analysed frames a second of a video where a request does not say")
     limits: dict[str, float | int]

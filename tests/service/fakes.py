@@ -48,6 +48,7 @@ class FakeEnsemble:
     """valence = the only feature, arousal = -valence; happiness and AU12 above one half, else neutral."""
 
     temporal = False
+    frame_rate = None
     labels = LABELS
 
     def __init__(self, manifest: BundleManifest) -> None:

@@ -1,5 +1,6 @@
 """Several bundles behind one service: who answers, how often networks run, and memory over a video's frames."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,7 +170,7 @@ def test_a_state_that_was_reset_in_evaluation_is_reset(tmp_path: Path) -> None:
 
 def test_frames_beyond_the_trained_rate_are_held(clip: bytes) -> None:
     with serving(remembering(TinyBackbone(), frame_rate=5.0)) as client:
-        found, slow = served(answer(client, "video", clip)), served(answer(client, "video", clip, fps=5))
+        found, slow = (served(answer(client, "video", clip, fps=fps)) for fps in (10, 5))
     assert found[::2] == pytest.approx(slow, abs=1e-6)
     assert found[1::2] == pytest.approx(slow, abs=1e-6)
 
@@ -196,3 +197,47 @@ def test_a_picture_is_the_first_frame_of_a_track(clip: bytes) -> None:
     assert face["valence"] == pytest.approx(first[0], abs=0.02)  # a video's grey is a little off
     bundles = client.app.state.context.model.predictor.manifests
     assert [bundle.temporal.frame_rate for bundle in bundles] == [10.0]
+
+
+@pytest.mark.parametrize(
+    ("frame_rate", "params", "note"),
+    [
+        (5.0, {}, None),  # the bundle's rate is the default
+        (5.0, {"fps": 5.02}, None),
+        (
+            5.0,
+            {"fps": 10},
+            "remembers was evaluated at 5 frames a second and gets 10: in between its last answer holds",
+        ),
+        (10.0, {"fps": 4}, "remembers was evaluated at 10 frames a second and gets 4"),
+        (
+            10.0,
+            {"fps": 1.5},
+            "remembers was evaluated at 10 frames a second and gets 1.5: after more than 0.5 s its memory starts anew, "
+            "so each frame is judged alone",
+        ),
+        (30.0, {}, "remembers was evaluated at 30 frames a second and gets 10"),  # the clip has no more
+        (30.0, {"temporal": "off"}, None),
+    ],
+)
+def test_the_rate_is_the_bundles_and_another_one_is_noted(
+    clip: bytes, frame_rate: float, params: dict, note: str | None
+) -> None:
+    backbone = TinyBackbone()
+    with serving(everything(backbone), remembering(backbone, frame_rate=frame_rate)) as client:
+        document = answer(client, "video", clip, **params)
+        headers = {"accept": "application/x-ndjson"}
+        stream = client.post("/analyze/video", files={"file": clip}, params=params, headers=headers)
+        models = client.get("/models").json()
+    notes = None if note is None else [note]
+    assert document.get("notes") == json.loads(stream.text.splitlines()[0]).get("notes") == notes
+    assert models["video_fps"] == frame_rate
+    if (frame_rate, params) == (5.0, {}):
+        assert document["video"]["frames_analyzed"] == 6  # of 12
+
+
+def test_without_memory_ten_frames_a_second_are_the_default(tmp_path: Path) -> None:
+    with serving(everything(TinyBackbone())) as client:
+        document = answer(client, "video", mp4(tmp_path / "fast.mp4", [100] * 40, fps=20))
+        assert client.get("/models").json()["video_fps"] == 10
+    assert document["video"]["frames_analyzed"] == 20

@@ -46,6 +46,7 @@ async def analyze_video(
     """Tracks of the faces in a video (mp4, mov, webm, avi, gif), as one document, or frame by frame as they come."""
     media_type = negotiated(request, VIDEO_MEDIA_TYPES)
     limit = time_limit(request, "video_deadline_s", context.settings)
-    taken = video_upload(context.directory, context.settings.max_upload_bytes, context.limits, query.window())
-    sink = video_sink(media_type, query, model, request_id)
+    window = query.window(model.pipeline.ensemble(query.temporal))
+    taken = video_upload(context.directory, context.settings.max_upload_bytes, context.limits, window)
+    sink = video_sink(media_type, query, window, model, request_id)
     return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limit)

@@ -5,6 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.http.dependencies import ContextDep, ModelDep
 from service.http.openapi import problems
+from service.http.queries import video_fps
 from service.output.bundles import describe_bundle
 from service.output.schemas import Health, ModelsResponse
 
@@ -36,6 +37,7 @@ async def models(context: ContextDep, model: ModelDep) -> ModelsResponse:
         precision=model.info.precision,
         detector=model.info.detector,
         bundles=[describe_bundle(manifest, model.predictor.everything.tasks) for manifest in model.predictor.manifests],
+        video_fps=video_fps(model.predictor.everything),
         limits=context.settings.limits(),
     )
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +16,6 @@ from model_core.faces.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from training.data.augmentation import Augmentation
 from training.data.prepared import PreparedFaces, distributions
-from training.runs.processes import ALONE, Processes
 
 T = TypeVar("T")
 
@@ -57,12 +56,16 @@ def unit_variance(faces: PreparedFaces, rows: NDArray[np.int64]) -> Tensor:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Which batches of an epoch to make. seed: (run, epoch). first: the number of the first batch, from 0."""
+    """The batches of an epoch to make, and the part of each."""
 
     batch_size: int
+    """Faces of a batch, over all processes."""
     seed: tuple[int, int]
+    """The run's seed, and the epoch."""
     first: int = 0
-    processes: Processes = ALONE
+    """Number of the first batch to make, from 0."""
+    share: slice = field(default_factory=lambda: slice(None))
+    """The places within a batch whose images are made; the other processes make the rest."""
 
 
 def training_batches(
@@ -80,7 +83,7 @@ def training_batches(
             augmentation.apply(
                 faces.crops[chosen[place]], spec.size, np.random.default_rng((*plan.seed, number, place))
             )
-            for place in range(plan.batch_size)[plan.processes.share(plan.batch_size)]
+            for place in range(plan.batch_size)[plan.share]
         ]
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
 

@@ -1,5 +1,6 @@
 """A network's outputs on a whole split, and the measures taken of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import Task
+from model_core.calibration import UNCALIBRATED_UNIT
 from model_core.metrics import accuracy, ccc, macro_f1, pearson
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.data.batches import evaluation_batches
 from training.data.prepared import PreparedFaces
+from training.datasets.raw import DatasetError
 
 POSITIVE_SCORE = 0.3
 """Teacher score from which a derived action unit counts as present; fixed before any training."""
@@ -71,7 +74,13 @@ def predicted_majority(
 
 
 def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) -> Mapping[str, float]:
-    """The few numbers that a training run watches; `score`, their mean over tasks, decides which epoch is kept."""
+    """Return the few measures that a training run watches; their mean over tasks, `score`, decides which epoch is kept.
+
+    `score` is NaN, and alone, where an output is not finite. Raises DatasetError where there is nothing to measure on.
+    """
+    given = (outputs.valence_arousal, outputs.expression, outputs.action_units)
+    if not all(np.isfinite(values).all() for values in given if values is not None):
+        return {"score": math.nan}
     measures: dict[str, float] = {}
     per_task = []
     derived = faces.derived[outputs.rows]
@@ -83,15 +92,17 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
     known = faces.with_valence_arousal[outputs.rows]
     if outputs.valence_arousal is not None and known.any():
         target = faces.valence_arousal[outputs.rows][known]
-        columns = [ccc(outputs.valence_arousal[known, i], target[:, i]) for i in range(2)]
-        measures["ccc_v"], measures["ccc_a"] = columns
-        per_task.append(float(np.mean(columns)))
+        measures["ccc_v"] = ccc(outputs.valence_arousal[known, 0], target[:, 0])
+        measures["ccc_a"] = ccc(outputs.valence_arousal[known, 1], target[:, 1])
+        per_task.append((measures["ccc_v"] + measures["ccc_a"]) / 2)
     if outputs.action_units is not None and derived.any():
-        probability = 1 / (1 + np.exp(-outputs.action_units[derived]))
+        probability = UNCALIBRATED_UNIT.probability(outputs.action_units[derived])
         target = faces.action_units[outputs.rows][derived]
-        measures["au_r"] = float(np.nanmean([pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]))
+        correlations = [pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]
+        defined = [value for value in correlations if not math.isnan(value)]
+        measures["au_r"] = float(np.mean(defined)) if defined else math.nan
         per_task.append(measures["au_r"])
     if not per_task:
-        raise ValueError("the validation split has neither a majority nor other targets to choose an epoch by")
+        raise DatasetError("the validation split has neither a majority nor other targets to choose an epoch by")
     measures["score"] = float(np.mean(per_task))
     return measures

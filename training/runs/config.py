@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -88,8 +88,9 @@ class RunConfig(Section):
 
 
 class TrainConfig(Section):
-    """A whole training run."""
+    """A run that trains a whole network on still pictures."""
 
+    kind: Literal["network"] = "network"
     data: DataConfig
     network: NetworkConfig
     input: InputConfig = InputConfig()
@@ -98,16 +99,9 @@ class TrainConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
 
-    def fingerprint(self) -> str:
-        """As JSON, what decides the weights: not how often a run writes, nor how a machine is kept busy."""
-        return self.model_dump_json(exclude={"run": {"compile", "threads", "save_every", "log_every"}})
-
-    def continues(self, fingerprint: str) -> bool:
-        """Whether this run may go on from that one's; keys which its version did not know count as their defaults."""
-        try:
-            return TrainConfig.model_validate_json(fingerprint).fingerprint() == self.fingerprint()
-        except ValueError:
-            return False
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"run": {"compile", "threads", "save_every", "log_every"}})
 
 
 class ViewsConfig(Section):
@@ -155,6 +149,7 @@ class LocalRunConfig(Section):
 class LocalConfig(Section):
     """A run that adds local features to a trained DDAMFN, and trains them and the heads only."""
 
+    kind: Literal["local"] = "local"
     data: DataConfig
     network: LocalNetworkConfig
     views: ViewsConfig
@@ -164,9 +159,9 @@ class LocalConfig(Section):
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()
 
-    def fingerprint(self) -> str:
-        """As JSON, what decides the weights."""
-        return self.model_dump_json(exclude={"run": {"threads"}, "views": {"engine"}})
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"run": {"threads"}, "views": {"engine"}})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

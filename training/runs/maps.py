@@ -95,7 +95,9 @@ class MapStore:
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), _WIDTH))
         batches = ahead(self._batches(indices, number))
         starts = range(0, len(indices), _BATCH)
-        for start, batch in zip(tqdm(starts, desc=f"{path.stem}, {_BATCH} faces a step"), batches, strict=True):
+        for start, batch in zip(
+            tqdm(starts, f"{path.stem}, {_BATCH} faces a step", disable=None), batches, strict=True
+        ):
             values[start : start + _BATCH] = self._frozen(batch)
         values.flush()
         partial.rename(path)

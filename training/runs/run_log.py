@@ -31,13 +31,14 @@ class RunLog:
         if number % self._every == 0:
             self._draw(number, {"train/loss": loss, "train/rate": rate})
 
-    def epoch(self, number: int, history: Sequence[Mapping[str, float]]) -> None:
-        """After an epoch whose last step is `number`: `history` has a record for each, of which the last is new."""
-        record = history[-1]
-        print(json.dumps({name: round(value, 4) for name, value in record.items()}), flush=True)
-        (self._folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-        measures = {f"validation/{name}": value for name, value in record.items() if name not in ("epoch", "loss")}
-        self._draw(number, measures)
+    def epoch(self, number: int, measures: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> None:
+        """Log an epoch whose last step is `number`, with its validation measures.
+
+        `history` holds a record of each epoch so far: its number, its loss and its measures.
+        """
+        print(json.dumps({name: round(value, 4) for name, value in history[-1].items()}), flush=True)
+        (self._folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+        self._draw(number, {f"validation/{name}": value for name, value in measures.items()})
         if self._curves is not None:
             self._curves.flush()
 

@@ -11,8 +11,8 @@ from training.datasets import build_sequence_reader
 from training.video.config import SequenceConfig
 from training.video.encoders import build_encoder
 from training.video.features import FeatureCache
-from training.video.loop import SequenceRun
 from training.video.predictions import split_by_video
+from training.video.run import SequenceRun
 from training.video.tracks import load_tracks
 
 

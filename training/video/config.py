@@ -1,7 +1,7 @@
 """Configuration of a run on video data: a frozen encoder, its features, and a head with or without memory."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -118,8 +118,9 @@ class EvaluationConfig(Section):
 
 
 class SequenceConfig(Section):
-    """A whole run on video data."""
+    """A run on video data."""
 
+    kind: Literal["sequence"] = "sequence"
     data: VideoData
     encoder: EncoderConfig
     network: HeadConfig
@@ -128,3 +129,7 @@ class SequenceConfig(Section):
     optimizer: SequenceOptimizerConfig = SequenceOptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: SequenceRunConfig = SequenceRunConfig()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"run": {"threads"}})

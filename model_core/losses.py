@@ -72,13 +72,18 @@ def attention_loss(distances: Tensor, epsilon: float = 5e-2) -> Tensor:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term in the total; 0 leaves a term out. unit_error: of `relative_squared_error`."""
+    """Weight of each term in the total loss; 0 leaves a term out."""
 
     expression: float = 1.0
+    """Weight of `soft_cross_entropy`."""
     valence_arousal: float = 0.5
+    """Weight of `ccc_loss`."""
     action_units: float = 1.0
+    """Weight of `soft_binary_cross_entropy`."""
     attention: float = 0.1
+    """Weight of `attention_loss`, for backbones with several attention heads."""
     unit_error: float = 0.0
+    """Weight of the action units' `relative_squared_error`."""
 
 
 def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A network's outputs on a whole split, and the measures taken of them."""
+"""A network's uncalibrated outputs on a whole split, and the measures that a training run watches."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,27 +18,28 @@ from training.data.prepared import PreparedFaces
 from training.datasets.raw import DatasetError
 
 POSITIVE_SCORE = 0.3
-"""Teacher score from which a derived action unit counts as present; fixed before any training."""
+"""Teacher score from which on a derived action unit counts as present; fixed before any training."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Uncalibrated outputs for the found faces of a split, in the order of `rows`, int64 [N].
-
-    valence_arousal: float64 [N, 2]; expression: logits [N, C]; action_units: logits [N, 12]; None for a missing task.
-    """
+    """Uncalibrated outputs for the N found faces of a split. A task that the network does not have is None."""
 
     rows: NDArray[np.int64]
+    """int64 [N]: the faces' positions in the prepared set."""
     valence_arousal: NDArray[np.float64] | None
+    """float64 [N, 2] in [-1, 1]."""
     expression: NDArray[np.float64] | None
+    """float64 [N, C]: logits."""
     action_units: NDArray[np.float64] | None
+    """float64 [N, 12]: logits."""
 
 
 @torch.inference_mode()
 def collect(
     network: AffectNetwork, faces: PreparedFaces, rows: NDArray[np.int64], spec: InputSpec, device: torch.device
 ) -> Outputs:
-    """Run the network over the found faces among `rows`. Leaves it in evaluation mode."""
+    """Return the network's outputs for the found faces among `rows`. It is left in evaluation mode."""
     network.eval()
     found = rows[faces.found[rows]]
     parts: dict[str, list[NDArray[np.float64]]] = {}
@@ -51,8 +52,8 @@ def collect(
     return Outputs(found, whole.get("valence_arousal"), whole.get("expression"), whole.get("action_units"))
 
 
-def joined(parts: Sequence[Outputs]) -> Outputs:
-    """Outputs on parts of a split, in their order, as those of the whole; parts without a found face do not count."""
+def concatenated(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs on parts of a split, in order, as those of the whole; parts without faces are skipped."""
     filled = [part for part in parts if len(part.rows)] or parts[:1]
 
     def column(task: Task) -> NDArray[np.float64] | None:
@@ -66,7 +67,7 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
 def predicted_majority(
     faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(predicted, actual) labels for the majority set among `rows`; a face that was not found is predicted -1."""
+    """Return (predicted, actual) labels of the majority set among `rows`; the prediction for a face not found is -1."""
     predicted = np.full(len(faces), -1)
     predicted[outputs.rows] = scores.argmax(axis=1)
     kept = rows[faces.majority[rows] >= 0]

@@ -17,7 +17,7 @@ from model_core.preprocessing import InputSpec
 from training.data.batches import Batch, EpochPlan, ahead, training_batches, unit_variance
 from training.data.prepared import PreparedFaces
 from training.datasets.raw import Split
-from training.measuring.scoring import collect, headline, joined
+from training.measuring.scoring import collect, concatenated, headline
 from training.runs.config import OptimizerConfig, TrainConfig
 from training.runs.norms import fix_norms, measure_norms, share_norms
 from training.runs.optim import build_optimizer, build_schedule
@@ -126,7 +126,7 @@ class NetworkRun(Run[Batch]):
         rows = self.faces.indices("validation")[: self.config.data.limit]
         share = rows[self.processes.share(len(rows))]
         outputs = collect(network, self.faces, share, self.input, self.device)
-        return network, headline(self.faces, rows, joined(self.processes.gather_objects(outputs)))
+        return network, headline(self.faces, rows, concatenated(self.processes.gather_objects(outputs)))
 
     def _averaged_network(self) -> AffectNetwork:
         """Return the averaged weights, with batch norms measured on them rather than averaged as well.

@@ -10,7 +10,7 @@ from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from tests.training.measuring.test_report import FACES, ROWS, outputs
 from training.datasets import DatasetError
-from training.measuring.scoring import Outputs, collect, headline, joined, predicted_majority
+from training.measuring.scoring import Outputs, collect, concatenated, headline, predicted_majority
 
 SPEC = InputSpec(4, "rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "arcface-1")
 
@@ -40,12 +40,12 @@ def test_outputs_are_of_the_found_faces_in_order() -> None:
 def test_parts_are_joined_in_their_order() -> None:
     first, second = (Outputs(np.array([i]), None, np.full((1, 3), float(i)), None) for i in (4, 7))
     empty = Outputs(np.array([], dtype=np.int64), None, None, None)
-    whole = joined([empty, second, first])
+    whole = concatenated([empty, second, first])
     assert whole.rows.tolist() == [7, 4]
     assert whole.expression is not None
     assert whole.expression[:, 0].tolist() == [7, 4]
     assert whole.action_units is None
-    assert len(joined([empty, empty]).rows) == 0
+    assert len(concatenated([empty, empty]).rows) == 0
 
 
 def test_a_face_not_found_has_no_prediction() -> None:

@@ -1,7 +1,8 @@
 """`python -m training.train`: train a network on a prepared set, or a head on video data.
 
-The same command resumes a run that was stopped. `torchrun --nproc-per-node N -m -- training.train` shares each step of
-a run on still pictures among N processes, on CUDA with a GPU each.
+The same command resumes a run that was stopped. A run that diverges ends with status 1 and keeps no weights.
+`torchrun --nproc-per-node N -m -- training.train` shares each step of a run of a whole network among N processes, on
+CUDA with a GPU each.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from training.video.run import SequenceRun
 
 
 def build_run(config: TrainConfig, folder: Path, device: torch.device, processes: Processes = ALONE) -> NetworkRun:
-    """Put a run together: seeded network, data, folder. Raises DatasetError, CheckpointError, ValueError."""
+    """Return a seeded run of a whole network in its folder. Raises DatasetError, CheckpointError, ValueError."""
     torch.manual_seed(config.run.seed)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
@@ -87,7 +88,7 @@ def build_any_run(
 
 
 def choose_device(name: str) -> torch.device:
-    """PyTorch's device of that name; plain `cuda` is, for each of several processes, a GPU of its own.
+    """Return the PyTorch device of that name; plain `cuda` gives each of several processes a GPU of its own.
 
     Raises ValueError.
     """

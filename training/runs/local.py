@@ -1,7 +1,7 @@
-"""Training local features, and the heads on them, beside a trained DDAMFN that stays as it is.
+"""Training local features, and the heads on them, beside a trained DDAMFN that is frozen.
 
-What stays is computed once, in a few views of each face (`maps.py`), so that an epoch takes seconds instead of the
-better part of an hour.
+The outputs of the frozen part are computed once, for a few views of each face (`maps.py`), so that an epoch takes
+seconds instead of most of an hour.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,11 +38,14 @@ from training.targets.auxiliary import OUTPUTS, AuxiliaryTargets, auxiliary_targ
 
 @dataclass(frozen=True)
 class StoredFaces:
-    """indices: int64 [N], found records. views: the rows [N, D] of each. mirrored: bool [N] for each view."""
+    """The stored outputs of the frozen part for N faces."""
 
     indices: NDArray[np.int64]
+    """int64 [N]: the faces' positions in the prepared set."""
     views: list[Rows]
+    """Rows [N, D] of each view."""
     mirrored: list[NDArray[np.bool_]]
+    """bool [N] for each view: True where it mirrors the face."""
 
 
 @dataclass
@@ -136,7 +139,7 @@ class LocalRun(Run[NDArray[np.int64]]):
 
 
 def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
-    """A seeded run in its folder; what its store lacks is computed first, in minutes a view.
+    """Return a seeded run in its folder; missing outputs of the frozen part are computed first, in minutes a view.
 
     Raises BundleError, CheckpointError, DatasetError, ModuleNotFoundError, ValueError.
     """

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a line an epoch, printed and in `log.jsonl`, and curves for TensorBoard."""
+"""The log of a run: a line for each epoch, printed and in `log.jsonl`, and curves for TensorBoard."""
 
 import json
 import sys
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CURVES = "tensorboard"
-"""The folder of the curves, within the run's."""
+"""Name of the curves' folder within that of the run."""
 
 
 class RunLog:
-    """Writes into the run's folder. every: steps between points of the training curves.
+    """The log in a run's folder. Training curves have a point every `every` steps.
 
-    Steps are counted from the run's beginning, from 1. What a killed run had written beyond its checkpoint is replaced.
-    Without the package tensorboard there are no curves, which is said once.
+    Steps are counted from 1 at the beginning of the run. Entries that a killed run wrote after its checkpoint are
+    replaced. Without the package tensorboard there are no curves, and a line on standard error says so once.
     """
 
     def __init__(self, folder: Path, every: int) -> None:
@@ -27,7 +27,7 @@ class RunLog:
         self._curves: SummaryWriter | None = None
 
     def step(self, number: int, loss: float, rate: float) -> None:
-        """After step `number`: its loss and its learning rate, that of the heads."""
+        """Log step `number` with its loss and the heads' learning rate."""
         if number % self._every == 0:
             self._draw(number, {"train/loss": loss, "train/rate": rate})
 
@@ -52,7 +52,7 @@ class RunLog:
 
 
 def _open_curves(folder: Path, first: int) -> "SummaryWriter | None":
-    """A writer before whose first point, at step `first`, everything earlier stays, and nothing from there on."""
+    """Return a writer that keeps earlier points, up to step `first`, and discards those from there on."""
     if find_spec("tensorboard") is None:
         print("no curves: the package tensorboard, of the extra `train`, is not installed", file=sys.stderr)
         return None

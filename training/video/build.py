@@ -1,4 +1,4 @@
-"""Putting a run on video data together: reader, encoder, features, head."""
+"""Assembling a run on video data: reader, encoder, features and head."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from training.video.tracks import load_tracks
 
 
 def build_sequence_run(config: SequenceConfig, folder: Path, device: torch.device) -> SequenceRun:
-    """A seeded run in its folder; features that the cache lacks are computed first, on `device`.
+    """Return a seeded run in its folder; features that the cache lacks are computed first, on `device`.
 
     Raises DatasetError, BundleError, ClipError, ValueError, and ModuleNotFoundError without the extra `clip`.
     """

@@ -90,10 +90,10 @@ class LossWeights:
     """Weight of `soft_binary_cross_entropy`."""
 
     attention: float = 0.1
-    """Weight of `attention_loss`."""
+    """Weight of `attention_loss`, for backbones with several attention heads."""
 
     unit_error: float = 0.0
-    """Weight of `relative_squared_error`."""
+    """Weight of the action units' `relative_squared_error`."""
 
 
 def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:

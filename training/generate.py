@@ -1,12 +1,12 @@
 """`python -m training.generate`: a generated Aff-Wild2, a small drawn set in the official layout.
 
-The data of the ABAW challenge needs a signed agreement. With this set its systems train from end to end without it, and
-have something to learn: what a face shows determines how it is drawn, and how it is labelled. It says nothing about
-people.
+The data of the ABAW challenge needs a signed agreement. With this set its systems train from end to end without it and
+have something to learn, since one state of the face determines both the drawing and the labels. Results on it say
+nothing about people.
 
-A temporal model has an honest advantage, for what is labelled changes smoothly while a single frame tells it in part
-only: each drawn movement trembles by a noise that is new in every frame, a share of the frames is blurred, noisy or
-covered, and people differ in how their brows and mouths rest, so a mood shows in what changes.
+A temporal model has an honest advantage: labels change smoothly, while a single frame shows them only in part. Each
+drawn movement has noise that is new in every frame, some frames are blurred, noisy or covered, and people differ in how
+their brows and mouths rest, so that a mood shows in the changes.
 
 Every third video has a second face, in a folder of its own whose name ends in `_left` or `_right`. People are never
 shared between videos. A video is in the same split for all three tasks, unlike in the original.
@@ -44,15 +44,16 @@ UNLABELLED = 0.05
 
 @dataclass(frozen=True)
 class Plan:
-    """What to generate: `videos` in all, the last `validation` of them for validation, of `frames` frames each.
-
-    ValueError where a split would be empty or a number is out of range.
-    """
+    """The size of a generated set. Raises ValueError where a split would be empty or a number is out of range."""
 
     videos: int
+    """Videos in both splits together."""
     frames: int
+    """Frames of each video, 1 to 99999."""
     validation: int
+    """The last so many videos are for validation."""
     seed: int = 0
+    """The same seed gives the same bytes."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.validation < self.videos:
@@ -63,7 +64,7 @@ class Plan:
             raise ValueError(f"a seed is at least 0, not {self.seed}")
 
     def faces(self) -> list[tuple[SplitFolder, str]]:
-        """Split and name of every face, a video's second one after its first."""
+        """Return split and name of every face; the second face of a video follows the first."""
         found: list[tuple[SplitFolder, str]] = []
         for index in range(self.videos):
             split: SplitFolder = "Validation_Set" if index >= self.videos - self.validation else "Train_Set"
@@ -75,7 +76,7 @@ class Plan:
 
 
 def generate(plan: Plan, out: Path) -> None:
-    """Write the set into the new folder `out`; the same plan gives the same bytes. FileExistsError if `out` exists."""
+    """Write the set into the new folder `out`; the same plan gives the same bytes. Raises FileExistsError."""
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another folder or remove it")
     partial = out.with_name(out.name + ".partial")
@@ -83,7 +84,7 @@ def generate(plan: Plan, out: Path) -> None:
     partial.mkdir(parents=True)
     try:
         faces = plan.faces()
-        # A generator for each face, so that no face depends on what was drawn of another.
+        # Each face has a generator of its own, so that it does not depend on the faces drawn before.
         seeds = np.random.SeedSequence(plan.seed).spawn(len(faces))
         for (split, name), seed in zip(tqdm(faces, unit="track"), seeds, strict=True):
             rng = np.random.default_rng(seed)
@@ -98,7 +99,7 @@ def generate(plan: Plan, out: Path) -> None:
 
 
 def take(truth: Trajectory, rng: np.random.Generator) -> Iterator[tuple[int, Crop]]:
-    """One face's pictures, uint8 [112, 112, 3] RGB, with numbers from 1; gaps have none, the last frame always."""
+    """Return one face's pictures, uint8 [112, 112, 3] RGB, with frame numbers from 1; frames in gaps have none."""
     frames = len(truth.levels)
     who, missing = person(rng), spans(frames, GAPS, 8, rng)
     missing[-1] = False
@@ -109,7 +110,7 @@ def take(truth: Trajectory, rng: np.random.Generator) -> Iterator[tuple[int, Cro
 
 
 def trembling(levels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Action units' levels [T, 12] in [0, 1] -> what is drawn of them, the same shape and range."""
+    """Return levels of action units as they are drawn, with noise, float64 [T, 12] in [0, 1]."""
     return (levels + rng.normal(0, TREMBLE, levels.shape)).clip(0, 1)
 
 

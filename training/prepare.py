@@ -1,4 +1,4 @@
-"""`python -m training.prepare`: raw faces -> aligned crops and targets, with the service's detector and alignment."""
+"""`python -m training.prepare`: aligned crops and targets of a data set, with the service's detector and alignment."""
 
 import argparse
 import shutil
@@ -27,14 +27,20 @@ from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What a worker process needs to build its detector, reader and teacher."""
+    """The options of a preparation, from which each worker process builds its reader, detector and teacher."""
 
     dataset: str
+    """A key of READERS."""
     alignment: str
+    """Alignment of the crops, a key of TEMPLATES."""
     size: int
+    """Side of a crop in pixels."""
     detector: str
+    """Face detector: yuface, mtcnn or yunet:PATH."""
     min_confidence: float
+    """Smallest confidence of a detection, in [0, 1]."""
     teacher: Path | None
+    """The file face_landmarker.task. None: no targets are derived."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class _Found:
 
 
 class _Worker:
-    """One process's detector, teacher and reader; `run` is what the pool calls."""
+    """The reader, detector and teacher of a worker process; the pool calls `run`."""
 
     current: "_Worker"
 
@@ -78,11 +84,12 @@ class _Worker:
 def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> None:
     """Prepare the data set under `root` into the new folder `out`; valence-arousal is derived unless it is annotated.
 
-    Raises DatasetError, FileExistsError, and what build_detector raises.
+    The folder is written under a temporary name and moved into place when it is complete. Raises DatasetError,
+    FileExistsError, and the errors of build_detector.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another folder or remove it")
-    detector_name = build_detector(options.detector).name  # before the work: a mistyped one costs no time
+    detector_name = build_detector(options.detector).name  # before the work, so that a mistyped name costs no time
     reader = build_reader(options.dataset)
     records = list(reader.faces(root))
     if not records:
@@ -119,17 +126,19 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
 def _work_through(
     options: PrepareOptions, records: Sequence[RawFace], folder: Path, workers: int
 ) -> dict[str, NDArray[Any]]:
-    """Write all crops; return the fields of PreparedFaces but for valence_arousal."""
+    """Write all crops, and return the other fields of PreparedFaces except valence_arousal."""
     count = len(records)
     crops = create_crops(folder, count, options.size)
-    found, derived = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    found = np.zeros(count, dtype=bool)
+    derived = np.zeros(count, dtype=bool)
     units = np.zeros((count, len(ACTION_UNITS)), dtype=np.float32)
     blendshapes = np.zeros((count, len(BLENDSHAPES)), dtype=np.float32)
     landmarks = np.zeros((count, LANDMARKS, 2), dtype=np.float32)
     for index, result in enumerate(tqdm(_results(options, records, workers), total=count, unit="face")):
         if result is None:
             continue
-        crops[index], found[index] = result.crop, True
+        crops[index] = result.crop
+        found[index] = True
         if result.reading:
             derived[index] = True
             units[index] = action_units(result.reading)
@@ -148,21 +157,21 @@ def _work_through(
 
 
 def _results(options: PrepareOptions, records: Iterable[RawFace], workers: int) -> Iterator[_Found | None]:
-    # Spawned, since a fork would copy the locks of this process's threads.
+    # Processes are spawned, since a fork would copy the locks of this process's threads.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_Worker.start, initargs=(options,)) as pool:
         yield from pool.map(_Worker.run, records, chunksize=16)
 
 
 def _annotated(records: Sequence[RawFace]) -> dict[str, NDArray[Any]]:
-    """`annotated` and `valence_arousal` of PreparedFaces; empty where no record has any."""
+    """Return `annotated` and `valence_arousal` of PreparedFaces; nothing where no record has any."""
     known = np.array([record.valence_arousal is not None for record in records])
     values = np.array([record.valence_arousal or (0, 0) for record in records], dtype=np.float32)
     return {"annotated": known, "valence_arousal": values} if known.any() else {}
 
 
 def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> NDArray[np.float32]:
-    """float32 [N, 2]; the strength of a movement is relative to the training faces."""
+    """Return derived valence-arousal, float32 [N, 2]; strengths are relative to the training faces."""
     reference_rows = arrays["derived"] & (arrays["splits"] == "train")
     if not reference_rows.any():
         return np.zeros((len(reference_rows), 2), dtype=np.float32)

@@ -1,14 +1,15 @@
 """`python -m training.train`: train a network on a prepared set, or a head on video data.
 
-The same command resumes a run that was stopped. `torchrun --nproc-per-node N -m -- training.train` shares each step of
-a run on still pictures among N processes, on CUDA with a GPU each.
+The same command resumes a run that was stopped. A run that diverges ends with status 1 and keeps no weights.
+`torchrun --nproc-per-node N -m -- training.train` shares each step of a run of a whole network among N processes, on
+CUDA with a GPU each.
 """
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.distributed import get_node_local_rank
@@ -23,17 +24,19 @@ from training.runs.checkpoint import CheckpointError
 from training.runs.config import LocalConfig, TrainConfig
 from training.runs.config_file import ConfigError, checked, read_values
 from training.runs.local import LocalRun, build_local_run
-from training.runs.loop import TrainingRun
+from training.runs.network import NetworkRun
 from training.runs.processes import ALONE, Processes, joined_processes
+from training.runs.run import TrainingDiverged
 from training.runs.start import freeze, start_from
 from training.runs.trained import require_targets
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
-from training.video.loop import SequenceRun
+from training.video.predictions import ProtocolError
+from training.video.run import SequenceRun
 
 
-def build_run(config: TrainConfig, folder: Path, device: torch.device, processes: Processes = ALONE) -> TrainingRun:
-    """Put a run together: seeded network, data, folder. Raises DatasetError, CheckpointError, ValueError."""
+def build_run(config: TrainConfig, folder: Path, device: torch.device, processes: Processes = ALONE) -> NetworkRun:
+    """Return a seeded run of a whole network in its folder. Raises DatasetError, CheckpointError, ValueError."""
     torch.manual_seed(config.run.seed)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
@@ -48,26 +51,44 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
         start_from(network, spec, config.network.start_from)
     freeze(network, config.network.frozen)
     folder.mkdir(parents=True, exist_ok=True)
-    return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)
+    return NetworkRun(config, faces, spec, input_spec, network, folder, device, processes)
 
 
-def _build(
-    values: dict[str, Any], args: argparse.Namespace, device: torch.device, processes: Processes
-) -> TrainingRun | SequenceRun | LocalRun:
-    """A run on video data if its configuration has an encoder, of local features if it has views, else of a network."""
-    if "views" in values:
-        if processes.count > 1 or device.type != "cpu":
-            raise ConfigError("local features are trained by one process, on the CPU")
-        return build_local_run(checked(LocalConfig, values, str(args.config)), args.run)
-    if "encoder" not in values:
-        return build_run(checked(TrainConfig, values, str(args.config)), args.run, device, processes)
-    if processes.count > 1:
-        raise ConfigError("a head on video data is trained by one process")
-    return build_sequence_run(checked(SequenceConfig, values, str(args.config)), args.run, device)
+RunConfig = TrainConfig | LocalConfig | SequenceConfig
+
+KINDS: Mapping[str, type[RunConfig]] = {"network": TrainConfig, "local": LocalConfig, "sequence": SequenceConfig}
+"""The values of a configuration's key `kind`."""
+
+
+def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration of the kind that it states; see `read_values`. Raises ConfigError."""
+    values = read_values(path, overrides)
+    kind = KINDS.get(str(values.get("kind")))
+    if kind is None:
+        known = ", ".join(f'"{name}"' for name in KINDS)
+        raise ConfigError(f"{path}: kind: the file states at its top what it trains, kind = one of {known}")
+    return checked(kind, values, str(path))
+
+
+def build_any_run(
+    config: RunConfig, folder: Path, device: torch.device, processes: Processes
+) -> NetworkRun | LocalRun | SequenceRun:
+    """Put together the run that a configuration describes. Raises one of ERRORS."""
+    match config:
+        case TrainConfig():
+            return build_run(config, folder, device, processes)
+        case LocalConfig():
+            if processes.count > 1 or device.type != "cpu":
+                raise ConfigError("local features are trained by one process, on the CPU")
+            return build_local_run(config, folder)
+        case SequenceConfig():
+            if processes.count > 1:
+                raise ConfigError("a head on video data is trained by one process")
+            return build_sequence_run(config, folder, device)
 
 
 def choose_device(name: str) -> torch.device:
-    """PyTorch's device of that name; plain `cuda` is, for each of several processes, a GPU of its own.
+    """Return the PyTorch device of that name; plain `cuda` gives each of several processes a GPU of its own.
 
     Raises ValueError.
     """
@@ -85,7 +106,7 @@ def choose_device(name: str) -> torch.device:
 
 
 ERRORS = (BundleError, CheckpointError, ClipError, ConfigError, DatasetError, ModuleNotFoundError, ValueError)
-"""What ends the command with one line."""
+"""Errors of a run that cannot start, which end the command with one line."""
 
 
 def main() -> None:
@@ -100,13 +121,16 @@ def main() -> None:
         try:
             device = choose_device(args.device)
             processes = stack.enter_context(joined_processes(device))
-            run = _build(read_values(args.config, args.set), args, device, processes)
+            run = build_any_run(load_run_config(args.config, args.set), args.run, device, processes)
             resumed = run.resume()
         except ERRORS as error:
             sys.exit(f"error: {error}")
         if resumed and processes.leads:
             print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
-        run.run()
+        try:
+            run.run()
+        except (TrainingDiverged, DatasetError, ProtocolError) as error:
+            sys.exit(f"error: {error}" if processes.leads else 1)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import torch
 
 from tests.fakes import write_prepared
 from training.runs.config import load_config
-from training.runs.loop import TrainingRun
+from training.runs.network import NetworkRun
 from training.train import build_run
 
 CONFIG = """
+kind = "network"
 [data]
 prepared = "{prepared}"
 [network]
@@ -35,7 +36,7 @@ class FinishedRun:
     prepared: Path
     config: Path
     folder: Path
-    run: TrainingRun
+    run: NetworkRun
 
 
 @pytest.fixture(scope="session")

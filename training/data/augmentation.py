@@ -1,4 +1,4 @@
-"""Random changes of a crop during training, drawn from a generator so that a resumed run repeats them."""
+"""Random augmentation of crops in training, drawn from a given generator so that a resumed run repeats it."""
 
 import cv2
 import numpy as np
@@ -10,34 +10,41 @@ from training.data.perturbations import coarsened, compressed
 
 
 class Augmentation(BaseModel):
-    """How far crops are changed. All zero and flip off: crops are only resized.
-
-    Rotation is drawn uniformly within +-`rotation_deg`; scale and shift within +-`scale` and +-`shift` (shares of the
-    side); contrast and brightness likewise, and `lighting`, how far one side is brighter than the opposite one. `blur`,
-    `resolution`, `noise`, `compression`, `erase` are probabilities of their effects.
-    """
+    """Ranges and probabilities of the random changes. With all at 0 and `flip` off, crops are only resized."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flip: bool = True
+    """Mirror half of the crops."""
     rotation_deg: float = Field(15.0, ge=0, le=180)
+    """Largest rotation in degrees, to either side."""
     scale: float = Field(0.12, ge=0, lt=1)
+    """Largest enlargement or reduction, as a share."""
     shift: float = Field(0.06, ge=0, lt=1)
+    """Largest shift along each axis, as a share of the side."""
     contrast: float = Field(0.35, ge=0, lt=1)
+    """Largest gain or loss of contrast, as a share."""
     brightness: float = Field(0.15, ge=0, le=1)
+    """Largest offset of pixel values, as a share of 255."""
     lighting: float = Field(0.0, ge=0, lt=1)
+    """Largest gain on one side of the crop, which the opposite side loses, as a share."""
     blur: float = Field(0.15, ge=0, le=1)
+    """Probability of a Gaussian blur with a sigma of 0.4 to 1.6 pixels of 112."""
     resolution: float = Field(0.0, ge=0, le=1)
+    """Probability of a reduction to a side of 16 to 55 pixels."""
     noise: float = Field(0.15, ge=0, le=1)
+    """Probability of luminance noise with a sigma of 2 to 12 grey levels."""
     compression: float = Field(0.0, ge=0, le=1)
+    """Probability of JPEG compression with a quality of 15 to 69."""
     erase: float = Field(0.3, ge=0, le=1)
+    """Probability of a grey rectangle over 3 to 20 % of the area (random erasing, Zhong et al., 2020)."""
 
     def mirrors(self, rng: np.random.Generator) -> bool:
-        """Whether `apply` mirrors, given a generator in the same state: it asks here first."""
+        """Return whether `apply` mirrors the crop, given a generator in the same state."""
         return self.flip and rng.random() < 0.5
 
     def apply(self, crop: Crop, size: int, rng: np.random.Generator) -> Crop:
-        """uint8 [S, S, 3] -> uint8 [size, size, 3]."""
+        """Return a changed crop, uint8 [S, S, 3] -> uint8 [size, size, 3], drawn from `rng`."""
         mirrored = self.mirrors(rng)
         image = self._warp(crop, size, rng, mirrored)
         image = self._optics(image, rng)
@@ -79,14 +86,14 @@ class Augmentation(BaseModel):
 
 
 def _light(side: int, direction_rad: float, strength: float) -> NDArray[np.float32]:
-    """Gains [side, side, 1] that rise linearly from 1 - strength to 1 + strength at most, towards a direction."""
+    """Return gains [side, side, 1] that rise towards a direction, at most from 1 - strength to 1 + strength."""
     ramp = np.linspace(-1, 1, side, dtype=np.float32)
     across = ramp[None, :] * np.cos(direction_rad) + ramp[:, None] * np.sin(direction_rad)
     return np.asarray(1 + strength * across / np.sqrt(2), np.float32)[..., None]
 
 
 def _erase(image: Crop, rng: np.random.Generator) -> Crop:
-    """Cover a rectangle of 3 to 20 per cent of the area with one grey level (random erasing, Zhong et al. 2020)."""
+    """Cover a rectangle of 3 to 20 % of the area with one grey level (random erasing, Zhong et al., 2020)."""
     side = image.shape[0]
     area, ratio = rng.uniform(0.03, 0.2) * side * side, np.exp(rng.uniform(-1, 1))
     height, width = (min(side, max(1, int(length))) for length in (np.sqrt(area * ratio), np.sqrt(area / ratio)))

@@ -1,9 +1,9 @@
-"""From a prepared set to batches: augmented crops through the service's own `to_batch`, and masked targets."""
+"""Batches of a prepared set: augmented crops, preprocessed by the service's own `to_batch`, with masked targets."""
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -16,25 +16,24 @@ from model_core.faces.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from training.data.augmentation import Augmentation
 from training.data.prepared import PreparedFaces, distributions
-from training.runs.processes import ALONE, Processes
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images: float32 [B, 3, S, S]; rows: int64 [B], the records' positions in the prepared set.
-
-    In training by several processes `images` has this process's share only, [B / processes, 3, S, S].
-    """
+    """A batch of faces with their targets."""
 
     images: Tensor
+    """float32 [B, 3, S, S]; in training by several processes only this process's share, [B / processes, 3, S, S]."""
     target: AffectTarget
+    """The targets of all B faces."""
     rows: NDArray[np.int64]
+    """int64 [B]: the records' positions in the prepared set."""
 
 
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
-    """The targets of some records."""
+    """Return the targets of the records `rows`, int64 [B], with masks that are 0 where there is no label."""
     expression = distributions(faces.votes[rows])
     derived = torch.from_numpy(faces.derived[rows]).float()
     return AffectTarget(
@@ -48,7 +47,7 @@ def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
 
 
 def unit_variance(faces: PreparedFaces, rows: NDArray[np.int64]) -> Tensor:
-    """float32 [12]: how much each action unit's targets vary among these records; 1 where none has any."""
+    """Return the variance of each action unit's targets among these records, float32 [12]; 1 where none has targets."""
     known = rows[faces.derived[rows]]
     if not len(known):
         return torch.ones(faces.action_units.shape[1])
@@ -57,21 +56,26 @@ def unit_variance(faces: PreparedFaces, rows: NDArray[np.int64]) -> Tensor:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Which batches of an epoch to make. seed: (run, epoch). first: the number of the first batch, from 0."""
+    """A selection of an epoch's batches, and of the images in each."""
 
     batch_size: int
+    """Faces of a batch, over all processes."""
     seed: tuple[int, int]
+    """The run's seed, and the epoch."""
     first: int = 0
-    processes: Processes = ALONE
+    """Number of the first batch to make, from 0."""
+    share: slice = field(default_factory=lambda: slice(None))
+    """The places within a batch whose images are made; the other processes make the rest."""
 
 
 def training_batches(
     faces: PreparedFaces, rows: NDArray[np.int64], spec: InputSpec, augmentation: Augmentation, plan: EpochPlan
 ) -> Iterator[Batch]:
-    """One epoch in random order, with this process's share of each batch's images; an incomplete last one is left out.
+    """Return an epoch's batches in random order; an incomplete last batch is left out.
 
-    The order depends on the seed only, a crop's augmentation on the seed, its batch's number and its place in the
-    batch: a resumed epoch goes on exactly where it stopped, and several processes make what one would.
+    The order depends only on the seed, and a crop's augmentation only on the seed, the number of its batch and its
+    place in the batch. So a resumed epoch continues exactly where it stopped, and several processes together make what
+    one process would.
     """
     order = np.random.default_rng(plan.seed).permutation(rows)
     for number in range(plan.first, len(order) // plan.batch_size):
@@ -80,13 +84,13 @@ def training_batches(
             augmentation.apply(
                 faces.crops[chosen[place]], spec.size, np.random.default_rng((*plan.seed, number, place))
             )
-            for place in range(plan.batch_size)[plan.processes.share(plan.batch_size)]
+            for place in range(plan.batch_size)[plan.share]
         ]
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
 
 
 def ahead(batches: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same batches, made in a thread while the network works on those before; at most `depth` wait."""
+    """Return the same batches, made in a thread while the network works on earlier ones; at most `depth` wait."""
     with ThreadPoolExecutor(1, "batches") as thread:
         pending = deque(thread.submit(next, batches, None) for _ in range(depth))
         while (batch := pending.popleft().result()) is not None:
@@ -97,7 +101,7 @@ def ahead(batches: Iterator[T], depth: int = 2) -> Iterator[T]:
 def evaluation_batches(
     faces: PreparedFaces, rows: NDArray[np.int64], spec: InputSpec, batch_size: int = 64
 ) -> Iterator[Batch]:
-    """All records in order, without augmentation."""
+    """Return all records in order, without augmentation."""
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         crops = [shrink(faces.crops[row], spec.size) for row in chosen]

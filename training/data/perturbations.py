@@ -1,6 +1,7 @@
-"""What may happen to a crop outside the laboratory, each at five strengths, as pure functions of crop and generator.
+"""Degradations of crops as they occur outside the laboratory, each at five strengths, for measuring robustness.
 
-Lengths in pixels are of a crop of 112; other sizes scale them. Levels are listed from weak to strong.
+Each is a pure function of a crop and a generator. Lengths in pixels are those of a crop of 112 pixels, and scale with
+its size. Levels are listed from weak to strong.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,21 +27,25 @@ Change = Callable[[Crop, float, np.random.Generator], Crop]
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A `change` of a crop whose strengths 1 to 5 are the physical `levels`, measured in `unit`."""
+    """A change of a crop, at strengths 1 to 5."""
 
     change: Change
     levels: tuple[float, float, float, float, float]
+    """The physical level of each strength, from weak to strong."""
     unit: str
+    """Unit of the levels."""
+    softens: bool = False
+    """True where the change takes sharpness away."""
 
     def __call__(self, image: Crop, strength: int, rng: np.random.Generator) -> Crop:
-        """uint8 [S, S, 3] RGB -> the same, changed; `image` is left alone. ValueError for a strength outside 1 to 5."""
+        """Return a changed copy of a crop, uint8 [S, S, 3] RGB. Raises ValueError for a strength outside 1 to 5."""
         if strength not in STRENGTHS:
             raise ValueError(f"a strength is 1 to 5, not {strength}")
         return self.change(image, self.levels[strength - 1], rng)
 
 
 def perturbations(alignment: str) -> Mapping[str, Perturbation]:
-    """The registry, for crops aligned to this key of TEMPLATES, which tells where eyes and mouth are."""
+    """Return the registry for crops with this alignment, a key of TEMPLATES: it places the eyes and the mouth."""
     points = (TEMPLATES[alignment] + 0.5) / TEMPLATE_SIZE
     eye_distance = float(points[1, 0] - points[0, 0])
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
@@ -50,8 +55,9 @@ def perturbations(alignment: str) -> Mapping[str, Perturbation]:
             partial(_resolution, face_share=eye_distance * BOX_IN_EYE_DISTANCES),
             (48, 32, 24, 20, 16),
             "shorter side of the face, px",
+            softens=True,
         ),
-        "blur": Perturbation(_blur, (1, 1.5, 2, 3, 4), "Gaussian sigma, px of 112"),
+        "blur": Perturbation(_blur, (1, 1.5, 2, 3, 4), "Gaussian sigma, px of 112", softens=True),
         "noise": Perturbation(_noise, (5, 10, 20, 30, 45), "Gaussian sigma, grey levels of 255"),
         "jpeg": Perturbation(_jpeg, (50, 30, 20, 10, 5), "JPEG quality"),
         "darker": Perturbation(_gain, (0.8, 0.6, 0.4, 0.3, 0.2), "factor on pixel values"),
@@ -68,57 +74,59 @@ def perturbations(alignment: str) -> Mapping[str, Perturbation]:
 
 
 def _resolution(image: Crop, face_px: float, _: np.random.Generator, *, face_share: float) -> Crop:
-    """A face whose detected box, `face_share` of the crop wide, had `face_px` pixels; enlarged as alignment does.
+    """Return the crop as if the detected box of the face, `face_share` of the crop wide, had been `face_px` wide.
 
-    A picture that was no larger loses next to nothing: FER+'s faces have about 37 pixels.
+    A picture that was no larger hardly changes: FER+'s faces have about 37 pixels.
     """
     return coarsened(image, min(image.shape[0], max(1, round(face_px / face_share))))
 
 
 def coarsened(image: Crop, side: int) -> Crop:
-    """As if the crop had been `side` pixels wide in its picture; enlarged again as alignment does."""
+    """Return the crop as if it had been `side` pixels wide in its picture and enlarged by alignment."""
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _blur(image: Crop, sigma_px: float, _: np.random.Generator) -> Crop:
-    """Defocus, as a Gaussian."""
+    """Blur with a Gaussian, like defocus."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px * image.shape[0] / TEMPLATE_SIZE), dtype=np.uint8)
 
 
 def _noise(image: Crop, sigma: float, rng: np.random.Generator) -> Crop:
-    """Luminance noise: one draw a pixel for all channels, so that grey and colour networks see as much of it."""
+    """Add luminance noise, one draw a pixel for all channels: grey and colour networks see equally much of it."""
     return _to_pixels(image + sigma * rng.standard_normal(image.shape[:2])[..., None])
 
 
 def _jpeg(image: Crop, quality: float, _: np.random.Generator) -> Crop:
-    """The crop through a JPEG file."""
+    """Compress the crop as JPEG."""
     return compressed(image, int(quality))
 
 
 def compressed(image: Crop, quality: int) -> Crop:
-    """What a JPEG of this quality, 0 to 100, leaves of an RGB crop."""
+    """Return an RGB crop as a JPEG of this quality, 0 to 100, preserves it."""
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)[..., ::-1].copy()
 
 
 def _gain(image: Crop, factor: float, _: np.random.Generator) -> Crop:
-    """Exposure: what exceeds white is lost."""
+    """Change the exposure; values above white are clipped."""
     return _to_pixels(image * factor)
 
 
 def _contrast(image: Crop, factor: float, _: np.random.Generator) -> Crop:
-    """Haze: values move towards the middle grey."""
+    """Move values towards the middle grey, like haze."""
     return _to_pixels((image.astype(np.float64) - _GREY) * factor + _GREY)
 
 
 def _warm(image: Crop, share: float, _: np.random.Generator) -> Crop:
-    """Lamp light: more red, less blue. A grey network sees only what it does to luminance."""
+    """Add red and remove blue, like lamp light; a grey network sees only the change of luminance."""
     return _to_pixels(image * np.array([1 + share, 1, 1 - share]))
 
 
 def _bar(image: Crop, height: float, _: np.random.Generator, *, centre: NDArray[np.float64], unit: float) -> Crop:
-    """A grey bar, two eye distances wide and `height` high, around a point; `centre` and `unit` are shares of the side.
+    """Cover a point with a grey bar, two eye distances wide and `height` eye distances high.
+
+    `centre` and `unit`, the eye distance, are shares of the side.
 
     Over the eyes the lowest strength covers the pupils only, the highest the brows as well; over the mouth the lowest
     covers the line of the lips, the highest reaches from the nose to the chin.
@@ -130,7 +138,7 @@ def _bar(image: Crop, height: float, _: np.random.Generator, *, centre: NDArray[
 
 
 def _square(image: Crop, share: float, rng: np.random.Generator) -> Crop:
-    """A grey square of this share of the area, anywhere."""
+    """Cover a square of this share of the area at a random place with grey."""
     side = image.shape[0]
     length = round(side * np.sqrt(share))
     x, y = (int(value) for value in rng.uniform(0, 1, 2) * (side - length + 1))
@@ -144,18 +152,18 @@ def _covered(image: Crop, x0: int, y0: int, x1: int, y1: int) -> Crop:
 
 
 def _shift(image: Crop, share: float, rng: np.random.Generator) -> Crop:
-    """Landmarks off by this share of the side, in any direction."""
+    """Shift by this share of the side in a random direction, as when landmarks are misplaced."""
     angle = rng.uniform(0, 2 * np.pi)
     return _warped(image, shift=[share * image.shape[0] * part for part in (np.cos(angle), np.sin(angle))])
 
 
 def _rotation(image: Crop, angle_deg: float, rng: np.random.Generator) -> Crop:
-    """A head left tilted by alignment, to either side."""
+    """Rotate to a random side, as when alignment leaves a head tilted."""
     return _warped(image, angle_deg=angle_deg * rng.choice([-1, 1]))
 
 
 def _scale(image: Crop, share: float, rng: np.random.Generator) -> Crop:
-    """A face cut too tightly or too widely by this share."""
+    """Enlarge or reduce by this share, as when a face is cropped too tightly or too widely."""
     return _warped(image, scale=(1 + share) ** int(rng.choice([-1, 1])))
 
 
@@ -166,7 +174,7 @@ def _warped(
     scale: float = 1.0,
     shift: Sequence[float] = (0, 0),
 ) -> Crop:
-    """About the middle; outside pixels are replicated from the edge, as in alignment."""
+    """Warp about the middle; pixels from outside are replicated from the edge, as in alignment."""
     side = image.shape[0]
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle_deg, scale)
     matrix[:, 2] += np.array(shift)

@@ -1,7 +1,6 @@
 """A prepared data set on disk: aligned crops and their targets, ready to train on.
 
-A folder with `crops.npy` (memory-mapped), `faces.npz` (targets) and `prepared.json` (how it was made). It is written to
-a temporary name and moved into place when whole.
+It is a folder with `crops.npy` (memory-mapped), `faces.npz` (targets) and `prepared.json` (how it was made).
 """
 
 import json
@@ -25,90 +24,102 @@ class PreparedInfo:
     """How a prepared set was made; training copies it into the bundle."""
 
     dataset: str
+    """A key of `training.datasets.READERS`."""
     label_set: str
+    """A key of LABEL_SETS."""
     alignment: str
+    """Alignment of the crops, a key of `alignment.TEMPLATES`."""
     size: int
+    """Side of a crop in pixels."""
     detector: str
+    """Name and version of the face detector."""
     min_confidence: float
+    """Smallest confidence of a detection, in [0, 1]."""
     derived: bool
-    """Whether action units, and valence-arousal unless it is annotated, were derived by the teacher."""
+    """True where action units, and valence-arousal unless it is annotated, were derived by the teacher."""
     annotators: int = 10
-    """The most votes a face can have."""
+    """Largest number of votes that a face can have."""
     annotated: bool = False
-    """Whether people annotated valence-arousal; then none of it is derived."""
+    """True where people annotated valence-arousal; then none of it is derived."""
     format: int = FORMAT
+    """Version of the file format."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Expression labels in the order of the targets' columns."""
+        """The expression labels, in the order of the targets' columns."""
         return LABEL_SETS[self.label_set]
 
 
 @dataclass(frozen=True)
 class PreparedFaces:
-    """N records in the reader's order; a record whose face was not found keeps its targets, with a black crop.
-
-    crops: uint8 [N, S, S, 3] RGB. found: bool [N]. votes: float32 [N, C], raw counts. action_units: float32 [N, 12]
-    count only where `derived` is True, bool [N]; valence_arousal: float32 [N, 2] where `with_valence_arousal` is, which
-    is `annotated`, bool [N], in sets whose valence-arousal people annotated. names, splits: str [N]. blendshapes:
-    float32 [N, 52], and landmarks: float32 [N, 146, 2], are what the teacher read, where `derived`; None without one.
-    """
+    """N records in the reader's order; a record whose face was not found keeps its targets, with a black crop."""
 
     info: PreparedInfo
     crops: NDArray[np.uint8]
+    """uint8 [N, S, S, 3] RGB."""
     names: NDArray[np.str_]
+    """str [N]."""
     splits: NDArray[np.str_]
+    """str [N], of SPLITS."""
     found: NDArray[np.bool_]
+    """bool [N]: True where the detector found a face."""
     votes: NDArray[np.float32]
+    """float32 [N, C]: raw counts of the annotators' votes."""
     derived: NDArray[np.bool_]
+    """bool [N]: True where the teacher read the face, so that `action_units` count."""
     action_units: NDArray[np.float32]
+    """float32 [N, 12] in [0, 1]."""
     valence_arousal: NDArray[np.float32]
+    """float32 [N, 2] in [-1, 1]; they count where `with_valence_arousal` is True."""
     annotated: NDArray[np.bool_] | None = None
+    """bool [N]: True where people annotated valence-arousal. None: it is derived."""
     blendshapes: NDArray[np.float32] | None = None
+    """float32 [N, 52]: the teacher's blendshape scores where `derived`, or None."""
     landmarks: NDArray[np.float32] | None = None
+    """float32 [N, 146, 2]: the teacher's landmarks where `derived`, in pixels of the picture, or None."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def indices(self, split: Split) -> NDArray[np.int64]:
-        """The records of a split, found or not."""
+        """Return the records of a split, found or not, int64 [M]."""
         return np.flatnonzero(self.splits == split)
 
     @property
     def with_valence_arousal(self) -> NDArray[np.bool_]:
-        """bool [N]: where valence_arousal counts."""
+        """bool [N]: True where `valence_arousal` counts."""
         return self.derived if self.annotated is None else self.annotated
 
     @property
     def majority(self) -> NDArray[np.int64]:
-        """int64 [N]: the label with more than half of all possible votes, or -1. For FER+ this is its majority set."""
+        """int64 [N]: the label with more than half of all possible votes, or -1; for FER+ this is its majority set."""
         return np.where(self.votes.max(axis=1) > self.info.annotators / 2, self.votes.argmax(axis=1), -1)
 
 
 def distributions(votes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Votes [N, C] as distributions; rows without votes are 0."""
+    """Return votes [N, C] as distributions, float32 [N, C]; rows without votes are 0."""
     total = votes.sum(axis=1, keepdims=True)
     return (votes / np.where(total > 0, total, 1)).astype(np.float32)
 
 
 def create_crops(folder: Path, count: int, size: int) -> "np.memmap[Any, np.dtype[np.uint8]]":
-    """A new memory-mapped array for `count` crops in `folder`."""
+    """Return a new memory-mapped array, uint8 [count, size, size, 3], for the crops in `folder`."""
     shape = (count, size, size, 3)
     return np.lib.format.open_memmap(folder / "crops.npy", mode="w+", dtype=np.uint8, shape=shape)
 
 
 def write_targets(folder: Path, info: PreparedInfo, arrays: Mapping[str, NDArray[Any] | None]) -> None:
-    """Write everything but the crops; `arrays` holds PreparedFaces' other fields by name, None for one it lacks."""
+    """Write everything but the crops; `arrays` holds the other fields of PreparedFaces by name."""
     present = {name: values for name, values in arrays.items() if values is not None}
     np.savez_compressed(folder / "faces.npz", **present)  # type: ignore[arg-type]
-    # FER+ sets are written as ever, so that the same faces give the same bytes.
+    # Fields that came later are left out at their defaults, so that a FER+ set still has the bytes it always had.
     later = {"annotators": PreparedInfo.annotators, "annotated": PreparedInfo.annotated}
     document = {name: value for name, value in asdict(info).items() if name not in later or value != later[name]}
     (folder / "prepared.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
 def load_prepared(folder: Path) -> PreparedFaces:
-    """Open a prepared set; crops stay on disk until used. Raises DatasetError where it is missing or unknown."""
+    """Open a prepared set; crops stay on disk until they are used. Raises DatasetError if it is not one."""
     try:
         info = PreparedInfo(**json.loads((folder / "prepared.json").read_text()))
         crops = np.load(folder / "crops.npy", mmap_mode="r")

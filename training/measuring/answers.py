@@ -1,4 +1,4 @@
-"""What a network answered to the faces of a split, calibrated, beside the references: all that measures need."""
+"""The calibrated answers of a network for the faces of a split, beside the references: the input of every measure."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,43 +17,54 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """N faces of a split, row for row; what the network does not answer is None. C expressions, 12 action units.
+    """Answers and references of N faces, row by row. Arrays of tasks that the network does not have are None.
 
-    found: bool [N], where answers count. derived: bool [N], where the units' targets count as well; annotated likewise
-    for valence-arousal, None where it is derived too. majority: int64 [N], -1 without. valence_arousal, their targets
-    and va_table (the expression probabilities looked up): float64 [N, 2]. expression: probabilities, float64 [N, C].
-    units: probabilities, float64 [N, 12]; unit_targets are the teacher's scores in [0, 1]. `plain` is before
-    calibration. thresholds: from where each unit is active. va_half_widths: of the intervals around valence and
-    arousal, where they were fitted.
+    There are C expressions and 12 action units; `_plain` marks values before calibration.
     """
 
     labels: tuple[str, ...]
+    """The C expression labels."""
     thresholds: tuple[float, ...]
+    """The probability from which on each unit is active."""
     va_half_widths: tuple[float, ...] | None
+    """Half-widths of the intervals around valence and arousal. None: they were not fitted."""
     found: NDArray[np.bool_]
+    """bool [N]: True where the face was found, so that its answers count."""
     derived: NDArray[np.bool_]
+    """bool [N]: True where the units' targets count as well."""
     majority: NDArray[np.int64]
+    """int64 [N]: the label with the majority of votes, or -1."""
     va_targets: Floats
+    """float64 [N, 2] in [-1, 1]."""
     unit_targets: Floats
+    """float64 [N, 12]: the teacher's scores in [0, 1]."""
     valence_arousal: Floats | None
+    """float64 [N, 2]: estimates."""
     va_table: Floats | None
+    """float64 [N, 2]: the expected position of the expression probabilities on the circumplex."""
     expression: Floats | None
+    """float64 [N, C]: probabilities."""
     expression_plain: Floats | None
+    """float64 [N, C]: probabilities."""
     unit_logits: Floats | None
+    """float64 [N, 12]: uncalibrated logits."""
     units: Floats | None
+    """float64 [N, 12]: probabilities."""
     units_plain: Floats | None
+    """float64 [N, 12]: probabilities."""
     annotated: NDArray[np.bool_] | None = None
+    """bool [N]: True where annotated valence-arousal counts. None: it is derived, and counts like the units."""
 
     @property
     def with_valence_arousal(self) -> NDArray[np.bool_]:
-        """bool [N]: where valence-arousal and its targets count."""
+        """bool [N]: True where valence-arousal and its targets count."""
         return self.derived if self.annotated is None else self.annotated
 
     def __len__(self) -> int:
         return len(self.found)
 
     def take(self, index: NDArray[np.int64]) -> "Answers":
-        """The faces at `index`, int64 [M]; repetition is allowed."""
+        """Return the answers at `index`, int64 [M], which may repeat."""
         arrays: dict[str, Any] = {
             name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)
         }
@@ -61,7 +72,7 @@ class Answers:
 
 
 def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration) -> Answers:
-    """`outputs`, which are of the found faces among `rows` in their order, beside the references of all `rows`."""
+    """Calibrate `outputs`, which are of the found faces among `rows` in order, and add the references of all rows."""
     found = np.isin(rows, outputs.rows)
     known = found & faces.with_valence_arousal[rows]
 

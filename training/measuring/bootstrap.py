@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals of measures of a sample (Efron 1979)."""
+"""Percentile bootstrap intervals of measures of a sample (Efron, 1979)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,20 +9,25 @@ from numpy.typing import NDArray
 COVERAGE_PERCENT = 95.0
 
 
-BIASED = {"ece"}
-"""Sums of absolute gaps, which chance raises and resampling raises once more, often past the value itself.
+class UpwardBiased(float):
+    """A measure that resampling raises, such as a sum of absolute gaps, often past the value itself.
 
-From their intervals that rise is taken off: the mean of the resamples less the value. They stay above 0.
-"""
+    The rise, which is the mean of the resamples less the value, is subtracted from its interval, which stays above 0.
+    """
+
+
+class WithoutInterval(float):
+    """A measure that is shown for comparison only and gets no interval."""
 
 
 def intervals(
     measures: Callable[[NDArray[np.int64]], Mapping[str, Any]], size: int, resamples: int, seed: int = 0
 ) -> dict[str, Any]:
-    """95 % intervals of the floats that `measures` returns, at the same nested keys as [low, high].
+    """Return 95 % intervals [low, high] of the floats that `measures` returns, at the same nested keys.
 
-    `measures` gets the rows of a resample, int64 [size] in [0, size) with repetition: all measures of a resample are of
-    the same rows. A measure that a resample leaves undefined, absent or NaN, has no interval; see BIASED.
+    `measures` is called with the rows of each resample, int64 [size] in [0, size) with repetition, so all measures of a
+    resample are of the same rows. A measure that is absent or NaN in any resample has no interval, nor has one that is
+    WithoutInterval; that of one that is UpwardBiased is corrected.
     """
     rng = np.random.default_rng(seed)
     draws: dict[tuple[str, ...], list[float]] = {}
@@ -35,7 +40,7 @@ def intervals(
         values = draws.get(path, [])
         if values and len(values) == resamples and np.isfinite(values).all():
             limits = np.percentile(values, [tail, 100 - tail])
-            if path[-1] in BIASED:
+            if isinstance(value, UpwardBiased):
                 limits = np.maximum(0, limits - np.mean(values) + value)
             node = tree
             for key in path[:-1]:
@@ -48,5 +53,5 @@ def _floats(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _floats(value, (*path, key))
-        elif isinstance(value, float):
+        elif isinstance(value, float) and not isinstance(value, WithoutInterval):
             yield (*path, key), value

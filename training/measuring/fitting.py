@@ -1,4 +1,4 @@
-"""Calibrations fitted to outputs and references: Platt, temperature and bias, affine maps, thresholds."""
+"""Fitting calibrations: temperature and bias of expressions, Platt scaling of units, affine maps of valence-arousal."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,20 +19,20 @@ from model_core.calibration import (
 from model_core.metrics import best_threshold
 
 MIN_POSITIVES = 20
-"""Fewer positives than this cannot support a fit: the unit keeps its plain sigmoid and a threshold of 0.5."""
+"""With fewer positives or negatives a unit is not fitted; it keeps its plain sigmoid and a threshold of 0.5."""
 
 MIN_THRESHOLD_POSITIVES = 100
-"""Fewer cannot support the search for a threshold either, which would settle at a few per cent: it stays 0.5."""
+"""With fewer positives the threshold stays 0.5, since a search for the best one would settle at a few per cent."""
 
 COVERAGE = 0.9
-"""Share of the fitted faces whose reference lies within an axis's interval."""
+"""Share of the calibration references that an axis's interval covers."""
 
 BIAS_PENALTY = 0.01
-"""Ridge on the expression biases, so that a class with a dozen samples does not set its own bias freely."""
+"""Ridge penalty on the expression biases, so that a class with a dozen samples does not set its bias freely."""
 
 
 def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> ExpressionCalibration:
-    """Temperature and class bias that minimise the penalised cross-entropy of logits [N, C] against labels [N]."""
+    """Return the temperature and biases that minimise the penalised cross-entropy of logits [N, C] and labels [N]."""
     z, y = torch.from_numpy(logits), torch.from_numpy(labels)
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(z.shape[1], dtype=torch.float64, requires_grad=True)
@@ -46,13 +46,14 @@ def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Ex
 
 
 def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCalibration:
-    """Platt's slope and intercept for logits [N], and the threshold with the best F1 on the calibrated signal."""
+    """Return Platt's slope and intercept for logits [N], and the probability threshold with the best F1."""
     if min(int(positive.sum()), int((~positive).sum())) < MIN_POSITIVES:
         return UNCALIBRATED_UNIT
     z = torch.from_numpy(logits)
-    # Platt (1999): targets a little inside 0 and 1 keep the fit finite when the classes separate.
+    # Targets a little inside 0 and 1 keep the fit finite where the classes separate (Platt, 1999).
     n_positive = int(positive.sum())
-    high, low = (n_positive + 1) / (n_positive + 2), 1 / (len(positive) - n_positive + 2)
+    high = (n_positive + 1) / (n_positive + 2)
+    low = 1 / (len(positive) - n_positive + 2)
     y = torch.from_numpy(np.where(positive, high, low))
     slope = torch.ones((), dtype=torch.float64, requires_grad=True)
     intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -63,9 +64,9 @@ def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCa
 
 
 def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> AxisCalibration | None:
-    """The affine map of estimates [N] with the highest concordance: it gives them the reference's mean and spread.
+    """Return the affine map that gives estimates [N] the reference's mean and spread, which maximises concordance.
 
-    Least squares would draw them together, by as much as they are uncertain. None without spread in either.
+    A least-squares map would shrink the estimates by as much as they are uncertain. None where either has no spread.
     """
     spread, wanted = float(estimates.std()), float(reference.std())
     if min(spread, wanted) < 1e-6:
@@ -77,7 +78,7 @@ def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> 
 
 
 def fit_axes(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, AxisCalibration] | None:
-    """`fit_axis` of both columns of [N, 2]; None where one of them has none."""
+    """Return `fit_axis` of both columns of [N, 2], or None where one of them has none."""
     fitted = {name: fit_axis(estimates[:, i], reference[:, i]) for i, name in enumerate(AXES)}
     whole = {name: axis for name, axis in fitted.items() if axis is not None}
     return whole if len(whole) == len(AXES) else None

@@ -13,14 +13,14 @@ from training.measuring.bootstrap import intervals
 from training.measuring.report import MIN_CLASS_SIZE, Scope, measures, whole_scope
 
 MIN_GROUP_SIZE = 30
-"""A number is given for a group only if it rests on at least so many faces."""
+"""A measure is given for a group only if it rests on at least this many faces."""
 
 
 def read_groups(path: Path, column: str, names: NDArray[np.str_]) -> NDArray[np.str_]:
-    """str [N]: the value of `column` for each of the N prepared records' `names`, from a CSV file with a header.
+    """Return the value of `column` for each of the records `names`, str [N], from a CSV file with a header.
 
-    Its column `name` holds the records' names; rows of other records are passed over. Raises DatasetError where the
-    file, a column or a record is missing, or a name stands twice.
+    The file's column `name` holds the names of records; rows of other records are ignored. Raises DatasetError where
+    the file, a column or a record is missing, or a name occurs twice.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -44,10 +44,11 @@ def read_groups(path: Path, column: str, names: NDArray[np.str_]) -> NDArray[np.
 
 
 def measure_groups(answers: Answers, column: str, groups: NDArray[np.str_], resamples: int = 0) -> dict[str, Any]:
-    """The measures of each of the `groups`, str [N], of N answers, as plain JSON values.
+    """Return the measures of each of the `groups`, str [N], of N answers, as plain JSON values.
 
     Macro F1 and mean AUROC are over the classes and the units with enough faces in the whole sample, so that all groups
-    are measured alike; they are absent where a group lacks one. So is what rests on fewer than MIN_GROUP_SIZE faces.
+    are measured alike; they are absent where a group lacks one of these. Measures that rest on fewer than
+    MIN_GROUP_SIZE faces are absent, too.
     """
     whole = whole_scope(answers)
     classes = whole.classes.get(f"macro_f1_at_least_{MIN_CLASS_SIZE}", ())
@@ -65,20 +66,21 @@ def measure_groups(answers: Answers, column: str, groups: NDArray[np.str_], resa
 def _group(answers: Answers, scope: Scope, resamples: int) -> dict[str, Any]:
     labelled = answers.majority[answers.majority >= 0]
     counts = {"count": len(answers), "with_majority": len(labelled), "with_derived_targets": int(answers.derived.sum())}
-    names = {"accuracy"} if len(labelled) >= MIN_GROUP_SIZE else set()
-    if names and np.isin(scope.classes.get("macro_f1", ()), labelled).all():
-        names |= {"macro_f1"}
-    if answers.derived.sum() >= MIN_GROUP_SIZE:
-        names |= {"auroc"}
+    given: list[tuple[str, str]] = []  # (task, measure)
+    if len(labelled) >= MIN_GROUP_SIZE:
+        given += [("expression", "accuracy")]
+        if np.isin(scope.classes.get("macro_f1", ()), labelled).all():
+            given += [("expression", "macro_f1")]
     if answers.with_valence_arousal.sum() >= MIN_GROUP_SIZE:
-        names |= {"ccc_valence", "ccc_arousal"}
-    if not names:
+        given += [("valence_arousal", "ccc_valence"), ("valence_arousal", "ccc_arousal")]
+    if answers.derived.sum() >= MIN_GROUP_SIZE:
+        given += [("action_units_mean", "auroc")]
+    if not given:
         return counts
 
-    def numbers(index: NDArray[np.int64]) -> dict[str, Any]:
+    def given_measures(index: NDArray[np.int64]) -> dict[str, Any]:
         tasks = measures(answers.take(index), scope)
-        flat = tasks["expression"] | tasks["valence_arousal"] | tasks["action_units_mean"]
-        return {name: value for name, value in flat.items() if name in names}
+        return {name: tasks[task][name] for task, name in given if name in tasks[task]}
 
-    values = numbers(np.arange(len(answers)))
-    return {**counts, **values, "intervals": intervals(numbers, len(answers), resamples)}
+    values = given_measures(np.arange(len(answers)))
+    return {**counts, **values, "intervals": intervals(given_measures, len(answers), resamples)}

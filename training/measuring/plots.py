@@ -1,4 +1,4 @@
-"""Pictures of reports, as PNG files. Imported only where a picture is asked for, since matplotlib takes its time."""
+"""Plots of reports, as PNG files. Import it only where a plot is asked for, since importing matplotlib is slow."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,13 +29,13 @@ _STYLE: dict[Any, Any] = {
 }
 
 _MIN_BIN = 10
-"""A bin with fewer faces is not drawn: its share says little."""
+"""A bin with fewer faces is not drawn, since its share is too uncertain."""
 
 
 def plot_reliability(answers: Answers, folder: Path) -> list[Path]:
-    """Reliability before and after calibration: `reliability_expression.png` and `reliability_action_units.png`.
+    """Plot reliability before and after calibration, as `reliability_expression.png`, `reliability_action_units.png`.
 
-    Creates `folder`. A task that was not measured has no picture. Returns the files written.
+    Creates `folder`, and returns the files written; a task that was not measured has none.
     """
     written = []
     seen = answers.found & (answers.majority >= 0)
@@ -52,7 +52,7 @@ def plot_reliability(answers: Answers, folder: Path) -> list[Path]:
 
 
 def plot_robustness(study: Mapping[str, Any], folder: Path) -> list[Path]:
-    """`robustness.png`: accuracy and calibration error over the levels of each perturbation of `study`'s result."""
+    """Plot accuracy and calibration error over the levels of each perturbation of a study, as `robustness.png`."""
     curves, clean = study["perturbations"], study["clean"]
     with rc_context(_STYLE):
         figure, axes = _grid(len(curves), columns=4, height=2.6)
@@ -67,7 +67,7 @@ def plot_robustness(study: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def plot_failures(titled: Sequence[tuple[Crop, str]], folder: Path) -> list[Path]:
-    """`failures.png`: crops, uint8 [S, S, 3] RGB, each under its title."""
+    """Plot crops, uint8 [S, S, 3] RGB, each under its title, as `failures.png`."""
     with rc_context({**_STYLE, "axes.grid": False, "axes.titlesize": 9}):
         figure, axes = _grid(len(titled), columns=min(6, len(titled)), height=2.0, width=1.7)
         for axis, (crop, title) in zip(axes, titled, strict=True):
@@ -108,7 +108,7 @@ def _curve(
 
 
 def _grid(count: int, *, columns: int, height: float, width: float = 2.8) -> tuple[Figure, list[Axes]]:
-    """`count` axes of this size in inches. A Figure of its own draws with Agg and keeps no state between pictures."""
+    """Return a figure of `count` axes, with their size in inches. It is made without pyplot, which would keep state."""
     rows = -(-count // columns)
     figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]

@@ -1,4 +1,4 @@
-"""The measures of a network on a split, as a value that prints, and that a bundle can carry."""
+"""The measures of a network on a split, as plain JSON values that a bundle can carry."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,69 +12,65 @@ from model_core.calibration import AXES, Calibration
 from model_core.metrics import accuracy, auroc, binary_f1, brier, ccc, ece, macro_f1, pearson, top_label_ece
 from training.data.prepared import PreparedFaces
 from training.measuring.answers import Answers, answers_of
-from training.measuring.bootstrap import intervals
+from training.measuring.bootstrap import UpwardBiased, WithoutInterval, intervals
 from training.measuring.scoring import POSITIVE_SCORE, Outputs
 
 MIN_CLASS_SIZE = 50
-"""A class, or a unit, with fewer faces is reported, and left out of the means that say so."""
+"""A class, or a unit, with fewer faces is reported, but left out of the means that say so."""
 
 F1_UNITS = ("AU1", "AU2", "AU4", "AU7", "AU10", "AU12", "AU15", "AU24", "AU25", "AU26")
-"""The units of the mean F1."""
-
-_COMPARISONS = {"f1_at_half", "ece_before", "brier"}  # shown beside the measures that count, without intervals
+"""The units over which the mean F1 is taken."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What the means are over, fixed on the whole sample: a resample must not choose anew.
-
-    classes: name of a macro F1 -> positions of its labels. units: the counted units.
-    """
+    """The classes and units of the means. They are chosen on the whole sample, so that all resamples share them."""
 
     classes: Mapping[str, Sequence[int]]
+    """The positions of the labels of each macro F1, by its name."""
     units: tuple[str, ...]
+    """The units that the means are over."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Plain JSON values by task; what could not be measured is absent.
-
-    intervals: [low, high] with 95 % coverage at the same keys as the measures. groups: what `measure_groups` returns.
-    """
+    """Measures by task, as plain JSON values; a measure that is undefined is absent."""
 
     faces: dict[str, Any]
+    """The data set, the split, and how many of its faces count."""
     expression: dict[str, Any] = field(default_factory=dict)
+    """Accuracy, macro F1, calibration error, and F1 and support by class."""
     valence_arousal: dict[str, Any] = field(default_factory=dict)
+    """Concordance of both axes, and the coverage of the stated intervals."""
     action_units: dict[str, Any] = field(default_factory=dict)
+    """The measures of each unit, by its name."""
     action_units_mean: dict[str, Any] = field(default_factory=dict)
+    """Means over units, with the names of those that count."""
     intervals: dict[str, Any] = field(default_factory=dict)
+    """95 % intervals [low, high], at the same keys as the measures."""
     groups: dict[str, Any] = field(default_factory=dict)
+    """Measures by group of faces, as `measure_groups` returns them."""
 
 
 def measure(
     faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration, resamples: int = 0
 ) -> Report:
-    """All measures of `outputs` on the split `rows`; with `resamples`, their bootstrap intervals over the faces."""
+    """Return all measures of `outputs` on the split `rows`, with bootstrap intervals if `resamples` > 0."""
     answers = answers_of(faces, rows, outputs, calibration)
     counts = {"count": len(rows), "found": len(outputs.rows), "with_derived_targets": int(answers.derived.sum())}
     if answers.annotated is not None:
         counts["with_annotated_valence_arousal"] = int(answers.annotated.sum())
     scope = whole_scope(answers)
 
-    def resampled(index: NDArray[np.int64]) -> dict[str, Any]:
-        values = measures(answers.take(index), scope)
-        units = {name: _without_comparisons(unit) for name, unit in values["action_units"].items()}
-        return {**values, "expression": _without_comparisons(values["expression"]), "action_units": units}
-
     return Report(
         faces={"dataset": faces.info.dataset, "split": str(faces.splits[rows[0]]), **counts},
         **measures(answers, scope),
-        intervals=intervals(resampled, len(answers), resamples),
+        intervals=intervals(lambda index: measures(answers.take(index), scope), len(answers), resamples),
     )
 
 
 def whole_scope(answers: Answers) -> Scope:
-    """All labels, all but contempt, and those with enough faces; the units with enough positives."""
+    """Return the classes (all, all but contempt, those with enough faces) and the units that the means are over."""
     positives = (answers.unit_targets[answers.derived] >= POSITIVE_SCORE).sum(axis=0)
     sizes = np.bincount(answers.majority[answers.majority >= 0], minlength=len(answers.labels))
     classes = range(len(sizes))
@@ -88,7 +84,7 @@ def whole_scope(answers: Answers) -> Scope:
 
 
 def measures(answers: Answers, scope: Scope) -> dict[str, dict[str, Any]]:
-    """The measures by task, empty where there is nothing to measure, with the names of Report's fields."""
+    """Return the measures under the names of Report's fields; empty where there is nothing to measure."""
     units = _action_units(answers)
     return {
         "expression": _expression(answers, scope.classes),
@@ -99,7 +95,7 @@ def measures(answers: Answers, scope: Scope) -> dict[str, dict[str, Any]]:
 
 
 def _expression(answers: Answers, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """On the majority set; a face not found is a wrong answer, and takes no part in calibration error."""
+    """Measure on the majority set. A face that was not found counts as wrong, but not in the calibration error."""
     kept = answers.majority >= 0
     if answers.expression is None or answers.expression_plain is None or not kept.any():
         return {}
@@ -108,8 +104,8 @@ def _expression(answers: Answers, groups: Mapping[str, Sequence[int]]) -> dict[s
     seen, errors = kept & answers.found, {}
     if seen.any():
         errors = {
-            "ece_before": top_label_ece(answers.expression_plain[seen], answers.majority[seen]),
-            "ece": top_label_ece(answers.expression[seen], answers.majority[seen]),
+            "ece_before": WithoutInterval(top_label_ece(answers.expression_plain[seen], answers.majority[seen])),
+            "ece": UpwardBiased(top_label_ece(answers.expression[seen], answers.majority[seen])),
         }
     sizes = np.bincount(actual, minlength=len(answers.labels))
     return {
@@ -123,9 +119,9 @@ def _expression(answers: Answers, groups: Mapping[str, Sequence[int]]) -> dict[s
 
 
 def _valence_arousal(answers: Answers) -> dict[str, Any]:
-    """Concordance with the targets, beside that of looking the expression probabilities up in the table.
+    """Measure concordance with the targets, of the estimates and of the expected circumplex position (`_table`).
 
-    `within_interval`: the share of targets inside the stated interval.
+    `within_interval` is the share of targets inside the stated interval.
     """
     known = answers.with_valence_arousal
     if answers.valence_arousal is None or not known.any():
@@ -143,10 +139,10 @@ def _valence_arousal(answers: Answers) -> dict[str, Any]:
 
 
 def _action_units(answers: Answers) -> dict[str, Any]:
-    """Against the teacher; `pearson` compares plain sigmoids with its scores, the rest its decision at 0.3."""
+    """Measure against the teacher: `pearson` against its scores, the rest against its decision at POSITIVE_SCORE."""
     if answers.unit_logits is None or answers.units is None or answers.units_plain is None or not answers.derived.any():
         return {}
-    # Columns in one piece: every measure runs along them, a thousand times for the intervals.
+    # Contiguous columns, since every measure runs along them, a thousand times for the intervals.
     arrays = (answers.unit_targets, answers.unit_logits, answers.units, answers.units_plain)
     scores, logits, calibrated, uncalibrated = (np.ascontiguousarray(values[answers.derived].T) for values in arrays)
     units = {}
@@ -157,18 +153,18 @@ def _action_units(answers: Answers) -> dict[str, Any]:
             "positives": int(positive.sum()),
             "pearson": pearson(plain, scores[i]),
             "auroc": auroc(logits[i], positive),
-            "f1_at_half": binary_f1(probability >= 0.5, positive),
+            "f1_at_half": WithoutInterval(binary_f1(probability >= 0.5, positive)),
             "f1": binary_f1(probability >= answers.thresholds[i], positive),
-            "ece_before": ece(plain, outcome),
-            "ece": ece(probability, outcome),
-            "brier": brier(probability, outcome),
+            "ece_before": WithoutInterval(ece(plain, outcome)),
+            "ece": UpwardBiased(ece(probability, outcome)),
+            "brier": WithoutInterval(brier(probability, outcome)),
         }
         units[name] = {key: value for key, value in values.items() if not np.isnan(value)}
     return units
 
 
 def _means(units: Mapping[str, Mapping[str, float]], counted: Sequence[str]) -> dict[str, Any]:
-    """Means over the `counted` units, F1 over those of them in F1_UNITS; absent where one of them is undefined."""
+    """Return means over the `counted` units, of F1 over those in F1_UNITS; a mean with an undefined term is absent."""
     if not units:
         return {}
     for_f1 = [name for name in counted if name in F1_UNITS]
@@ -176,9 +172,5 @@ def _means(units: Mapping[str, Mapping[str, float]], counted: Sequence[str]) -> 
     for key, names in (("pearson", counted), ("auroc", counted), ("f1", for_f1), ("ece", counted)):
         values = [units[name][key] for name in names if key in units[name]]
         if values and len(values) == len(names):
-            means[key] = float(np.mean(values))
+            means[key] = type(values[0])(np.mean(values))  # a mean of biased measures is biased like them
     return means
-
-
-def _without_comparisons(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in _COMPARISONS}

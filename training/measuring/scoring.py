@@ -1,5 +1,6 @@
-"""A network's outputs on a whole split, and the measures taken of them."""
+"""A network's uncalibrated outputs on a whole split, and the measures that a training run watches."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,34 +9,37 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import Task
+from model_core.calibration import UNCALIBRATED_UNIT
 from model_core.metrics import accuracy, ccc, macro_f1, pearson
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.data.batches import evaluation_batches
 from training.data.prepared import PreparedFaces
+from training.datasets.raw import DatasetError
 
 POSITIVE_SCORE = 0.3
-"""Teacher score from which a derived action unit counts as present; fixed before any training."""
+"""Teacher score from which on a derived action unit counts as present; fixed before any training."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Uncalibrated outputs for the found faces of a split, in the order of `rows`, int64 [N].
-
-    valence_arousal: float64 [N, 2]; expression: logits [N, C]; action_units: logits [N, 12]; None for a missing task.
-    """
+    """Uncalibrated outputs for the N found faces of a split. A task that the network does not have is None."""
 
     rows: NDArray[np.int64]
+    """int64 [N]: the faces' positions in the prepared set."""
     valence_arousal: NDArray[np.float64] | None
+    """float64 [N, 2] in [-1, 1]."""
     expression: NDArray[np.float64] | None
+    """float64 [N, C]: logits."""
     action_units: NDArray[np.float64] | None
+    """float64 [N, 12]: logits."""
 
 
 @torch.inference_mode()
 def collect(
     network: AffectNetwork, faces: PreparedFaces, rows: NDArray[np.int64], spec: InputSpec, device: torch.device
 ) -> Outputs:
-    """Run the network over the found faces among `rows`. Leaves it in evaluation mode."""
+    """Return the network's outputs for the found faces among `rows`. It is left in evaluation mode."""
     network.eval()
     found = rows[faces.found[rows]]
     parts: dict[str, list[NDArray[np.float64]]] = {}
@@ -48,8 +52,8 @@ def collect(
     return Outputs(found, whole.get("valence_arousal"), whole.get("expression"), whole.get("action_units"))
 
 
-def joined(parts: Sequence[Outputs]) -> Outputs:
-    """Outputs on parts of a split, in their order, as those of the whole; parts without a found face do not count."""
+def concatenated(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs on parts of a split, in order, as those of the whole; parts without faces are skipped."""
     filled = [part for part in parts if len(part.rows)] or parts[:1]
 
     def column(task: Task) -> NDArray[np.float64] | None:
@@ -63,7 +67,7 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
 def predicted_majority(
     faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(predicted, actual) labels for the majority set among `rows`; a face that was not found is predicted -1."""
+    """Return (predicted, actual) labels of the majority set among `rows`; the prediction for a face not found is -1."""
     predicted = np.full(len(faces), -1)
     predicted[outputs.rows] = scores.argmax(axis=1)
     kept = rows[faces.majority[rows] >= 0]
@@ -71,7 +75,13 @@ def predicted_majority(
 
 
 def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) -> Mapping[str, float]:
-    """The few numbers that a training run watches; `score`, their mean over tasks, decides which epoch is kept."""
+    """Return the few measures that a training run watches; their mean over tasks, `score`, decides which epoch is kept.
+
+    `score` is NaN, and alone, where an output is not finite. Raises DatasetError where there is nothing to measure on.
+    """
+    given = (outputs.valence_arousal, outputs.expression, outputs.action_units)
+    if not all(np.isfinite(values).all() for values in given if values is not None):
+        return {"score": math.nan}
     measures: dict[str, float] = {}
     per_task = []
     derived = faces.derived[outputs.rows]
@@ -83,15 +93,17 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
     known = faces.with_valence_arousal[outputs.rows]
     if outputs.valence_arousal is not None and known.any():
         target = faces.valence_arousal[outputs.rows][known]
-        columns = [ccc(outputs.valence_arousal[known, i], target[:, i]) for i in range(2)]
-        measures["ccc_v"], measures["ccc_a"] = columns
-        per_task.append(float(np.mean(columns)))
+        measures["ccc_v"] = ccc(outputs.valence_arousal[known, 0], target[:, 0])
+        measures["ccc_a"] = ccc(outputs.valence_arousal[known, 1], target[:, 1])
+        per_task.append((measures["ccc_v"] + measures["ccc_a"]) / 2)
     if outputs.action_units is not None and derived.any():
-        probability = 1 / (1 + np.exp(-outputs.action_units[derived]))
+        probability = UNCALIBRATED_UNIT.probability(outputs.action_units[derived])
         target = faces.action_units[outputs.rows][derived]
-        measures["au_r"] = float(np.nanmean([pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]))
+        correlations = [pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]
+        defined = [value for value in correlations if not math.isnan(value)]
+        measures["au_r"] = float(np.mean(defined)) if defined else math.nan
         per_task.append(measures["au_r"])
     if not per_task:
-        raise ValueError("the validation split has neither a majority nor other targets to choose an epoch by")
+        raise DatasetError("the validation split has neither a majority nor other targets to choose an epoch by")
     measures["score"] = float(np.mean(per_task))
     return measures

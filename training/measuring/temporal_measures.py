@@ -10,32 +10,32 @@ from torch import Tensor
 from model_core.affect import AffectTarget, Task
 from model_core.models import NetworkSpec
 
-METHODS = ("framewise", "causal", "offline", "lstm")
-
 CLEAR_CHANGE = 0.5
-"""Lag is measured where the framewise outputs' mean moves at least so far (Euclidean) in a jump."""
+"""Lag is measured where the mean of the framewise outputs moves at least this far (Euclidean) in a jump."""
 
 _EDGE = 5
-"""Frames beside a jump that say where the outputs were before, and at the end of a track where they are after."""
+"""Frames before a jump, and at the end of a track, over which the outputs before and after it are averaged."""
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """N tracks of T frames. vectors: float32 [N, T, D]. target: every field [N, T, ...]. starts: int [N], the frame in
-    which the change begins."""
+    """N simulated tracks of T frames."""
 
     vectors: Tensor
+    """float32 [N, T, D]: the backbone's features."""
     target: AffectTarget
+    """Fields of shape [N, T, ...]."""
     starts: NDArray[np.int64]
+    """int64 [N]: the frame in which the change begins."""
 
 
 def jitter(estimates: NDArray[np.float64]) -> float:
-    """Mean absolute change from frame to frame of estimates [N, T, D]."""
+    """Return the mean absolute change from frame to frame of estimates [N, T, D]."""
     return float(np.abs(np.diff(estimates, axis=1)).mean())
 
 
 def lag_frames(estimates: NDArray[np.float64], framewise: NDArray[np.float64], starts: NDArray[np.int64]) -> float:
-    """Mean number of frames after a jump until estimates [N, T, D] have gone half of the framewise ones' way.
+    """Return the mean number of frames until estimates [N, T, D] have moved half as far as the framewise ones jump.
 
     NaN where no track changes clearly.
     """
@@ -51,7 +51,7 @@ def lag_frames(estimates: NDArray[np.float64], framewise: NDArray[np.float64], s
 
 
 def errors(estimates: NDArray[np.float64], target: AffectTarget, spec: NetworkSpec) -> dict[str, float]:
-    """Mean absolute error of estimates [N, T, D] by task."""
+    """Return the mean absolute error of estimates [N, T, D] by task."""
     parts = np.split(estimates, np.cumsum(list(spec.widths.values()))[:-1], axis=2)
     wanted: Mapping[Task, Tensor] = {
         "valence_arousal": target.valence_arousal,
@@ -70,7 +70,7 @@ def compare(
     tracks: Mapping[str, Tracks],
     spec: NetworkSpec,
 ) -> dict[str, float]:
-    """One method's figures over the kinds of tracks: `changing`, `jumping`, `still`."""
+    """Return one method's figures: errors on `changing` tracks, lag on `jumping` ones, jitter on `still` ones."""
     figures = errors(estimates["changing"], tracks["changing"].target, spec)
     return {
         **{f"error_{task}": value for task, value in figures.items()},
@@ -80,7 +80,7 @@ def compare(
 
 
 def render(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """A table, a method a row; jitter also as a share of the framewise one."""
+    """Return the figures as a table with a row for each method, and jitter as a share of the framewise one."""
     names = list(next(iter(figures.values())))
     lines = [f"{'method':<12}" + "".join(f"{name:>24}" for name in names)]
     lines += [f"{method:<12}" + "".join(f"{row[name]:>24.4f}" for name in names) for method, row in figures.items()]

@@ -1,1 +1,1 @@
-"""A training run: its configuration, loop, checkpoints and log."""
+"""A training run: its configuration, loop, checkpoints and log. Read `run.py` first."""

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a killed run needs to go on. Written to a temporary name first, so never half-written."""
+"""The files of a run: `last.pt` with all that a killed run needs to continue, and `best.pt` with its best weights."""
 
 import json
 import os
@@ -17,45 +17,59 @@ from model_core.preprocessing import InputSpec
 
 
 class CheckpointError(Exception):
-    """A checkpoint is missing, damaged, or of another run."""
+    """A checkpoint is missing, damaged, or of another run; the message says which."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands: the next step within an epoch, the epoch's recent mean loss, the best score on validation."""
+    """The position of a run, and what it has measured so far."""
 
     epoch: int = 0
+    """Epochs completed."""
     step: int = 0
+    """Steps taken in the current epoch."""
     loss: float = 0.0
+    """Running mean of the loss over recent steps of the current epoch."""
     best_score: float = float("-inf")
+    """Highest validation score so far, that of `best.pt`."""
     history: list[dict[str, float]] = field(default_factory=list)
+    """A record of each completed epoch: its number, its loss and its validation measures."""
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """Weights with what is needed to use them, read from `best.pt`."""
+    """The content of a `best.pt`: weights, with all that is needed to use them."""
 
     spec: NetworkSpec
     input: InputSpec
     weights: dict[str, Tensor]
     training: dict[str, Any]
-    """data set, detector, `derived`, configuration and validation measures, as plain values."""
+    """The configuration, the data it was trained on and the validation measures, as plain JSON values.
+
+    The data are `prepared` (PreparedInfo) for a run on still pictures, and `videos` for one on video data.
+    """
+
+    @property
+    def on_videos(self) -> bool:
+        """True for a run on video data, False for one on still pictures."""
+        return "videos" in self.training
 
     def build(self) -> AffectNetwork:
-        """A network of its own with these weights, in evaluation mode."""
+        """Return a new network with these weights, in evaluation mode."""
         network = build_network(self.spec)
         network.load_state_dict(self.weights)
         return network.eval()
 
 
 def other_configuration(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> CheckpointError:
-    """The error of a checkpoint that was made with another configuration; it names the keys that differ."""
+    """Return the error for a checkpoint that was made with another configuration; it names the keys that differ."""
     old, new = _flat(before), _flat(now)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return CheckpointError(f"{path} was made with another configuration ({', '.join(keys)}); choose another run folder")
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested tables by their dotted names."""
     if not isinstance(value, Mapping):
         return {name: value}
     parts = [_flat(part, f"{name}.{key}".lstrip(".")) for key, part in value.items()]
@@ -63,7 +77,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def save_atomically(content: Any, path: Path) -> None:
-    """torch.save through a temporary file beside `path`, flushed to disk before it takes the name."""
+    """Write `content` with torch.save through a temporary file, so that `path` is never half-written."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         torch.save(content, file)
@@ -73,7 +87,7 @@ def save_atomically(content: Any, path: Path) -> None:
 
 
 def load_plain(path: Path) -> Any:
-    """Load tensors and plain containers only; nothing in the file is executed. Raises CheckpointError."""
+    """Return the tensors and plain containers of a file; nothing in it is executed. Raises CheckpointError."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -88,7 +102,7 @@ def save_trunk(weights: Mapping[str, Tensor], source: str, path: Path) -> None:
 
 
 def load_trunk(path: Path) -> dict[str, Tensor] | None:
-    """Read what `save_trunk` wrote; None where a file is something else. Raises CheckpointError."""
+    """Read a file of `save_trunk`; return None where it is another kind of checkpoint. Raises CheckpointError."""
     content = load_plain(path)
     trunk = content.get("trunk") if isinstance(content, dict) else None
     return trunk if isinstance(trunk, dict) else None

@@ -1,8 +1,8 @@
-"""The configuration of a training run on still pictures."""
+"""Configurations of training runs on still pictures: of a whole network, and of local features beside a frozen one."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,84 +12,101 @@ from model_core.losses import LossWeights
 from model_core.models import BACKBONES
 from training.data.augmentation import Augmentation
 from training.runs.config_file import Section, checked, read_values
+from training.targets.auxiliary import AuxiliaryLoss
 
 Precision = Literal["float32", "bfloat16", "float16"]
-"""Of arithmetic: float32, or autocast to a shorter format."""
-
+"""Number format of the arithmetic: float32, or autocast to a shorter one."""
 
 CPUPrecision = Literal["float32", "bfloat16"]
-"""The same, on a CPU."""
+"""The number formats that run on a CPU."""
 
 
 class DataConfig(Section):
-    """prepared: folder made by `training.prepare`. limit: use only the first faces of each split, for a quick try."""
+    """The prepared set that a run learns from."""
 
     prepared: Path
+    """Folder made by `training.prepare`."""
     limit: int | None = Field(None, ge=1)
+    """Use only the first faces of each split, for a quick try. None: all of them."""
 
 
 class InputConfig(Section):
-    """The network's InputSpec but for the alignment, which the prepared set brings."""
+    """The network's InputSpec, except for the alignment, which the prepared set determines."""
 
     size: int = Field(112, ge=16)
+    """Side of the network's input in pixels."""
     colour: Literal["rgb", "grey"] = "grey"
+    """Colours the network sees; grey is repeated over the three channels."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Subtracted from pixel values in [0, 1], by channel."""
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    """Divides what is left, by channel."""
 
 
 class NetworkConfig(Section):
-    """backbone: a key of BACKBONES. start_from: a run's `best.pt`, a bundle's folder, or a `trunk.pt`.
-
-    frozen: parts of parameters' names; what is called so stays as it is, which also saves the time of its gradient.
-    """
+    """The network to train."""
 
     backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
+    """A key of `model_core.models.BACKBONES`."""
     tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
+    """The tasks that get a head."""
     hidden: int | None = None
+    """Width of the heads' inner layer. None: each head is linear."""
     start_from: Path | None = None
+    """Source of the first weights: a run's `best.pt`, a bundle's folder, or a `trunk.pt`. None: new weights."""
     frozen: tuple[str, ...] = ()
+    """Substrings of the names of parameters to freeze; their gradients are not computed."""
 
 
 class StepsConfig(Section):
-    """AdamW with linear warm-up and cosine decay. batch_size: faces of a step."""
+    """Settings of AdamW, and of its schedule: linear warm-up, then cosine decay to 0."""
 
     rate: float = Field(2e-3, gt=0)
+    """Learning rate at the end of the warm-up."""
     weight_decay: float = Field(0.05, ge=0)
+    """Decoupled weight decay; norms, biases and PReLU slopes have none."""
     warmup_share: float = Field(0.1, ge=0, lt=1)
+    """Share of all steps over which the rate rises."""
     batch_size: int = Field(128, ge=2)
+    """Faces of a step, over all processes."""
     epochs: int = Field(5, ge=1)
+    """Passes over the training faces."""
     gradient_norm: float = Field(5.0, gt=0)
+    """Largest norm of a step's gradient; a longer one is scaled down to it."""
 
 
 class OptimizerConfig(StepsConfig):
-    """trunk_factor scales the rate of `backbone.features`. batch_size is over all processes.
-
-    accumulate: parts in which a process takes its share of a batch. fixed_norm_epochs: that many last epochs go on from
-    the averaged network with its batch norms fixed.
-    """
+    """Settings that a run of a whole network has beside StepsConfig's."""
 
     trunk_factor: float = Field(1.0, ge=0)
+    """Scales the learning rate of `backbone.features`."""
     accumulate: int = Field(1, ge=1)
+    """Parts into which each process divides its share of a batch, to save memory."""
     fixed_norm_epochs: int = Field(0, ge=0)
+    """This many last epochs continue from the averaged network with its batch norms fixed."""
 
 
 class RunConfig(Section):
-    """save_every: steps between checkpoints. log_every: steps between points of TensorBoard's training curves.
-
-    compile: torch.compile for the training step. precision: of the backbone's arithmetic; float16 on GPUs only.
-    """
+    """How a run of a whole network is carried out."""
 
     seed: int = 0
+    """Seed of new weights, of the order of faces, and of their augmentation."""
     precision: Precision = "float32"
+    """Number format of the backbone's arithmetic; float16 needs a GPU."""
     save_every: int = Field(100, ge=1)
+    """Steps between checkpoints."""
     log_every: int = Field(20, ge=1)
+    """Steps between points of TensorBoard's training curves."""
     compile: bool = False
+    """Compile the backbone for the training step (torch.compile)."""
     threads: int | None = Field(None, ge=1)
+    """PyTorch's CPU threads. None: PyTorch chooses."""
 
 
 class TrainConfig(Section):
-    """A whole training run."""
+    """A run that trains a whole network on still pictures."""
 
+    kind: Literal["network"] = "network"
     data: DataConfig
     network: NetworkConfig
     input: InputConfig = InputConfig()
@@ -98,63 +115,57 @@ class TrainConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
 
-    def fingerprint(self) -> str:
-        """As JSON, what decides the weights: not how often a run writes, nor how a machine is kept busy."""
-        return self.model_dump_json(exclude={"run": {"compile", "threads", "save_every", "log_every"}})
-
-    def continues(self, fingerprint: str) -> bool:
-        """Whether this run may go on from that one's; keys which its version did not know count as their defaults."""
-        try:
-            return TrainConfig.model_validate_json(fingerprint).fingerprint() == self.fingerprint()
-        except ValueError:
-            return False
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"run": {"compile", "threads", "save_every", "log_every"}})
 
 
 class ViewsConfig(Section):
-    """What is computed once by the part that stays as it is.
-
-    train: views of each training face, the first unchanged; epochs take them in turn. engine: what computes them, in
-    arithmetic of which precision.
-    """
+    """The views of each face for which the frozen part of the network is computed once."""
 
     train: int = Field(3, ge=1)
+    """Views of each training face, the first of them not augmented; epochs take them in turn."""
     engine: Engine = "torch"
+    """Engine that computes them."""
     precision: CPUPrecision = "float32"
+    """Number format of their arithmetic."""
 
 
 class LocalNetworkConfig(Section):
-    """start_from: the folder of a run or a bundle, whose DDAMFN stays as it is."""
+    """The network that local features are added to."""
 
     start_from: Path
-
-
-class AuxiliaryLoss(Section):
-    """Weights of what the teacher read beside the tasks' targets (`auxiliary.py`); with both 0 it is not learned."""
-
-    blendshapes: float = Field(0.0, ge=0)
-    shape: float = Field(0.0, ge=0)
+    """Folder of a run or a bundle whose DDAMFN is frozen."""
 
 
 class LocalLoss(Section):
-    """Weights of the terms; unit_error is that of action units' `relative_squared_error`."""
+    """Weights of the terms of the loss."""
 
     expression: float = 1.0
+    """Weight of the soft cross-entropy."""
     valence_arousal: float = 1.0
+    """Weight of 1 - CCC."""
     action_units: float = 2.0
+    """Weight of the soft binary cross-entropy."""
     unit_error: float = 0.6
+    """Weight of the action units' `relative_squared_error`."""
 
 
 class LocalRunConfig(Section):
-    """seed: of new weights, order and views. precision: of the local features' arithmetic."""
+    """How a run of local features is carried out."""
 
     seed: int = 0
+    """Seed of new weights, of the order of faces, and of their views."""
     precision: CPUPrecision = "float32"
+    """Number format of the local features' arithmetic."""
     threads: int | None = Field(None, ge=1)
+    """PyTorch's CPU threads. None: PyTorch chooses."""
 
 
 class LocalConfig(Section):
-    """A run that adds local features to a trained DDAMFN, and trains them and the heads only."""
+    """A run that adds local features to a trained DDAMFN, and trains only them and the heads."""
 
+    kind: Literal["local"] = "local"
     data: DataConfig
     network: LocalNetworkConfig
     views: ViewsConfig
@@ -164,11 +175,11 @@ class LocalConfig(Section):
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()
 
-    def fingerprint(self) -> str:
-        """As JSON, what decides the weights."""
-        return self.model_dump_json(exclude={"run": {"threads"}, "views": {"engine"}})
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"run": {"threads"}, "views": {"engine"}})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read the configuration of a run on still pictures; see `read_values`. Raises ConfigError."""
+    """Read the configuration of a run of a whole network; see `read_values`. Raises ConfigError."""
     return checked(TrainConfig, read_values(path, overrides), str(path))

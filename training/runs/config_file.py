@@ -1,4 +1,4 @@
-"""Configuration files: TOML, checked whole before anything runs. An unknown key is an error."""
+"""Configuration files in TOML, which are validated as a whole before anything runs; an unknown key is an error."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ _SHIPPED = Path(__file__).parents[1] / "configs"
 
 
 class ConfigError(Exception):
-    """The configuration is not valid; the message names each key and what is wrong with it."""
+    """A configuration is not valid; the message names each wrong key with the reason."""
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, with every key known."""
+    """A table of a configuration file: immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,9 +24,9 @@ C = TypeVar("C", bound=Section)
 
 
 def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file, one that ships (`paper/ddamfn_lstm_va.toml`) where there is none at `path`. Raises ConfigError.
+    """Read a TOML file; where `path` does not exist, the shipped one of that name, such as `paper/ddamfn_lstm_va.toml`.
 
-    Each override is `table.key=value`, its value in TOML.
+    Each override is `table.key=value`, with the value in TOML, or a bare word or path. Raises ConfigError.
     """
     try:
         values = tomllib.loads((path if path.exists() else _SHIPPED / path).read_text())
@@ -43,7 +43,7 @@ def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def checked(kind: type[C], values: Mapping[str, Any], name: str) -> C:
-    """Values as a configuration; `name` is the file's, for the message. Raises ConfigError."""
+    """Return the values as a configuration of this kind; `name` is for the message. Raises ConfigError."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -1,7 +1,7 @@
-"""What the frozen part of a network makes of faces, computed once and kept on disk: local features are trained on it.
+"""A store of a frozen network's outputs for faces, computed once and kept on disk, on which local features are trained.
 
-A row, float16, is a face's vector [512] and then its map [64, 28, 28], flattened. Training faces are kept in several
-views: as they are, and in random changes.
+A row, float16, is a face's vector [512] followed by its feature map [64, 28, 28], flattened. Training faces are stored
+in several views, the first not augmented, the others augmented at random.
 """
 
 import hashlib
@@ -31,36 +31,36 @@ from training.data.prepared import PreparedFaces
 from training.runs.config import LocalConfig
 
 Rows: TypeAlias = NDArray[np.float16]
-"""[N, 512 + 64 * 28 * 28]."""
+"""float16 [N, 512 + 64 * 28 * 28]."""
 
 _WIDTH = VECTOR_SIZE + int(np.prod(MAP_SHAPE))
 _BATCH = 64
 
 
 class FrozenPart(nn.Module):
-    """All of a LocalDDAMFN but the local features."""
+    """All of a LocalDDAMFN except the local features."""
 
     def __init__(self, backbone: LocalDDAMFN) -> None:
         super().__init__()
         self._backbone = backbone
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, 112, 112] -> [B, D]."""
+        """Return rows, float [B, 3, 112, 112] -> [B, D]."""
         parts, early = self._backbone.without_local(x)
         return torch.cat([parts.vector, early.flatten(1)], dim=1)
 
 
 def vectors_of(backbone: LocalDDAMFN, rows: Rows) -> Tensor:
-    """Rows [B, D] -> what task heads read, float32 [B, 896], by the local features as they are now."""
+    """Return the heads' input, rows [B, D] -> float32 [B, 896], with the current local features."""
     values = torch.from_numpy(rows.astype(np.float32))
     return backbone.with_local(values[:, :VECTOR_SIZE], values[:, VECTOR_SIZE:].unflatten(1, MAP_SHAPE))
 
 
 @dataclass(frozen=True)
 class MapStore:
-    """Rows in a folder of their own for these weights, changes and seed: whatever is there is what would be computed.
+    """A folder of rows that belongs to these weights, augmentation and seed.
 
-    Whole views are written; a computation that was interrupted begins with the view it had not finished.
+    A view is written when it is complete; an interrupted computation starts again with the view it had not finished.
     """
 
     folder: Path
@@ -70,18 +70,19 @@ class MapStore:
     seed: int
     backbone: LocalDDAMFN
     options: RuntimeOptions
+    """Engine and number format that compute the rows."""
 
     @cached_property
     def _frozen(self) -> Runtime:
-        """Made ready once, and only where a view is missing: it takes seconds."""
+        """The compiled frozen part, which is built only where a view is missing, since that takes seconds."""
         network = FrozenPart(folded(self.backbone)).eval()
         return build_tensor_runtime(network, self.input.size, torch.device("cpu"), self.options)
 
     def view(self, indices: NDArray[np.int64], name: str, number: int) -> Rows:
-        """The rows of some records, memory-mapped, computed first where they are missing.
+        """Return the rows of some records, memory-mapped; they are computed first where they are missing.
 
-        View 0 is of the faces as they are. name: of the file; another for other records. Raises ModuleNotFoundError
-        without the extra of the engine.
+        View 0 is not augmented. `name` identifies the records in the file's name. Raises ModuleNotFoundError without
+        the extra of the engine.
         """
         path = self.folder / f"{name}-{number}.npy"
         if not path.exists():
@@ -95,7 +96,9 @@ class MapStore:
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), _WIDTH))
         batches = ahead(self._batches(indices, number))
         starts = range(0, len(indices), _BATCH)
-        for start, batch in zip(tqdm(starts, desc=f"{path.stem}, {_BATCH} faces a step"), batches, strict=True):
+        for start, batch in zip(
+            tqdm(starts, f"{path.stem}, {_BATCH} faces a step", disable=None), batches, strict=True
+        ):
             values[start : start + _BATCH] = self._frozen(batch)
         values.flush()
         partial.rename(path)
@@ -112,7 +115,7 @@ class MapStore:
         return self.augmentation.apply(crop, self.input.size, self._generator(index, number))
 
     def mirrored(self, indices: NDArray[np.int64], number: int) -> NDArray[np.bool_]:
-        """bool [N]: which of these records a view mirrors."""
+        """Return which of these records a view mirrors, bool [N]."""
         return np.array(
             [number > 0 and self.augmentation.mirrors(self._generator(index, number)) for index in indices], dtype=bool
         )
@@ -124,7 +127,7 @@ class MapStore:
 def open_store(
     folder: Path, faces: PreparedFaces, spec: InputSpec, backbone: LocalDDAMFN, config: LocalConfig
 ) -> MapStore:
-    """The store of this backbone's frozen part, under `folder`."""
+    """Return the store of this backbone's frozen part, in a subfolder named by a hash of all it depends on."""
     seed = config.run.seed
     described = {
         "prepared": asdict(faces.info),

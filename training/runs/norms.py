@@ -11,27 +11,27 @@ from training.runs.processes import Processes
 
 
 def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
-    """Every batch norm of a network."""
+    """Return every batch norm of a network."""
     return (module for module in network.modules() if isinstance(module, _BatchNorm))
 
 
 def fix_norms(network: nn.Module) -> None:
-    """Let batch norms use their running statistics, as in serving, and leave them as they are."""
+    """Let batch norms use their running statistics, as in serving, without updating them."""
     for norm in batch_norms(network):
         norm.eval()
 
 
 def share_norms(network: nn.Module, processes: Processes, device: torch.device) -> None:
-    """On CUDA, let batch norms see the parts of all processes at once, in place.
+    """On CUDA, replace batch norms, in place, by ones that see the parts of all processes.
 
-    PyTorch has no such norm for the CPU: there each process normalises by its own part, as a smaller batch would.
+    PyTorch has no such norm for the CPU; there each process normalises by its own part, like a smaller batch.
     """
     if processes.count > 1 and device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def measure_norms(network: nn.Module, images: Iterable[Tensor], processes: Processes, device: torch.device) -> None:
-    """Replace running statistics by averages over batches [B, 3, S, S] of this process's, and over the processes."""
+    """Replace running statistics by averages over these batches [B, 3, S, S], and over the processes."""
     update_bn(images, network, device)
     statistics = [
         value for norm in batch_norms(network) for value in (norm.running_mean, norm.running_var) if value is not None

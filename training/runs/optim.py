@@ -6,12 +6,14 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from training.runs.config import OptimizerConfig, StepsConfig
+from training.runs.config import StepsConfig
 
 
-def build_optimizer(network: nn.Module, config: StepsConfig) -> AdamW:
-    """AdamW; norms, biases and PReLU slopes are not decayed, and the trunk of a whole network gets its own rate."""
-    trunk_factor = config.trunk_factor if isinstance(config, OptimizerConfig) else 1.0
+def build_optimizer(network: nn.Module, config: StepsConfig, trunk_factor: float = 1.0) -> AdamW:
+    """Return AdamW over all parameters; those with one dimension (norms, biases, PReLU slopes) are not decayed.
+
+    `trunk_factor` scales the learning rate of `backbone.features`.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         key = (name.startswith("backbone.features."), parameter.ndim > 1)
@@ -30,7 +32,7 @@ def build_optimizer(network: nn.Module, config: StepsConfig) -> AdamW:
 
 
 def build_schedule(optimizer: AdamW, config: StepsConfig, total_steps: int) -> LambdaLR:
-    """Linear warm-up over `warmup_share` of the steps, then half a cosine down to 0."""
+    """Return a linear warm-up over `warmup_share` of the steps, then half a cosine down to 0."""
     warmup = max(1, round(config.warmup_share * total_steps))
 
     def factor(step: int) -> float:

@@ -1,8 +1,8 @@
-"""The processes that share a training run, as `torchrun` starts them; a run by itself is a group of one.
+"""The processes that share a training run, as `torchrun` starts them; a single process is a group of one.
 
-A step's gradients are summed by one plain all-reduce between the backward pass and the optimizer.
-DistributedDataParallel would do it in hooks on the network's forward call; a step here calls the network by its parts,
-and goes backward only after the whole batch's outputs are known (`training.runs.step`).
+Gradients are summed by one plain all-reduce between the backward pass and the optimizer. DistributedDataParallel would
+do it in hooks on the network's forward call, but a step here calls the parts of the network, and runs the backward pass
+only once the outputs for the whole batch are known (`training.runs.step`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,22 +19,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place, `rank`, in [0, count), in a group of `count`."""
+    """A group of processes, seen by one of them."""
 
     rank: int = 0
+    """Number of this process, in [0, count)."""
     count: int = 1
+    """Number of processes in the group."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes checkpoints and logs and shows the bar: the first one."""
+        """True for the first process, which writes checkpoints and logs and shows the progress bar."""
         return self.rank == 0
 
     def share(self, length: int) -> slice:
-        """This process's part of so many things: in the order of ranks the parts make the whole."""
+        """Return this process's part of `length` items; in the order of ranks, the parts make up the whole."""
         return slice(length * self.rank // self.count, length * (self.rank + 1) // self.count)
 
     def gather(self, values: Tensor) -> Tensor:
-        """[n, ...] of each process, all of one shape -> [count * n, ...] in the order of ranks, without gradients."""
+        """Concatenate values [n, ...] of all processes by rank, [count * n, ...], without gradients."""
         if self.count == 1:
             return values.detach()
         parts = [torch.empty_like(values) for _ in range(self.count)]
@@ -42,7 +44,7 @@ class Processes:
         return torch.cat(parts)
 
     def gather_objects(self, value: T) -> list[T]:
-        """Each process's value, in the order of ranks, by pickle."""
+        """Return the value of each process, in the order of ranks; they travel as pickles."""
         values = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(values, value)
@@ -50,12 +52,12 @@ class Processes:
 
     @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor, of one dtype and device, by its sum over the processes."""
+        """Replace each tensor by its sum over the processes. All have one dtype and device."""
         if self.count == 1:
             return
-        joined = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(joined)
-        for tensor, part in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
 
 
@@ -64,9 +66,9 @@ ALONE = Processes()
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """The group that `torchrun` made (nccl on CUDA, gloo elsewhere), or this process alone where it did not start it.
+    """Join the group that `torchrun` made, by nccl on CUDA and gloo elsewhere; without `torchrun`, a group of one.
 
-    After an error the group is left as it is: `torchrun` ends the other processes when this one ends.
+    After an error the group is not closed, since `torchrun` ends the other processes when this one ends.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE

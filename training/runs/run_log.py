@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a line an epoch, printed and in `log.jsonl`, and curves for TensorBoard."""
+"""The log of a run: a line for each epoch, printed and in `log.jsonl`, and curves for TensorBoard."""
 
 import json
 import sys
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CURVES = "tensorboard"
-"""The folder of the curves, within the run's."""
+"""Name of the curves' folder within that of the run."""
 
 
 class RunLog:
-    """Writes into the run's folder. every: steps between points of the training curves.
+    """The log in a run's folder. Training curves have a point every `every` steps.
 
-    Steps are counted from the run's beginning, from 1. What a killed run had written beyond its checkpoint is replaced.
-    Without the package tensorboard there are no curves, which is said once.
+    Steps are counted from 1 at the beginning of the run. Entries that a killed run wrote after its checkpoint are
+    replaced. Without the package tensorboard there are no curves, and a line on standard error says so once.
     """
 
     def __init__(self, folder: Path, every: int) -> None:
@@ -27,17 +27,18 @@ class RunLog:
         self._curves: SummaryWriter | None = None
 
     def step(self, number: int, loss: float, rate: float) -> None:
-        """After step `number`: its loss and its learning rate, that of the heads."""
+        """Log step `number` with its loss and the heads' learning rate."""
         if number % self._every == 0:
             self._draw(number, {"train/loss": loss, "train/rate": rate})
 
-    def epoch(self, number: int, history: Sequence[Mapping[str, float]]) -> None:
-        """After an epoch whose last step is `number`: `history` has a record for each, of which the last is new."""
-        record = history[-1]
-        print(json.dumps({name: round(value, 4) for name, value in record.items()}), flush=True)
-        (self._folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-        measures = {f"validation/{name}": value for name, value in record.items() if name not in ("epoch", "loss")}
-        self._draw(number, measures)
+    def epoch(self, number: int, measures: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> None:
+        """Log an epoch whose last step is `number`, with its validation measures.
+
+        `history` holds a record of each epoch so far: its number, its loss and its measures.
+        """
+        print(json.dumps({name: round(value, 4) for name, value in history[-1].items()}), flush=True)
+        (self._folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+        self._draw(number, {f"validation/{name}": value for name, value in measures.items()})
         if self._curves is not None:
             self._curves.flush()
 
@@ -51,7 +52,7 @@ class RunLog:
 
 
 def _open_curves(folder: Path, first: int) -> "SummaryWriter | None":
-    """A writer before whose first point, at step `first`, everything earlier stays, and nothing from there on."""
+    """Return a writer that keeps earlier points, up to step `first`, and discards those from there on."""
     if find_spec("tensorboard") is None:
         print("no curves: the package tensorboard, of the extra `train`, is not installed", file=sys.stderr)
         return None

@@ -1,9 +1,9 @@
-"""The gradient of a batch, however the batch is divided: among processes, and into parts that follow each other.
+"""The gradient of a batch that is divided among processes, and into parts that are computed one after another.
 
-Concordance and the attention loss are no means over faces: a part's loss says nothing about the batch's. So each part's
-outputs, some numbers a face, are brought together first; the loss of them all gives each output its gradient, and each
-part goes backward from there. With batch norms fixed this is the undivided batch's gradient but for rounding; in
-training a batch norm normalises by the part that it sees (`training.runs.norms` says of which processes).
+Concordance and the attention loss are not means over faces, so the loss of the batch is not a mean of the parts'
+losses. The outputs of all parts, which are small, are therefore gathered first. The loss of the whole batch gives the
+gradient of each output, from which each part runs its backward pass. With fixed batch norms the result is the gradient
+of the undivided batch up to rounding; in training a batch norm normalises by the part that it sees (`share_norms`).
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from training.runs.processes import Processes
 
 
 def encode(backbone: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The heads' vector [B, D], and the attention maps of a backbone that has any."""
+    """Return the heads' input [B, D], and the attention maps of a backbone that has any."""
     if isinstance(backbone, DDAMFN):
         parts = backbone.parts(images)
         return parts.vector, parts.attention
@@ -42,9 +42,10 @@ def total_loss(
     weights: LossWeights,
     variance: Tensor | None = None,
 ) -> Tensor:
-    """The weighted sum of task losses, with the attention loss where there are `attention_distances` [B].
+    """Return the weighted sum of the task losses.
 
-    variance: of each unit's targets, [U]; without it there is no relative squared error.
+    distances: `attention_distances` [B]; without them there is no attention loss. variance: of each unit's targets,
+    [U]; without it there is no relative squared error.
     """
     losses = dict(affect_losses(logits, target))
     if distances is not None and weights.attention > 0:
@@ -59,22 +60,24 @@ def total_loss(
 
 @dataclass
 class BatchGradient:
-    """Computes gradients on a device, in autocast unless `precision` is float32; heads and loss are in float32 always.
-
-    variance: of each unit's targets, [U], for the relative squared error.
-    accumulate: parts of this process's share of a batch. With more than one the network runs forward twice, first
-    without a graph, so that memory holds one part's graph only; running statistics of batch norms see each part twice.
-    Raises ValueError for float16 elsewhere than on CUDA.
-    """
+    """Computes gradients of whole batches on a device. Raises ValueError for float16 on another device than CUDA."""
 
     network: AffectNetwork
     weights: LossWeights
     processes: Processes
     device: torch.device
     variance: Tensor | None = None
+    """float32 [U]: variance of each unit's targets, for the relative squared error."""
     precision: Precision = "float32"
+    """Number format of the backbone, by autocast; heads and losses are computed in float32 always."""
     accumulate: int = 1
+    """Parts of this process's share of a batch.
+
+    With more than one the network runs forward twice, first without a graph, so that only one part's graph is in memory
+    at a time; the running statistics of batch norms see each part twice.
+    """
     compile: bool = False
+    """Compile the backbone (torch.compile)."""
 
     def __post_init__(self) -> None:
         if self.precision == "float16" and self.device.type != "cuda":
@@ -84,17 +87,17 @@ class BatchGradient:
         self._encode = torch.compile(encode) if self.compile else encode
 
     def compute(self, batch: Batch, scaler: torch.amp.GradScaler) -> float:
-        """Add the batch's gradient, times the scaler's factor, to the parameters', the same in all processes.
+        """Add the gradient of the batch, times the scaler's factor, to that of the parameters, alike in all processes.
 
-        Returns the loss of the whole batch, without the factor.
+        Return the loss of the whole batch, without the factor.
         """
         parts = batch.images.to(self.device).chunk(self.accumulate)
         with torch.set_grad_enabled(len(parts) == 1):
             outputs = [self._forward(part) for part in parts]
-        joined = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
-        loss, gradients = self._loss(joined, batch.target, scaler)
+        whole = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
+        loss, gradients = self._loss(whole, batch.target, scaler)
         if len(parts) == 1:
-            _backward(joined, gradients)
+            _backward(whole, gradients)
         else:
             split = {name: gradient.split([len(part) for part in parts]) for name, gradient in gradients.items()}
             for i, part in enumerate(parts):
@@ -103,7 +106,7 @@ class BatchGradient:
         return loss
 
     def _forward(self, images: Tensor) -> dict[str, Tensor]:
-        """float32 logits of each task, and `attention`, [b], where the backbone has attention maps."""
+        """Return float32 logits of each task, and `attention` [b], the distances of attention maps if there are any."""
         with torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32"):
             vector, maps = self._encode(self.network.backbone, images)
         logits = vars(self.network.forward_vectors(vector.float()))
@@ -115,7 +118,7 @@ class BatchGradient:
     def _loss(
         self, outputs: Mapping[str, Tensor], target: AffectTarget, scaler: torch.amp.GradScaler
     ) -> tuple[float, dict[str, Tensor]]:
-        """The whole batch's loss, and its scaled gradient for this process's share of the outputs."""
+        """Return the loss of the whole batch, and its scaled gradient for this process's share of the outputs."""
         whole = {name: self.processes.gather(values).requires_grad_() for name, values in outputs.items()}
         logits = AffectLogits(**{name: values for name, values in whole.items() if name != "attention"})
         target = AffectTarget(**{name: value.to(self.device) for name, value in vars(target).items()})

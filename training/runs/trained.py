@@ -1,4 +1,4 @@
-"""What evaluation can measure: the best weights of a run, or a bundle, each with its calibration."""
+"""Networks that can be measured: the best weights of a run, or a bundle, with their calibration."""
 
 import json
 from collections.abc import Mapping
@@ -21,17 +21,18 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True)
 class Evaluable:
-    """A network with what its outputs mean. training: how it came to be, for reports and bundles."""
+    """A trained network with its calibration."""
 
     network: AffectNetwork
     spec: NetworkSpec
     input: InputSpec
     calibration: Calibration
     training: Mapping[str, Any]
+    """Its configuration, data and validation measures, for reports and bundles."""
 
 
 def load_evaluable(path: Path) -> Evaluable:
-    """Read a bundle's folder or a run's. Raises BundleError, CheckpointError."""
+    """Read the folder of a bundle or a run. Raises BundleError, CheckpointError."""
     if (path / MANIFEST).is_file():
         bundle = load_bundle(path)
         manifest = bundle.manifest
@@ -41,13 +42,13 @@ def load_evaluable(path: Path) -> Evaluable:
 
 
 def find_evaluable(model: str) -> Evaluable:
-    """A shipped bundle by name, or a bundle's or a run's folder. Raises BundleError, CheckpointError."""
+    """Read a shipped bundle by name, or the folder of a bundle or a run. Raises BundleError, CheckpointError."""
     folder = Path(model)
     return load_evaluable(folder if (folder / "best.pt").is_file() else locate_bundle(model))
 
 
 def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedFaces]:
-    """What `find_evaluable` finds, with the prepared set that it is to be measured on.
+    """Read a network (see `find_evaluable`) and the prepared set that it is to be measured on.
 
     Raises BundleError, CheckpointError, DatasetError.
     """
@@ -57,7 +58,7 @@ def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedF
 
 
 def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
-    """Refuse to measure on crops or labels the network was not made for. Raises DatasetError."""
+    """Refuse crops or labels that the network was not made for. Raises DatasetError."""
     if evaluable.input.alignment != faces.info.alignment:
         raise DatasetError(f"the network wants alignment {evaluable.input.alignment}, not {faces.info.alignment}")
     if evaluable.spec.labels and evaluable.spec.labels != faces.info.labels:
@@ -73,12 +74,12 @@ def require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
 
 
 def write_calibration(run: Path, calibration: Calibration) -> None:
-    """Store fitted numbers beside the run's weights."""
+    """Write a calibration beside the run's weights."""
     (run / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
 
 
 def read_calibration(run: Path) -> Calibration:
-    """The run's calibration, empty where none was fitted. Raises CheckpointError where it is damaged."""
+    """Read the run's calibration, which is empty where none was fitted. Raises CheckpointError where it is damaged."""
     path = run / CALIBRATION
     if not path.exists():
         return Calibration()

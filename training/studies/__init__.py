@@ -1,1 +1,1 @@
-"""Commands that look into a trained network: robustness, steadiness over time, number formats, failures."""
+"""Commands that study a trained network: robustness, stability over time, number formats, failures."""

@@ -1,6 +1,6 @@
-"""`python -m training.studies.agreement`: what engines and number formats cost in answers, and gain in speed.
+"""`python -m training.studies.agreement`: the answers and the speed of every engine and number format.
 
-Each way to run the shipped network answers the same crops; PyTorch in float32 is the reference.
+All of them run the same network on the same crops; PyTorch in float32 is the reference.
 """
 
 import argparse
@@ -28,9 +28,9 @@ BATCH = 32
 
 
 def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """A dict a way of CPU_OPTIONS, the first being the reference: accuracy, ms a face, and how probabilities differ.
+    """Return accuracy, milliseconds a face and differences of probabilities for each of CPU_OPTIONS, the reference first.
 
-    `rows`: int64 [N], records with a face. accuracy is over those with a majority. The ways take turns in each batch.
+    `rows`: int64 [N], records with a face; accuracy is over those with a majority. The ways take turns in each batch.
     Raises ModuleNotFoundError where an engine is not installed.
     """
     spec, cpu = evaluable.input, torch.device("cpu")
@@ -59,9 +59,9 @@ def _timed(runtime: Runtime, images: torch.Tensor) -> tuple[NDArray[np.float64],
 def _differences(
     found: NDArray[np.float64], reference: NDArray[np.float64], majority: NDArray[np.int64]
 ) -> dict[str, float]:
-    """accuracy; agreement: the share with the reference's label; how probabilities change.
+    """Return accuracy, the share of faces with the reference's label, and the changes of probabilities.
 
-    mean_change is over all probabilities; change_999: the 99.9th percentile of each face's largest change.
+    `mean_change` is over all probabilities, `change_999` the 99.9th percentile of each face's largest change.
     """
     change = np.abs(found - reference).max(axis=1)
     labels, kept = found.argmax(axis=1), majority >= 0
@@ -74,7 +74,7 @@ def _differences(
 
 
 def render(results: Sequence[dict[str, Any]]) -> str:
-    """The results as a table; speed as a ratio to the reference."""
+    """Return the results as a table, with speed as a ratio to the reference."""
     head = "engine    precision   ms/face  times faster  accuracy  same label  mean change  99.9th percentile"
     reference = results[0]["ms_a_face"]
     return "\n".join(
@@ -98,7 +98,7 @@ def main() -> None:
     try:
         evaluable, faces = load_for_measuring(args.model, args.prepared)
         if "expression" not in evaluable.spec.tasks:
-            raise DatasetError("the network does not answer expressions, which this compares")
+            raise DatasetError("the network has no expressions, which this compares")
         rows = faces.indices(args.split)
         rows = rows[faces.found[rows]][: args.limit]
         print(render(compare(evaluable, faces, rows)))

@@ -1,4 +1,4 @@
-"""`python -m training.studies.failures`: the weakest of each perturbation that changes what is said of a face."""
+"""`python -m training.studies.failures`: the weakest level of each perturbation that changes a face's expression."""
 
 import argparse
 import sys
@@ -24,18 +24,20 @@ from training.runs.trained import Evaluable, find_evaluable
 
 @dataclass(frozen=True)
 class Answer:
-    """A crop with its most probable expression; `change` says what was done to it, level and unit."""
+    """A crop with its most probable expression."""
 
     crop: Crop
     label: str
     probability: float
     change: str
+    """Perturbation of the crop, and its level."""
 
 
 def find_failures(evaluable: Evaluable, crop: Crop, seed: int = 0) -> tuple[Answer, Sequence[Answer], Sequence[str]]:
-    """The face's own answer, the weakest of each perturbation with another label, and perturbations that have none.
+    """Return the answer for the face, that for the weakest level of each perturbation that changes it, and the others.
 
-    crop: uint8 [size, size, 3] RGB, of the network's size.
+    The last are the names of perturbations that change it at no level. crop: uint8 [size, size, 3] RGB, of the
+    network's size.
     """
     own = _answer(evaluable, crop, "as it is")
     failures, held = [], []
@@ -61,7 +63,7 @@ def _answer(evaluable: Evaluable, crop: Crop, change: str) -> Answer:
 
 
 def read_face(path: Path, evaluable: Evaluable, detector: str) -> Crop:
-    """The largest face of a picture, as the network gets it. Raises DatasetError."""
+    """Return the largest face of a picture, aligned as the network needs it. Raises DatasetError."""
     frame = read_picture(path)
     faces = build_detector(detector).detect(frame, max_faces=1)
     if not faces:
@@ -80,7 +82,7 @@ def main() -> None:
     try:
         evaluable = find_evaluable(args.model)
         if "expression" not in evaluable.spec.tasks:
-            raise DatasetError("the network does not answer expressions, which this shows")
+            raise DatasetError("the network has no expressions, which this shows")
         own, failures, held = find_failures(evaluable, read_face(args.picture, evaluable, args.detector))
     except (BundleError, CheckpointError, DatasetError, ModuleNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""`python -m training.studies.robustness`: how accuracy and calibration of expressions fall as crops get worse."""
+"""`python -m training.studies.robustness`: accuracy and calibration of expressions as crops get worse."""
 
 import argparse
 import json
@@ -28,12 +28,9 @@ from training.runs.trained import Evaluable, load_for_measuring
 
 SHARPNESS_EDGES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
-SOFTENED = ("resolution", "blur")
-"""The perturbations that sharpness is to notice: their crops are binned by it as well."""
-
 
 def chosen_faces(faces: PreparedFaces, rows: NDArray[np.int64], limit: int | None, seed: int) -> PreparedFaces:
-    """The found faces with a majority among `rows`, at most `limit` at random, with crops in memory."""
+    """Return the found faces with a majority among `rows`, at most `limit` of them at random, with crops in memory."""
     kept = rows[faces.found[rows] & (faces.majority[rows] >= 0)]
     if limit is not None and limit < len(kept):
         kept = np.sort(np.random.default_rng(seed).choice(kept, limit, replace=False))
@@ -44,30 +41,31 @@ def chosen_faces(faces: PreparedFaces, rows: NDArray[np.int64], limit: int | Non
 
 
 def study(evaluable: Evaluable, faces: PreparedFaces, seed: int = 0) -> dict[str, Any]:
-    """Accuracy and top-label calibration error of all `faces`, clean and perturbed, as plain JSON values.
+    """Return accuracy and top-label calibration error of all `faces`, clean and perturbed, as plain JSON values.
 
-    What chance decides in a perturbation, a direction or a place, is drawn for each face from `seed` and its position,
-    and is the same at all strengths.
+    The random part of a perturbation, such as its direction or place, is drawn for each face from `seed` and the face's
+    position, and is the same at all strengths.
     """
-    clean = _Run(evaluable, faces)
-    softened: list[_Run] = []
+    clean = _Answers(evaluable, faces)
+    softened: list[_Answers] = []
     curves: dict[str, Any] = {}
     registry = perturbations(evaluable.input.alignment)
     for name, perturbation in tqdm(registry.items(), unit="perturbation"):
-        runs = [_Run(evaluable, perturbed(faces, perturbation, strength, seed)) for strength in STRENGTHS]
+        runs = [_Answers(evaluable, perturbed(faces, perturbation, strength, seed)) for strength in STRENGTHS]
         curves[name] = {"unit": perturbation.unit, "levels": list(perturbation.levels)}
         curves[name] |= {"accuracy": [run.accuracy for run in runs], "ece": [run.ece for run in runs]}
-        softened += runs if name in SOFTENED else []
+        softened += runs if perturbation.softens else []
+    softening = " and ".join(name for name, perturbation in registry.items() if perturbation.softens)
     return {
         "faces": {"dataset": faces.info.dataset, "split": str(faces.splits[0]), "count": len(faces), "seed": seed},
         "clean": {"accuracy": clean.accuracy, "ece": clean.ece},
         "perturbations": curves,
-        "sharpness": {"clean": by_sharpness([clean]), " and ".join(SOFTENED): by_sharpness([clean, *softened])},
+        "sharpness": {"clean": by_sharpness([clean]), softening: by_sharpness([clean, *softened])},
     }
 
 
 def perturbed(faces: PreparedFaces, perturbation: Perturbation, strength: int, seed: int) -> PreparedFaces:
-    """The same faces with changed crops."""
+    """Return the same faces with changed crops."""
     crops = [
         perturbation(crop, strength, np.random.default_rng((seed, position)))
         for position, crop in enumerate(faces.crops)
@@ -75,8 +73,8 @@ def perturbed(faces: PreparedFaces, perturbation: Perturbation, strength: int, s
     return replace(faces, crops=np.stack(crops))
 
 
-class _Run:
-    """The network's answers to one version of the crops. correct: bool [N]; sharpness: float64 [N]."""
+class _Answers:
+    """The answers for one version of N crops: correct, bool [N], beside the crops' sharpness, float64 [N]."""
 
     def __init__(self, evaluable: Evaluable, faces: PreparedFaces) -> None:
         rows, spec = np.arange(len(faces)), evaluable.input
@@ -86,12 +84,12 @@ class _Run:
         self.correct = probabilities.argmax(axis=1) == faces.majority
         self.accuracy = float(self.correct.mean())
         self.ece = top_label_ece(probabilities, faces.majority)
-        # The service measures what the network gets, so this does too.
+        # Measured on the network's input, as the service does.
         self.sharpness = np.array([sharpness(shrink(crop, spec.size)) for crop in faces.crops])
 
 
-def by_sharpness(runs: Sequence[_Run]) -> list[dict[str, Any]]:
-    """Count and accuracy in each bin of sharpness that holds a crop, from `from` up to but not with `to`."""
+def by_sharpness(runs: Sequence[_Answers]) -> list[dict[str, Any]]:
+    """Return count and accuracy in each bin of sharpness, [from, to), that holds a crop."""
     values = np.concatenate([run.sharpness for run in runs])
     correct = np.concatenate([run.correct for run in runs])
     table = []
@@ -104,7 +102,7 @@ def by_sharpness(runs: Sequence[_Run]) -> list[dict[str, Any]]:
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The study as text: for each perturbation its levels, accuracy and calibration error."""
+    """Return the study as text: the levels, accuracy and calibration error of each perturbation."""
     faces, clean = result["faces"], result["clean"]
     lines = [f"{faces['dataset']} {faces['split']}: {faces['count']} faces found that have a majority"]
     lines += [f"clean: accuracy {clean['accuracy']:.3f}, ECE {clean['ece']:.3f}"]
@@ -134,7 +132,7 @@ def main() -> None:
     try:
         evaluable, faces = load_for_measuring(args.model, args.prepared)
         if "expression" not in evaluable.spec.tasks:
-            raise DatasetError("the network does not answer expressions, which this measures")
+            raise DatasetError("the network has no expressions, which this measures")
         chosen = chosen_faces(faces, faces.indices(args.split), args.limit, args.seed)
     except (BundleError, CheckpointError, DatasetError) as error:
         sys.exit(f"error: {error}")

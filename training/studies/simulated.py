@@ -1,15 +1,17 @@
-"""Simulated tracks: still faces set in motion, for what a real video would need and no data here has.
+"""Simulated tracks: still faces set in motion, a stand-in for annotated videos, which are not freely available.
 
-A track drifts in pose, blur and exposure, trembles as detected landmarks do, has noise in every frame and now and then
-an occlusion. A changing track dissolves from one face into another, and its targets with it. It is a stand-in: a
-dissolve is no muscle movement, and the two faces are rarely one person's.
+A track drifts in pose, blur and exposure, trembles as detected landmarks do, has noise in every frame and sometimes an
+occlusion. A changing track dissolves from one face into another, and so do its targets. A dissolve is not a muscle
+movement, and the two faces are rarely those of one person.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model_core.affect import AffectTarget
 from model_core.faces.geometry import Crop
@@ -17,36 +19,41 @@ from training.data.batches import targets
 from training.data.prepared import PreparedFaces
 
 FRAME_RATE = 10.0
-"""Frames a second that a simulated track stands for."""
+"""Frames per second of a simulated track."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How much moves, at most.
-
-    Rotation in degrees; scale, shift and tremble (a frame's, standard deviation) in shares of the side; blur and noise
-    as standard deviations in pixels and grey levels; contrast and brightness as shares; occluded: a probability.
-    """
+    """The extent of a track's motion and disturbances."""
 
     rotation_deg: float = 8.0
+    """Largest rotation in degrees, to either side."""
     scale: float = 0.06
+    """Largest enlargement or reduction, as a share."""
     shift: float = 0.03
+    """Largest shift along each axis, as a share of the side."""
     tremble: float = 0.008
+    """Standard deviation of each frame's own shift, as a share of the side."""
     blur_px: float = 1.2
+    """Largest sigma of the Gaussian blur, in pixels."""
     noise: float = 6.0
+    """Mean standard deviation of the noise, in grey levels."""
     contrast: float = 0.2
+    """Largest gain or loss of contrast, as a share."""
     brightness: float = 0.08
+    """Largest offset of pixel values, as a share of 255."""
     occluded: float = 0.3
+    """Probability of an occlusion in a track."""
 
 
 TREMBLING = Motion(rotation_deg=0, scale=0, shift=0, blur_px=0, contrast=0, brightness=0, occluded=0)
-"""A still face in front of a still camera: all that changes is noise, and where the landmarks are found."""
+"""A still face in front of a still camera: only noise and the detected landmarks change."""
 
 
 def ramp(frames: int, start: int, length: int) -> NDArray[np.float64]:
-    """How far each frame is from the first face to the second, float64 [frames] in [0, 1].
+    """Return each frame's share of the second face, float64 [frames] in [0, 1].
 
-    0 before `start`, then up to 1 over `length` frames; a length of 1 is a jump at `start`.
+    It is 0 before `start` and rises to 1 over `length` frames; a length of 1 is a jump at `start`.
     """
     return np.clip((np.arange(frames) - start + 1) / length, 0, 1)
 
@@ -54,7 +61,7 @@ def ramp(frames: int, start: int, length: int) -> NDArray[np.float64]:
 def simulate(
     first: Crop, second: Crop, mix: NDArray[np.float64], motion: Motion, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """uint8 [T, S, S, 3]: `first` dissolving into `second`, uint8 [S, S, 3] both, as `mix`, [T], says."""
+    """Return a track, uint8 [T, S, S, 3], dissolving from `first` to `second`, both uint8 [S, S, 3], by `mix` [T]."""
     frames, side = len(mix), first.shape[0]
     turn, zoom, across, down, blur, contrast, brightness = (_drift(frames, rng) for _ in range(7))
     tremble = rng.normal(0, motion.tremble * side, (frames, 2))
@@ -79,28 +86,38 @@ def simulate(
 
 
 def blended(faces: PreparedFaces, first: int, second: int, mix: NDArray[np.float64]) -> AffectTarget:
-    """The targets of a dissolve from record `first` to record `second`, for its T frames; masks need both."""
+    """Return the targets of a dissolve from record `first` to record `second`, in each of its T frames.
+
+    A target counts where it counts in both records.
+    """
     ends = targets(faces, np.array([first, second]))
-    values = {}
-    for field in fields(AffectTarget):
-        a, b = getattr(ends, field.name)
-        if field.name.endswith("mask"):
-            values[field.name] = (a * b).expand(len(mix), *a.shape)
-        else:
-            share = a.new_tensor(mix).reshape(-1, *(1,) * a.ndim)
-            values[field.name] = a * (1 - share) + b * share
-    return AffectTarget(**values)
+    share = torch.from_numpy(mix).float()[:, None]
+
+    def mixed(values: Tensor) -> Tensor:
+        return values[0] * (1 - share) + values[1] * share
+
+    def both(mask: Tensor) -> Tensor:
+        return (mask[0] * mask[1]).expand(len(mix), *mask.shape[1:])
+
+    return AffectTarget(
+        valence_arousal=mixed(ends.valence_arousal),
+        valence_arousal_mask=both(ends.valence_arousal_mask),
+        expression=mixed(ends.expression),
+        expression_mask=both(ends.expression_mask),
+        action_units=mixed(ends.action_units),
+        action_units_mask=both(ends.action_units_mask),
+    )
 
 
 def _drift(frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """float64 [frames] in [-1, 1]: slow waves of one to six seconds."""
+    """Return a mean of three slow waves with periods of one to six seconds, float64 [frames] in [-1, 1]."""
     time_s = np.arange(frames) / FRAME_RATE
     waves = [np.sin(2 * np.pi * (time_s / rng.uniform(1, 6) + rng.random())) for _ in range(3)]
     return np.asarray(np.mean(waves, axis=0))
 
 
 def _occlusion(frames: int, side: int, rng: np.random.Generator) -> tuple[int, int, slice, slice]:
-    """First and last frame, rows and columns of a hand, a cup or a microphone."""
+    """Return the first frame, the frame after the last, the rows and the columns of an occlusion by a hand or a cup."""
     start = int(rng.integers(0, frames))
     height, width = (int(length) for length in rng.uniform(0.2, 0.45, 2) * side)
     y, x = int(rng.integers(0, side - height)), int(rng.integers(0, side - width))

@@ -1,20 +1,21 @@
-"""`python -m training.studies.temporal`: what time adds to single frames, on simulated tracks (simulated.py).
+"""`python -m training.studies.temporal`: the gain of smoothing or an LSTM over single frames, on simulated tracks.
 
-Compares framewise outputs, causal and offline smoothing, and an LSTM trained here on the backbone's vectors: error and
-lag where the face changes, jitter where it does not. Trained on the training split's faces, measured on another's.
+It compares framewise outputs, causal and offline smoothing, and an LSTM trained here on the backbone's features, by
+error and lag where the face changes and by jitter where it does not. The LSTM is trained on faces of the training split
+and measured on those of another.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -30,31 +31,48 @@ from model_core.preprocessing import to_batch
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
-from training.measuring.temporal_measures import METHODS, Tracks, compare, render
+from training.measuring.temporal_measures import Tracks, compare, render
 from training.runs.checkpoint import CheckpointError
 from training.runs.step import total_loss
 from training.runs.trained import Evaluable, load_for_measuring
 from training.studies.simulated import FRAME_RATE, TREMBLING, Motion, blended, ramp, simulate
 
 FRAMES = 40
-KINDS: Mapping[str, tuple[int, int]] = {"changing": (5, 20), "jumping": (1, 1), "still": (1, 1)}
-"""Shortest and longest change of each kind of track, in frames; a still one does not change at all."""
+"""Frames of a simulated track."""
+
+
+@dataclass(frozen=True)
+class TrackKind:
+    """A kind of simulated tracks."""
+
+    motion: Motion
+    change: tuple[int, int] | None
+    """Shortest and longest dissolve from the first face to the second, in frames. None: the face does not change."""
+
+
+KINDS: Mapping[str, TrackKind] = {
+    "changing": TrackKind(Motion(), (5, 20)),
+    "jumping": TrackKind(Motion(), (1, 1)),
+    "still": TrackKind(TREMBLING, None),
+}
 
 
 def make_tracks(
     model: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64], kind: str, count: int, seed: int
 ) -> Tracks:
-    """`count` simulated tracks of pairs of faces among `rows`, through the backbone."""
+    """Return the features of `count` tracks of a kind in KINDS, each of a random pair of faces among `rows`."""
     rng = np.random.default_rng(seed)
     usable = rows[faces.found[rows] & faces.derived[rows] & (faces.votes[rows].sum(axis=1) > 0)]
     vectors, targets, starts = [], [], []
-    motion = TREMBLING if kind == "still" else Motion()
+    change = KINDS[kind].change
     for _ in tqdm(range(count), desc=f"{kind} tracks", unit="track"):
         first, second = (int(row) for row in rng.choice(usable, 2, replace=False))
-        shortest, longest = KINDS[kind]
-        start = FRAMES if kind == "still" else int(rng.integers(5, FRAMES - longest - 10))
-        mix = ramp(FRAMES, start, int(rng.integers(shortest, longest + 1)))
-        frames = simulate(faces.crops[first], faces.crops[second], mix, motion, rng)
+        start, mix = FRAMES, np.zeros(FRAMES)
+        if change is not None:
+            shortest, longest = change
+            start = int(rng.integers(5, FRAMES - longest - 10))
+            mix = ramp(FRAMES, start, int(rng.integers(shortest, longest + 1)))
+        frames = simulate(faces.crops[first], faces.crops[second], mix, KINDS[kind].motion, rng)
         crops = [shrink(frame, model.input.size) for frame in frames]
         with torch.inference_mode():
             vectors.append(model.network.backbone(to_batch(crops, model.input)))
@@ -67,7 +85,7 @@ def make_tracks(
 
 
 def train_lstm(tracks: list[Tracks], spec: NetworkSpec, weights: LossWeights, epochs: int = 20) -> AffectNetwork:
-    """An LSTM with task heads, trained on whole tracks."""
+    """Return an LSTM with task heads, trained on whole tracks."""
     encoder = LSTMEncoder(tracks[0].vectors.shape[2])
     heads: dict[str, nn.Module] = {
         task: task_head(encoder.vector_size, width, None) for task, width in spec.widths.items()
@@ -91,20 +109,34 @@ def train_lstm(tracks: list[Tracks], spec: NetworkSpec, weights: LossWeights, ep
     return network.eval()
 
 
+Method = Callable[[Tensor], NDArray[np.float64]]
+"""Features of tracks, float32 [N, T, D] -> raw outputs of all tasks side by side, float64 [N, T, K]."""
+
+
+def build_methods(model: Evaluable, lstm: AffectNetwork) -> dict[str, Method]:
+    """Return the methods to compare, by name; the first is the reference."""
+
+    def framewise(vectors: Tensor) -> NDArray[np.float64]:
+        return _side_by_side(model.network.forward_vectors(vectors), model.spec)
+
+    times_s = np.arange(FRAMES) / FRAME_RATE
+    return {
+        "framewise": framewise,
+        "causal": lambda vectors: np.array([smooth_causal(track, times_s) for track in framewise(vectors)]),
+        "offline": lambda vectors: np.array([smooth_offline(track, times_s) for track in framewise(vectors)]),
+        "lstm": lambda vectors: _side_by_side(lstm(vectors), model.spec),
+    }
+
+
+def _side_by_side(logits: AffectLogits, spec: NetworkSpec) -> NDArray[np.float64]:
+    return torch.cat([getattr(logits, task) for task in spec.widths], dim=2).double().numpy()
+
+
 @torch.inference_mode()
-def estimates(method: str, tracks: Tracks, model: Evaluable, lstm: AffectNetwork) -> NDArray[np.float64]:
-    """float64 [N, T, D]: valence and arousal, probabilities of expressions and units, uncalibrated, by one method."""
-    network = lstm if method == "lstm" else model.network
-    logits = network(tracks.vectors) if method == "lstm" else network.forward_vectors(tracks.vectors)
-    joined = torch.cat([getattr(logits, task) for task in model.spec.widths], dim=2).double().numpy()
-    times_s = np.arange(joined.shape[1]) / FRAME_RATE
-    if method == "causal":
-        joined = np.array([smooth_causal(track, times_s) for track in joined])
-    elif method == "offline":
-        joined = np.array([smooth_offline(track, times_s) for track in joined])
-    parts = dict(
-        zip(model.spec.widths, torch.from_numpy(joined).split(list(model.spec.widths.values()), 2), strict=True)
-    )
+def estimates(method: Method, tracks: Tracks, spec: NetworkSpec) -> NDArray[np.float64]:
+    """Return uncalibrated estimates, float64 [N, T, K]: valence and arousal, then probabilities."""
+    outputs = torch.from_numpy(method(tracks.vectors))
+    parts = dict(zip(spec.widths, outputs.split(list(spec.widths.values()), 2), strict=True))
     if "expression" in parts:
         parts["expression"] = F.softmax(parts["expression"], dim=2)
     if "action_units" in parts:
@@ -115,21 +147,22 @@ def estimates(method: str, tracks: Tracks, model: Evaluable, lstm: AffectNetwork
 def study(
     model: Evaluable, faces: PreparedFaces, split: Split, train_tracks: int, tracks: int
 ) -> dict[str, dict[str, float]]:
-    """Figures by method: an LSTM learns from `train_tracks`, all are measured on `tracks` of each kind."""
+    """Return figures by method: an LSTM learns from `train_tracks`, and all are measured on `tracks` of each kind."""
     torch.manual_seed(0)
     train = [
         make_tracks(model, faces, faces.indices("train"), kind, max(1, round(share * train_tracks)), seed)
         for seed, (kind, share) in enumerate((("changing", 0.6), ("jumping", 0.2), ("still", 0.2)))
     ]
-    lstm = train_lstm(train, model.spec, LossWeights())
+    methods = build_methods(model, train_lstm(train, model.spec, LossWeights()))
     measured = {
         kind: make_tracks(model, faces, faces.indices(split), kind, tracks, 100 + seed)
         for seed, kind in enumerate(KINDS)
     }
     found = {
-        method: {kind: estimates(method, part, model, lstm) for kind, part in measured.items()} for method in METHODS
+        name: {kind: estimates(method, part, model.spec) for kind, part in measured.items()}
+        for name, method in methods.items()
     }
-    return {method: compare(by_kind, found["framewise"], measured, model.spec) for method, by_kind in found.items()}
+    return {name: compare(by_kind, found["framewise"], measured, model.spec) for name, by_kind in found.items()}
 
 
 def main() -> None:

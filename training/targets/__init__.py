@@ -1,1 +1,1 @@
-"""Training targets beyond human labels: the teacher's readings, and what is derived from them."""
+"""Training targets that nobody annotated: the teacher's readings, and targets derived from them."""

@@ -1,7 +1,7 @@
-"""What else the teacher read off a face, as targets in training only: 52 scores, and the shape of 146 landmarks.
+"""Auxiliary targets from the teacher's readings: 52 blendshape scores and the shape of 146 landmarks.
 
-Twelve numbers a face say little of where brows, lids and lips are. A head for these learns beside the others on what
-they share, and is left behind when the network is saved.
+Twelve action units say little about where brows, lids and lips are. An auxiliary head learns these targets on the same
+features as the task heads, and is dropped when the network is saved.
 """
 
 from dataclasses import dataclass
@@ -9,17 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from model_core.losses import soft_binary_cross_entropy
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
-from training.runs.config import AuxiliaryLoss
 from training.targets.shape import COMPONENTS, fit_shapes
 from training.targets.teacher import BLENDSHAPES
 
 OUTPUTS = len(BLENDSHAPES) + COMPONENTS
-"""Of the head: logits of the scores, then the shape's components."""
+"""Outputs of the head: logits of the scores, then the components of the shape."""
+
+
+class AuxiliaryLoss(BaseModel):
+    """Weights of the auxiliary targets; with both 0 there is no auxiliary head."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    blendshapes: float = Field(0.0, ge=0)
+    """Weight of the binary cross-entropy of the blendshape scores."""
+    shape: float = Field(0.0, ge=0)
+    """Weight of the squared error of the shape's components."""
 
 
 def _other_side(name: str) -> str:
@@ -33,19 +44,22 @@ _MIRRORED = np.array([BLENDSHAPES.index(_other_side(name)) for name in BLENDSHAP
 
 @dataclass(frozen=True)
 class AuxiliaryTargets:
-    """values: float32 [2, N, 100], of the faces as they are and of their mirror images. known: bool [N].
-
-    emphasis: float32 [48], with mean 1, of the shape's components, which are in units of their deviations: were all
-    alike, the least would be learned like the largest; by their variances, the mouth's corners would hardly count.
-    """
+    """The auxiliary targets of N records, with the weights of their losses."""
 
     values: NDArray[np.float32]
+    """float32 [2, N, 100]: targets of the faces, and of their mirror images."""
     known: NDArray[np.bool_]
+    """bool [N]: True where the teacher read the face."""
     emphasis: Tensor
+    """float32 [48], with mean 1: weights of the shape's components, which are in units of their standard deviations.
+
+    They are the square roots of the deviations. With equal weights the least component would be learned like the
+    largest; weighted by variance, the corners of the mouth would hardly count.
+    """
     weights: AuxiliaryLoss
 
     def loss(self, outputs: Tensor, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
-        """Of the head's outputs [B, 100] for some records, some of which were mirrored, bool [B]."""
+        """Return the loss of the head's outputs [B, 100] for the records `rows` [B], `mirrored` or not, bool [B]."""
         target = torch.from_numpy(self.values[mirrored.astype(np.int64), rows])
         mask = torch.from_numpy(self.known[rows]).float()[:, None]
         scores = len(BLENDSHAPES)
@@ -56,7 +70,10 @@ class AuxiliaryTargets:
 
 
 def auxiliary_targets(faces: PreparedFaces, rows: NDArray[np.int64], weights: AuxiliaryLoss) -> AuxiliaryTargets:
-    """Shapes are described as these records' vary. Raises DatasetError where the set has no readings or too few."""
+    """Return the targets of a set; the shape model is fitted to the records `rows`.
+
+    Raises DatasetError where the set has no readings, or too few.
+    """
     if faces.blendshapes is None or faces.landmarks is None:
         raise DatasetError("auxiliary targets need a set prepared with --teacher, by this version or a later one")
     try:

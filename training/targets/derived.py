@@ -1,7 +1,7 @@
-"""Targets that nobody annotated, derived by fixed rules. Bundles trained on them say `derived` for the task.
+"""Targets derived by fixed rules where nobody annotated any. Bundles trained on them declare the task `derived`.
 
-Action units come from blendshape scores (teacher.py); valence and arousal from votes over expressions, placed where
-Russell & Mehrabian (1977) found the words, with arousal scaled by how strongly the face moves.
+Action units come from blendshape scores (teacher.py). Valence and arousal come from votes over expressions, placed
+where Russell & Mehrabian (1977) found the words, with arousal scaled by how strongly the face moves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ OPEN_LIP_GAP = 0.10
 
 
 def action_units(reading: TeacherReading) -> NDArray[np.float32]:
-    """float32 [12] in [0, 1], in the order of ACTION_UNITS: a stated proposal, not validated against FACS."""
+    """Return scores in the order of ACTION_UNITS, float32 [12] in [0, 1]; the rules are not validated against FACS."""
     score = dict(zip(BLENDSHAPES, reading.blendshapes.tolist(), strict=True))
 
     def sides(name: str) -> tuple[float, float]:
@@ -56,24 +56,24 @@ def action_units(reading: TeacherReading) -> NDArray[np.float32]:
 
 
 def circumplex_table(labels: Sequence[str]) -> NDArray[np.float64]:
-    """float64 [C, 2]: each label's valence and arousal. KeyError for a label that the 1977 study does not place."""
+    """Return each label's valence and arousal, float64 [C, 2]. Raises KeyError for a label not in CIRCUMPLEX."""
     return np.array([CIRCUMPLEX[label] for label in labels])
 
 
 def valence_arousal(
     expression: NDArray[np.float64], strength: NDArray[np.float64], labels: Sequence[str]
 ) -> NDArray[np.float32]:
-    """float32 [N, 2] in [-1, 1] from distributions [N, C] over `labels` and facial strengths [N] in [0, 1]."""
+    """Return float32 [N, 2] in [-1, 1], from distributions [N, C] over `labels` and facial strengths [N] in [0, 1]."""
     expected = expression @ circumplex_table(labels)
     expected[:, 1] *= 0.6 + 0.4 * strength
     return expected.astype(np.float32)
 
 
 def facial_strength(blendshapes: NDArray[np.float32], reference: float) -> NDArray[np.float64]:
-    """float64 [N] in [0, 1]: mean non-neutral score over `reference`, its 95th percentile on training faces."""
+    """Return `mean_movement` over `reference`, its 95th percentile on training faces, float64 [N] in [0, 1]."""
     return np.minimum(1.0, mean_movement(blendshapes) / max(reference, 1e-6))
 
 
 def mean_movement(blendshapes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float64 [N]: the mean of the 51 scores that are not `_neutral`."""
+    """Return the mean of the 51 scores other than `_neutral`, float64 [N]."""
     return np.asarray(blendshapes[:, 1:].mean(axis=1), dtype=np.float64)

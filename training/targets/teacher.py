@@ -1,7 +1,7 @@
-"""The action-unit teacher: MediaPipe's face landmarker run on our own detections (extra `train`).
+"""The action-unit teacher: MediaPipe's face landmarker, run on our own detections (extra `train`).
 
-It gives 478 landmarks and 52 blendshape scores, from which `derived.py` makes action-unit targets. None of it was
-validated against FACS coding, so whatever learns from it says `derived`.
+It gives 478 landmarks and 52 blendshape scores, from which `derived.py` makes action-unit targets. They were not
+validated against FACS coding, so every network that learns from them declares the task `derived`.
 """
 
 import zipfile
@@ -28,10 +28,10 @@ BLENDSHAPES: tuple[str, ...] = tuple(
     mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft
     mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight""".split()
 )
-"""Order of the 52 scores."""
+"""Names of the 52 scores, in order."""
 
 LANDMARKS = 146
-"""Of the 478, those that the blendshape network reads."""
+"""Number of landmarks, of 478, that the blendshape network reads."""
 
 _SUBSET = np.fromstring(
     """0 1 4 5 6 7 8 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103
@@ -47,16 +47,18 @@ _UPPER_LIP, _LOWER_LIP, _FOREHEAD, _CHIN = 13, 14, 10, 152
 
 @dataclass(frozen=True)
 class TeacherReading:
-    """blendshapes: float32 [52] in [0, 1], in the order of BLENDSHAPES. landmarks: float32 [146, 2], x and y in pixels
-    of the frame. lip_gap: distance of the inner lips over the height of the face, both measured on the landmarks."""
+    """The teacher's reading of one face."""
 
     blendshapes: NDArray[np.float32]
+    """float32 [52] in [0, 1], in the order of BLENDSHAPES."""
     landmarks: NDArray[np.float32]
+    """float32 [146, 2]: x and y in pixels of the frame."""
     lip_gap: float
+    """Distance of the inner lips over the height of the face, both measured on the landmarks."""
 
 
 class BlendshapeTeacher:
-    """Reads blendshapes off a detected face. One instance a thread or process."""
+    """Reads landmarks and blendshapes of a detected face. An instance serves one thread."""
 
     def __init__(self, task_file: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -68,7 +70,7 @@ class BlendshapeTeacher:
             network.allocate_tensors()
 
     def read(self, frame: Frame, face: Face) -> TeacherReading | None:
-        """frame: uint8 [H, W, 3] RGB. None where the landmark network sees no face in the crop."""
+        """Return the reading of a face in a frame, uint8 [H, W, 3] RGB; None if the landmark network sees no face."""
         matrix = _crop_matrix(face)
         crop = cv2.warpAffine(frame, matrix, (CROP_PX, CROP_PX), borderMode=cv2.BORDER_REPLICATE)
         points, score = self._landmarks(np.asarray(crop, dtype=np.float32) / np.float32(255))
@@ -89,8 +91,9 @@ class BlendshapeTeacher:
 
 
 def _crop_matrix(face: Face) -> NDArray[np.float64]:
-    """A square of 1.5 times the box's longer side around its centre, turned until the eyes are level."""
-    box, (left, right) = face.box, (face.landmarks.left_eye, face.landmarks.right_eye)
+    """Return the transform to a square of 1.5 times the longer side of the box, rotated so that the eyes are level."""
+    box = face.box
+    left, right = face.landmarks.left_eye, face.landmarks.right_eye
     centre = (box.x + box.width / 2, box.y + box.height / 2)
     angle_deg = float(np.degrees(np.arctan2(right.y - left.y, right.x - left.x)))
     scale = CROP_PX / (_CROP_SCALE * max(box.width, box.height))

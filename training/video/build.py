@@ -1,4 +1,4 @@
-"""Putting a run on video data together: reader, encoder, features, head."""
+"""Assembling a run on video data: reader, encoder, features and head."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from training.datasets import build_sequence_reader
 from training.video.config import SequenceConfig
 from training.video.encoders import build_encoder
 from training.video.features import FeatureCache
-from training.video.loop import SequenceRun
 from training.video.predictions import split_by_video
+from training.video.run import SequenceRun
 from training.video.tracks import load_tracks
 
 
 def build_sequence_run(config: SequenceConfig, folder: Path, device: torch.device) -> SequenceRun:
-    """A seeded run in its folder; features that the cache lacks are computed first, on `device`.
+    """Return a seeded run in its folder; features that the cache lacks are computed first, on `device`.
 
     Raises DatasetError, BundleError, ClipError, ValueError, and ModuleNotFoundError without the extra `clip`.
     """

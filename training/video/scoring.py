@@ -1,5 +1,6 @@
 """A temporal or framewise head's outputs on whole tracks, as the service computes them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -67,14 +68,19 @@ def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Se
 def predict(
     network: AffectNetwork, config: SequenceConfig, calibration: Calibration, tracks: Sequence[Track]
 ) -> list[SequencePredictions]:
-    """Calibrated answers for whole tracks, as served.
+    """Return calibrated predictions for whole tracks, as they are served.
 
-    The references of frames without a picture are masked: nothing is said of a face that is not seen.
+    The references of frames without a picture are masked: nothing is predicted for a face that is not seen.
     """
-    task = config.network.task
+    return _predictions(config.network.task, calibration, tracks, outputs_over_time(network, config, tracks))
+
+
+def _predictions(
+    task: Task, calibration: Calibration, tracks: Sequence[Track], outputs: Sequence[Floats]
+) -> list[SequencePredictions]:
     return [
-        pictured_only(SequencePredictions(track.sequence, **{task: _calibrated(task, outputs, calibration)}))
-        for track, outputs in zip(tracks, outputs_over_time(network, config, tracks), strict=True)
+        pictured_only(SequencePredictions(track.sequence, **{task: _calibrated(task, values, calibration)}))
+        for track, values in zip(tracks, outputs, strict=True)
     ]
 
 
@@ -87,14 +93,18 @@ def _calibrated(task: Task, outputs: Floats, calibration: Calibration) -> Floats
 
 
 def headline(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Track]) -> dict[str, float]:
-    """The challenge's measure on some tracks, before smoothing and calibration; a training run watches it as `score`.
+    """Return the challenge's measures on some tracks, before smoothing and calibration; a run watches its `score`.
 
-    Raises ProtocolError where the tracks cannot be measured.
+    `score` is NaN, and alone, where an output is not finite. Raises ProtocolError where the tracks cannot be measured.
     """
+    task = config.network.task
     plain = config.model_copy(update={"evaluation": EvaluationConfig(smoothing="none")})
-    measures = measure(predict(network, plain, Calibration(), tracks)).measures[config.network.task]
+    outputs = outputs_over_time(network, plain, tracks)
+    if not all(np.isfinite(values).all() for values in outputs):
+        return {"score": math.nan}
+    measures = measure(_predictions(task, Calibration(), tracks, outputs)).measures[task]
     numbers = {name: value for name, value in measures.items() if isinstance(value, float)}
-    score = measures.get(SCORES[config.network.task])
+    score = measures.get(SCORES[task])
     if score is None:
         raise ProtocolError("the held-out videos do not show every action unit labelled: hold out more")
     return {**numbers, "score": score}

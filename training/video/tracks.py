@@ -36,7 +36,7 @@ def load_tracks(reader: SequenceReader, root: Path, task: Task, cache: FeatureCa
     sequences = [each for each in reader.sequences(root) if each.split == split and _labelled(each, task).any()]
     if not sequences:
         raise DatasetError(f"{root} has no {split} video with labels of {task}")
-    return [Track(each, *cache.features(each)) for each in tqdm(sequences, desc="features", unit="track")]
+    return [Track(each, *cache.features(each)) for each in tqdm(sequences, "features", unit="track", disable=None)]
 
 
 def _labelled(sequence: VideoSequence, task: Task) -> NDArray[np.bool_]:

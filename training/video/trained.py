@@ -50,7 +50,7 @@ def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | No
     Raises CheckpointError.
     """
     trained = load_trained(run / "best.pt")
-    if "videos" not in trained.training:
+    if not trained.on_videos:
         return None
     config = checked(SequenceConfig, trained.training["config"], str(run))
     return TrainedSequences(trained, trained.build(), config, root or config.data.root)

@@ -11,7 +11,7 @@ from tests.fakes import write_prepared
 from training.data.augmentation import Augmentation
 from training.data.batches import Batch, EpochPlan, ahead, evaluation_batches, targets, training_batches
 from training.data.prepared import PreparedFaces, load_prepared
-from training.runs.processes import ALONE, Processes
+from training.runs.processes import Processes
 
 SPEC = InputSpec(32, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
 
@@ -22,9 +22,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> PreparedFaces:
 
 
 def epoch(
-    faces: PreparedFaces, first: int = 0, seed: tuple[int, int] = (1, 0), processes: Processes = ALONE
+    faces: PreparedFaces, first: int = 0, seed: tuple[int, int] = (1, 0), share: slice = slice(None)
 ) -> list[Batch]:
-    plan = EpochPlan(4, seed, first, processes)
+    plan = EpochPlan(4, seed, first, share)
     return list(training_batches(faces, faces.indices("train"), SPEC, Augmentation(), plan))
 
 
@@ -48,7 +48,7 @@ def test_a_resumed_epoch_goes_on_exactly(faces: PreparedFaces, first: int) -> No
 
 
 def test_processes_make_parts_of_the_same_batches(faces: PreparedFaces) -> None:
-    shares = [epoch(faces, processes=Processes(rank, 2)) for rank in range(2)]
+    shares = [epoch(faces, share=Processes(rank, 2).share(4)) for rank in range(2)]
     for whole, first, second in zip(epoch(faces), *shares, strict=True):
         assert torch.equal(torch.cat([first.images, second.images]), whole.images)
         assert len(first.images) == 2

@@ -9,7 +9,8 @@ from model_core.affect import AffectLogits
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from tests.training.measuring.test_report import FACES, ROWS, outputs
-from training.measuring.scoring import Outputs, collect, headline, joined, predicted_majority
+from training.datasets import DatasetError
+from training.measuring.scoring import Outputs, collect, concatenated, headline, predicted_majority
 
 SPEC = InputSpec(4, "rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "arcface-1")
 
@@ -39,12 +40,12 @@ def test_outputs_are_of_the_found_faces_in_order() -> None:
 def test_parts_are_joined_in_their_order() -> None:
     first, second = (Outputs(np.array([i]), None, np.full((1, 3), float(i)), None) for i in (4, 7))
     empty = Outputs(np.array([], dtype=np.int64), None, None, None)
-    whole = joined([empty, second, first])
+    whole = concatenated([empty, second, first])
     assert whole.rows.tolist() == [7, 4]
     assert whole.expression is not None
     assert whole.expression[:, 0].tolist() == [7, 4]
     assert whole.action_units is None
-    assert len(joined([empty, empty]).rows) == 0
+    assert len(concatenated([empty, empty]).rows) == 0
 
 
 def test_a_face_not_found_has_no_prediction() -> None:
@@ -71,3 +72,23 @@ def test_the_headline_of_annotated_targets() -> None:
     values = headline(replace(FACES, derived=nobody, annotated=both), ROWS, outputs())
     assert values["ccc_v"] == pytest.approx(2 / 3)  # as by hand in test_report
     assert "au_r" not in values
+
+
+@pytest.mark.parametrize("task", ["valence_arousal", "expression", "action_units"])
+def test_an_output_that_is_not_finite_has_no_score(task: str) -> None:
+    given = outputs()
+    values = getattr(given, task).copy()
+    values[0, 0] = np.nan
+    assert np.isnan(headline(FACES, ROWS, replace(given, **{task: values}))["score"])
+
+
+def test_constant_units_have_no_correlation() -> None:
+    given = replace(outputs(), action_units=np.zeros_like(outputs().action_units))
+    values = headline(FACES, ROWS, given)
+    assert math.isnan(values["au_r"])
+    assert math.isnan(values["score"])
+
+
+def test_a_split_without_targets_is_refused() -> None:
+    with pytest.raises(DatasetError, match="neither a majority nor other targets"):
+        headline(replace(FACES, derived=np.zeros(5, bool)), ROWS, replace(outputs(), expression=None))

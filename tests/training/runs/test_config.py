@@ -1,14 +1,14 @@
-import json
-import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from training.runs.config import LocalConfig, load_config
-from training.runs.config_file import ConfigError, checked, read_values
+from training.runs.config import LocalConfig, TrainConfig, load_config
+from training.runs.config_file import ConfigError
+from training.train import load_run_config
+from training.video.config import SequenceConfig
 
-CONFIGS = sorted((Path(__file__).parents[3] / "training" / "configs").glob("*.toml"))
-OF_WHOLE_NETWORKS = [path for path in CONFIGS if "_local_" not in path.name]
+CONFIGS = Path(__file__).parents[3] / "training" / "configs"
 SMALL = '[data]\nprepared = "somewhere"\n[network]\nbackbone = "ddamfn"\n'
 
 
@@ -19,21 +19,26 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", OF_WHOLE_NETWORKS, ids=lambda path: path.name)
-def test_every_shipped_configuration_loads(path: Path) -> None:
-    config = load_config(path)
-    assert config.network.backbone == tomllib.loads(path.read_text())["network"]["backbone"]
+def test_every_shipped_configuration_loads_as_the_kind_it_states() -> None:
+    assert Counter(type(load_run_config(path)) for path in CONFIGS.glob("*.toml")) == {TrainConfig: 6, LocalConfig: 1}
+    for recipe in ("paper", "best"):
+        assert {type(load_run_config(path)) for path in (CONFIGS / recipe).glob("*.toml")} == {SequenceConfig}
 
 
-def test_the_shipped_configuration_of_local_features_loads() -> None:
-    [path] = set(CONFIGS) - set(OF_WHOLE_NETWORKS)
-    config = checked(LocalConfig, read_values(path), path.name)
-    assert config.network.start_from == Path("runs/ferplus-6")
-    assert config.augmentation == load_config(OF_WHOLE_NETWORKS[-1]).augmentation
+def test_the_last_two_stages_see_faces_changed_alike() -> None:
+    sixth, seventh = (load_run_config(Path(name)) for name in ("ferplus_6_ddamfn_112.toml", "ferplus_7_local_112.toml"))
+    assert isinstance(seventh, LocalConfig)
+    assert seventh.network.start_from == Path("runs/ferplus-6")
+    assert seventh.augmentation == sixth.augmentation
 
 
-def test_there_are_shipped_configurations() -> None:
-    assert len(OF_WHOLE_NETWORKS) == 6
+@pytest.mark.parametrize("stated", ["", 'kind = "video"\n', "kind = 3\n"])
+def test_a_configuration_states_its_kind(tmp_path: Path, stated: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(stated + SMALL)
+    known = 'kind = one of "network", "local", "sequence"'
+    with pytest.raises(ConfigError, match=rf"config\.toml: kind: the file states at its top what it trains, {known}$"):
+        load_run_config(path)
 
 
 def test_defaults(file: Path) -> None:
@@ -62,26 +67,15 @@ def test_overrides(file: Path, override: str, table: str, key: str, value: objec
     assert getattr(getattr(load_config(file, [override]), table), key) == value
 
 
-def test_a_run_goes_on_from_an_earlier_version_s(file: Path) -> None:
-    """Keys that were not there yet count as their defaults; how often a run writes does not matter."""
-    config = load_config(file, ["run.save_every=7", "run.log_every=3", "run.compile=true", "run.threads=2"])
-    stored = json.loads(config.fingerprint())
-    assert stored["run"] == {"seed": 0, "precision": "float32"}
-    assert config.continues(config.fingerprint())
-    del stored["run"]["precision"], stored["optimizer"]["accumulate"]
-    assert config.continues(json.dumps(stored))
+def test_how_a_machine_is_kept_busy_does_not_decide_the_weights(file: Path) -> None:
+    busy = load_config(file, ["run.save_every=7", "run.log_every=3", "run.compile=true", "run.threads=2"])
+    assert busy.fingerprint() == load_config(file).fingerprint()
+    assert busy.fingerprint()["run"] == {"seed": 0, "precision": "float32"}
 
 
 @pytest.mark.parametrize("change", ["optimizer.accumulate=2", "run.precision=bfloat16", "run.seed=1", "data.limit=9"])
 def test_what_decides_the_weights_makes_another_run(file: Path, change: str) -> None:
-    assert not load_config(file, [change]).continues(load_config(file).fingerprint())
-
-
-def test_what_is_no_configuration_is_another_run(file: Path) -> None:
-    config = load_config(file)
-    stored = json.loads(config.fingerprint())
-    for fingerprint in ("", "{", "{}", json.dumps(stored | {"removed": 1})):
-        assert not config.continues(fingerprint)
+    assert load_config(file, [change]).fingerprint() != load_config(file).fingerprint()
 
 
 def test_the_last_override_wins(file: Path) -> None:

@@ -40,6 +40,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (base / "run").mkdir()
     save_trained(TrainedNetwork(spec, input_spec, dict(network.state_dict()), {}), base / "run" / "best.pt")
     (base / "config.toml").write_text(
+        'kind = "local"\n'
         f'[data]\nprepared = "{prepared}"\n[network]\nstart_from = "{base / "run"}"\n[views]\ntrain = 2\n'
         "[augmentation]\nrotation_deg = 10\n[optimizer]\nrate = 1e-3\nbatch_size = 5\nepochs = 2\n"
     )
@@ -85,7 +86,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finis
     shutil.copytree(finished.folder / "maps", tmp_path / "maps")
     first = run_of(earlier, tmp_path)
     assert not first.resume()
-    first.epoch()
+    first.train_epoch()
+    first.finish_epoch()
     again = run_of(earlier, tmp_path)
     assert again.resume()
     assert again.progress.epoch == 1
@@ -155,6 +157,22 @@ def test_what_cannot_be_trained_ends_with_one_line(
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit, match=message):
         train.main()
+
+
+def test_a_run_that_diverges_ends_with_one_line_and_without_weights(
+    earlier: Path,
+    finished: LocalRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    command = ["train", "--config", str(earlier / "config.toml"), "--run", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*command, "--set", "optimizer.rate=1e12"])
+    with pytest.raises(SystemExit, match=r"^error: training diverged at epoch 1, step 2: .*; no weights are kept$"):
+        train.main()
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "best.pt").exists()
 
 
 def test_tasks_without_targets_are_refused(earlier: Path, tmp_path: Path) -> None:

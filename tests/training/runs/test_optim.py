@@ -24,12 +24,12 @@ def tiny() -> AffectNetwork:
 
 
 def test_groups() -> None:
-    config = OptimizerConfig(rate=0.1, trunk_factor=0.5, weight_decay=0.2)
+    config = OptimizerConfig(rate=0.1, weight_decay=0.2)
     network = tiny()
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     groups = {
         frozenset(names[id(p)] for p in group["params"]): (group["lr"], group["weight_decay"])
-        for group in build_optimizer(network, config).param_groups
+        for group in build_optimizer(network, config, trunk_factor=0.5).param_groups
     }
     assert groups == {
         frozenset({"backbone.features.weight"}): (0.05, 0.2),
@@ -47,8 +47,8 @@ def test_no_parameter_is_left_out() -> None:
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")
 def test_warm_up_and_cosine_by_hand() -> None:
-    config = OptimizerConfig(rate=0.4, trunk_factor=0.5, warmup_share=0.2, epochs=1)
-    optimizer = build_optimizer(tiny(), config)
+    config = OptimizerConfig(rate=0.4, warmup_share=0.2, epochs=1)
+    optimizer = build_optimizer(tiny(), config, trunk_factor=0.5)
     schedule = build_schedule(optimizer, config, total_steps=10)
     rates = []
     for _ in range(10):

@@ -20,7 +20,7 @@ from training.runs.config_file import checked, read_values
 from training.runs.trained import read_calibration
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig, WindowConfig
-from training.video.loop import SequenceRun
+from training.video.run import SequenceRun
 from training.video.scoring import track_outputs
 from training.video.tracks import Track
 from training.video.trained import load_sequences
@@ -112,7 +112,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(places: list[str], tmp_pa
     whole = run_of("paper/ddamfn_lstm_va.toml", places, tmp_path / "whole")
     whole.run()
     part = run_of("paper/ddamfn_lstm_va.toml", places, tmp_path / "part")
-    part._finish_epoch(part._train_epoch())
+    part.train_epoch()
+    part.finish_epoch()
     again = run_of("paper/ddamfn_lstm_va.toml", places, tmp_path / "part")
     assert again.resume()
     again.run()
@@ -179,6 +180,24 @@ def test_a_run_that_cannot_be(
     with pytest.raises(SystemExit, match=message):
         command(monkeypatch, train, "--config", "paper/ddamfn_fc_va.toml", "--run", tmp_path / "run", *overrides)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+@pytest.mark.parametrize("system", ["ddamfn_fc_va", "ddamfn_lstm_va", "ddamfn_lstm_expr", "ddamfn_lstm_au"])
+def test_a_run_that_diverges_ends_with_one_line_and_without_weights(
+    recipe: str,
+    system: str,
+    places: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the published settings the loss stays finite: gates saturate, and concordance is bounded."""
+    overrides = [word for each in [*places, "optimizer.rate=1e12"] for word in ("--set", each)]
+    with pytest.raises(SystemExit, match=r"^error: training diverged at epoch 1, step \d+: .*; no weights are kept$"):
+        command(monkeypatch, train, "--config", f"{recipe}/{system}.toml", "--run", tmp_path, *overrides)
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "best.pt").exists()
 
 
 def test_a_run_on_still_pictures_is_told_apart(finished: object, monkeypatch: pytest.MonkeyPatch) -> None:

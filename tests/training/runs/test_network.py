@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -12,16 +13,16 @@ import torch
 
 from model_core.affect import LABEL_SETS
 from tests.training.conftest import FinishedRun
-from training.runs.checkpoint import CheckpointError, load_plain, load_trained, save_atomically
+from training.runs.checkpoint import CheckpointError, load_plain, load_trained
 from training.runs.config import load_config
-from training.runs.loop import TrainingRun
+from training.runs.network import NetworkRun
 from training.train import build_run
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 
 
-def again(finished: FinishedRun, folder: Path, *overrides: str) -> TrainingRun:
+def again(finished: FinishedRun, folder: Path, *overrides: str) -> NetworkRun:
     return build_run(load_config(finished.config, overrides), folder, CPU)
 
 
@@ -76,21 +77,13 @@ def test_how_often_to_save_may_change(finished: FinishedRun) -> None:
     assert again(finished, finished.folder, "run.save_every=7").resume()
 
 
-def test_a_checkpoint_without_a_scaler_is_resumed(finished: FinishedRun, tmp_path: Path) -> None:
-    """As earlier versions wrote them."""
-    state = load_plain(finished.folder / "last.pt")
-    del state["scaler"]
-    save_atomically(state, tmp_path / "last.pt")
-    assert again(finished, tmp_path).resume()
-
-
 def test_scaled_gradients_make_the_same_steps(finished: FinishedRun, tmp_path: Path) -> None:
     """A gradient scaler as float16 has it, on the CPU, where its powers of 2 change nothing; and it is resumed."""
     overrides = ("optimizer.epochs=1", "run.save_every=2")
     plain, scaled = (again(finished, tmp_path / name, *overrides) for name in ("plain", "scaled"))
     scaled._scaler = torch.amp.GradScaler("cpu", init_scale=256)
     for run in (plain, scaled):
-        run._train_epoch()
+        run.train_epoch()
     expected = plain.network.state_dict()
     for name, value in scaled.network.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6, msg=name)
@@ -151,7 +144,7 @@ def test_the_averaged_network_has_norms_measured_on_it(finished: FinishedRun) ->
     run.resume()
     network = run._averaged_network()
     first = network.backbone.features[0]
-    batches = list(run._epoch_batches(run.progress.epoch, 0))
+    batches = list(run._batches_from(0))
     with torch.no_grad():
         means = [first.conv(batch.images).mean(dim=(0, 2, 3)) for batch in batches]
     torch.testing.assert_close(first.bn.running_mean, torch.stack(means).mean(dim=0), atol=1e-5, rtol=0)
@@ -169,14 +162,14 @@ def test_the_best_weights_are_the_averaged_ones(finished: FinishedRun) -> None:
 
 def test_the_last_epochs_keep_their_norms(finished: FinishedRun, tmp_path: Path) -> None:
     run = again(finished, tmp_path, "optimizer.fixed_norm_epochs=1")
-    run._train_epoch()
-    run._finish_epoch()
+    run.train_epoch()
+    run.finish_epoch()
     averaged = {name: value.clone() for name, value in run._average.module.state_dict().items()}
-    run._prepare_network()
+    run.begin_epoch()
     for name, value in run.network.state_dict().items():
         assert torch.equal(value, averaged[name]), name
-    run._train_epoch()
-    run._finish_epoch()
+    run.train_epoch()
+    run.finish_epoch()
     best, changed = run._average.module.state_dict(), 0
     for name, value in run.network.state_dict().items():
         if "running" in name:
@@ -202,3 +195,13 @@ def test_what_is_frozen_stays_as_it_is(finished: FinishedRun, tmp_path: Path) ->
     run.run()
     assert torch.equal(first, before[0])
     assert not torch.equal(second, before[1])
+
+
+def test_a_run_that_diverges_ends_with_one_line_and_without_weights(finished: FinishedRun, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.train", "--config", str(finished.config), "--run", str(tmp_path)]
+    ended = subprocess.run(
+        [*command, "--set", "optimizer.rate=1e12"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert re.fullmatch(r"error: training diverged at epoch 1, step \d: .*; no weights are kept\n", ended.stderr)
+    assert not (tmp_path / "best.pt").exists()

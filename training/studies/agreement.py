@@ -28,9 +28,10 @@ BATCH = 32
 
 
 def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Return accuracy, milliseconds a face and differences of probabilities for each of CPU_OPTIONS, the reference first.
+    """Return accuracy, milliseconds a face and differences of probabilities for each of CPU_OPTIONS.
 
-    `rows`: int64 [N], records with a face; accuracy is over those with a majority. The ways take turns in each batch.
+    The first is the reference. `rows`: int64 [N], records with a face; accuracy is over those with a majority. The ways
+    take turns in each batch.
     Raises ModuleNotFoundError where an engine is not installed.
     """
     spec, cpu = evaluable.input, torch.device("cpu")

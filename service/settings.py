@@ -1,7 +1,7 @@
-"""What an operator may set, read once from the environment; the service does not start with a wrong variable.
+"""The service's settings, read once from `AFFECT_` environment variables; a wrong variable keeps it from starting.
 
-This is the only module of the service that reads the environment. An empty variable counts as unset; only empty
-API keys are a mistake.
+This is the only module that reads the environment. An empty variable counts as unset, except for AFFECT_API_KEYS,
+where it is an error.
 """
 
 import os
@@ -17,15 +17,15 @@ from model_core.inference.runtimes import Precision
 
 PREFIX = "AFFECT_"
 MIN_KEY_LENGTH = 16
-"""Characters of an API key; below that, guessing becomes thinkable."""
+"""Shortest API key in characters; shorter keys could be guessed."""
 
 
 class SettingsError(Exception):
-    """The environment is wrong; one line for each mistake."""
+    """Raised for a wrong environment; the message has one line for each mistake."""
 
 
 def _references(value: object) -> object:
-    """Several bundles are separated by commas."""
+    """Split a comma-separated list of bundles; raises ValueError for an empty or repeated entry."""
     if not isinstance(value, str):
         return value
     references = tuple(reference.strip() for reference in value.split(","))
@@ -42,17 +42,19 @@ def _lower(value: object) -> object:
 
 
 def _keys(value: object) -> object:
-    """Several keys are separated by commas. No message repeats a key: they end in logs."""
+    """Split a comma-separated list of keys. Raises ValueError for a bad key, without the key: errors are logged."""
     if not isinstance(value, str):
         return value
     keys = [key.strip() for key in value.split(",")]
     for position, key in enumerate(keys, 1):
         if not key:
-            raise ValueError(f"key {position} of {len(keys)} is empty; leave the variable unset to ask for no key")
+            raise ValueError(f"key {position} of {len(keys)} is empty; leave the variable unset to require no key")
         if len(key) < MIN_KEY_LENGTH:
             raise ValueError(f"key {position} of {len(keys)} is shorter than {MIN_KEY_LENGTH} characters")
         if not re.fullmatch("[!-~]+", key):
-            raise ValueError(f"key {position} of {len(keys)} has spaces or characters beyond ASCII, unfit for a header")
+            raise ValueError(
+                f"key {position} of {len(keys)} contains spaces or non-ASCII characters, which a header cannot carry"
+            )
     return tuple(keys)
 
 
@@ -62,87 +64,110 @@ Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
-    """The knobs of the service: field `max_pixels` is the variable `AFFECT_MAX_PIXELS`."""
+    """The settings of the service; the field `max_pixels` is set by the variable `AFFECT_MAX_PIXELS`."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", hide_input_in_errors=True
     )
 
     host: Name = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)] = Field(
         (),
-        description="Keys that clients may use, separated by commas, of at least 16 characters; unset: none is needed.",
+        description="API keys that clients may use, separated by commas, each of at least 16 characters. "
+        "If unset, no key is required.",
     )
     protect_operations: bool = Field(
-        False, description="Whether `/healthz`, `/readyz` and `/metrics` ask for a key too."
+        False, description="If true, `/healthz`, `/readyz` and `/metrics` require an API key too."
     )
     bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_references)] = Field(
         ("default",),
         min_length=1,
-        description="The bundles to serve, separated by commas: a shipped one's name, a folder, or "
-        "`hf:OWNER/NAME[@REVISION]` on the Hugging Face hub. Each task is answered by the last that covers it.",
+        description="Model bundles to serve, separated by commas: the name of a shipped bundle, a folder, or "
+        "`hf:OWNER/NAME[@REVISION]` on the Hugging Face hub. Each task is answered by the last bundle that supports "
+        "it.",
     )
     download: bool = Field(
-        False, description="Whether a bundle on the hub may be downloaded; else it must be in the hub's cache."
+        False,
+        description="If true, a bundle that is missing from the local Hugging Face cache is downloaded. Otherwise the "
+        "service does not start without it.",
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda|cuda:\d+(,cuda:\d+)*)$",
-        description="Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N`, or several GPUs "
-        "as `cuda:0,cuda:1`, a copy on each.",
+        description="Device that runs the networks: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N`, or "
+        "several GPUs such as `cuda:0,cuda:1`, with a copy of the networks on each.",
     )
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",
-        description="What runs the networks: `torch`, `openvino` (extra `openvino`; CPUs, faster), or `auto`: OpenVINO "
-        "on a CPU where it is installed, else PyTorch.",
+        description="Inference engine: `torch` (PyTorch), `openvino` (CPUs only, faster; extra `openvino`), or `auto`, "
+        "which uses OpenVINO on a CPU if it is installed and PyTorch otherwise.",
     )
     precision: Precision = Field(
         "float32",
-        description="Number format of the arithmetic: `float32`; `bfloat16`, less exact, faster on CPUs that have it; "
-        "`float16`, on GPUs.",
+        description="Number format of the networks: `float32`; `bfloat16`, slightly less exact, and faster on CPUs "
+        "that support it; or `float16`, on GPUs only.",
     )
     detector: Name = Field(
         "yuface",
-        description="Face detector: `yuface`, `mtcnn` (extra `mtcnn`), or `yunet:PATH` with YuNet's ONNX file.",
+        description="Face detector: `yuface`, `mtcnn` (extra `mtcnn`), or `yunet:PATH` with the path of YuNet's ONNX "
+        "file.",
     )
     scan_every_s: float = Field(
         0.5,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds between scans of whole frames of a video; in between, faces are followed. "
-        "0: scan every frame.",
+        description="Seconds between two searches of a whole video frame for faces; in between, the faces already "
+        "found are followed. 0 searches every frame.",
     )
-    max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes.")
-    max_pixels: Count = Field(50_000_000, description="Most pixels of one frame, width times height.")
-    max_video_s: Seconds = Field(600, description="Longest analysed part of a video, in seconds.")
-    max_frames: Count = Field(6000, description="Most analysed frames of one video.")
+    max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes; beyond it 413.")
+    max_pixels: Count = Field(50_000_000, description="Largest frame, in pixels (width times height); beyond it 413.")
+    max_video_s: Seconds = Field(
+        600, description="Longest part of a video that a request may analyse, in seconds; beyond it 413."
+    )
+    max_frames: Count = Field(
+        6000, description="Largest number of frames that a request may analyse of a video; beyond it 413."
+    )
     max_wait_s: Seconds = Field(
-        0.25, description="Longest expected wait of a frame in the queues, in seconds; beyond it: 429 with Retry-After."
+        0.25,
+        description="Longest expected queue wait of a picture, in seconds; beyond it the request is refused with 429 "
+        "and Retry-After.",
     )
-    max_video_wait_s: Seconds = Field(10, description="The same of a video, which waits behind frames.")
+    max_video_wait_s: Seconds = Field(
+        10,
+        description="Longest expected queue wait of a video, in seconds (pictures go first); beyond it the request is "
+        "refused with 429 and Retry-After.",
+    )
     stall_s: Seconds = Field(
         30,
-        description="Longest time of a forward pass, of a face detection, and of decoding a picture, in seconds; then "
-        "its requests get 503, and after as long again the process ends with status 70.",
+        description="Longest time for one forward pass, one face detection or the decoding of one picture, in seconds. "
+        "Beyond it the requests concerned get 503; after twice that time the process exits with status 70.",
     )
-    deadline_s: Seconds = Field(60, description="Longest time for a frame's answer, in seconds; beyond it: 504.")
-    video_deadline_s: Seconds = Field(900, description="Longest time for a video's answer, in seconds; beyond it: 504.")
-    max_batch: Count = Field(32, description="Most faces in one forward pass.")
+    deadline_s: Seconds = Field(60, description="Longest time for the answer to a picture, in seconds; beyond it 504.")
+    video_deadline_s: Seconds = Field(
+        900,
+        description="Longest time for the answer to a video, in seconds; beyond it 504, or an error at the end of an "
+        "answer that has already begun.",
+    )
+    max_batch: Count = Field(32, description="Largest number of faces in one forward pass.")
     max_video_batch: Count = Field(
-        8, description="Up to how many faces of videos fill a forward pass, fewer where these take more than 20 ms."
+        8,
+        description="Largest number of faces from videos in one forward pass; fewer are taken where they would delay "
+        "pictures.",
     )
-    drain_s: Count = Field(30, description="Longest time that requests get to end after SIGTERM, in whole seconds.")
-    threads: Count | None = Field(None, description="CPU threads of a forward pass; unset: one for each core.")
-    decode_workers: Count = Field(2, description="Threads that decode, detect and align.")
+    drain_s: Count = Field(
+        30, description="Longest time that running requests get to finish after SIGTERM, in whole seconds."
+    )
+    threads: Count | None = Field(None, description="CPU threads of a forward pass; if unset, one per core.")
+    decode_workers: Count = Field(2, description="Threads that decode media, detect faces and align them.")
     log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
-        "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
+        "info", description="Lowest severity that is logged: `debug`, `info`, `warning` or `error`."
     )
-
     otel: bool = Field(
         False,
-        description="Whether traces go to the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`.",
+        description="If true, traces are sent to the OpenTelemetry collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; needs "
+        "the extra `otel`.",
     )
 
     @field_validator("device")
@@ -156,59 +181,61 @@ class Settings(BaseSettings):
     @field_validator("otel")
     @classmethod
     def _can_export(cls, value: bool) -> bool:
-        # The framework would only warn, and serve without traces.
+        # The framework would only warn and serve without traces.
         if value:
             try:
                 import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
             except ImportError:
-                raise ValueError("the extra `otel` of this package is not installed") from None
+                raise ValueError("needs the extra `otel`, which is not installed") from None
             if not (
                 os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
             ):
-                raise ValueError("set OTEL_EXPORTER_OTLP_ENDPOINT to the collector's address")
+                raise ValueError("there is no collector to send to; set OTEL_EXPORTER_OTLP_ENDPOINT to its address")
         return value
 
     @field_validator("protect_operations")
     @classmethod
     def _needs_keys(cls, value: bool, info: ValidationInfo) -> bool:
-        # Keys that were refused are not in the data; their own line is enough then.
+        # Keys that were refused are not in the data; then the error about them is enough.
         if value and not info.data.get("api_keys", True):
-            raise ValueError(f"there is no key to ask for; set {variable('api_keys')}")
+            raise ValueError(f"there are no keys to require; set {variable('api_keys')}")
         return value
 
     def limits(self) -> dict[str, int | float]:
-        """The limits in force, by variable, as `/models` publishes them."""
+        """Return the limits in force by the name of their variable, as `/models` publishes them."""
         names = ("max_upload_bytes", "max_pixels", "max_video_s", "max_frames", "max_wait_s", "max_video_wait_s")
         return {variable(name): getattr(self, name) for name in (*names, "deadline_s", "video_deadline_s")}
 
 
 def load_settings() -> Settings:
-    """Read the environment. Raises SettingsError for unknown AFFECT_ variables and for values that do not fit."""
+    """Return the settings from the environment. Raises SettingsError for unknown AFFECT_ variables and wrong values."""
     known = [variable(name) for name in Settings.model_fields]
     mistakes = [_unknown(name, known) for name in os.environ if name.upper().startswith(PREFIX)]
     mistakes = [mistake for mistake in mistakes if mistake]
     if any(name.upper() == variable("api_keys") and not value for name, value in os.environ.items()):
         # Elsewhere empty means unset. Here that would open the service because a secret was not found.
-        mistakes.append(f"{variable('api_keys')}: is empty; leave it unset to ask for no key")
+        mistakes.append(f"{variable('api_keys')}: is empty; leave it unset to require no key")
     try:
         settings = Settings()
     except ValidationError as error:
-        # The value itself is left out: a log is no place for what may be a secret.
-        mistakes += [f"{variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors()]
+        # The value itself is left out, since it may be a secret and errors are logged.
+        mistakes += [
+            f"{variable(str(item['loc'][0]))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+        ]
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return settings
 
 
 def variable(field: str) -> str:
-    """The environment variable of a field: `max_pixels` -> `AFFECT_MAX_PIXELS`."""
+    """Return the environment variable of a field: `max_pixels` -> `AFFECT_MAX_PIXELS`."""
     return PREFIX + field.upper()
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    """A line about a variable that sets nothing; empty for a known one (letter case does not matter)."""
+    """Return an error line about an unknown variable; empty for a known one (letter case does not matter)."""
     if name.upper() in known:
         return ""
-    # A stricter likeness than the default: the prefix that all of them share counts as well.
+    # Stricter than the default, since the prefix that all variables share counts towards the similarity.
     nearest = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
     return f"{name}: unknown variable" + (f"; did you mean {nearest[0]}?" if nearest else "")

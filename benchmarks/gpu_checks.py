@@ -153,7 +153,7 @@ def small_memory(at: Place, crops: Sequence[Crop]) -> tuple[str, bool]:
     replicas: list[Encoder] = [hungry]  # type: ignore[list-item]
 
     async def story() -> list[Estimate]:
-        limits = BatchLimits(8, 8)
+        limits = BatchLimits(8)
         batcher = BatchedEncoder(replicas, limits, Watchdog(60), observer=NoObserver()).batcher
         found = [*await batcher.submit_many(crops), *await batcher.submit_many(crops)]
         await batcher.close()

@@ -38,7 +38,7 @@ from service.telemetry import StageClock, Telemetry
 OVERLOAD = 3
 PERCENTILE_HEADER = ("p50 ms", "p95 ms", "p99 ms")
 
-WAYS: Mapping[str, Mapping[str, str]] = {"on": {}, "off": {"AFFECT_MAX_BATCH": "1", "AFFECT_MAX_VIDEO_BATCH": "1"}}
+WAYS: Mapping[str, Mapping[str, str]] = {"on": {}, "off": {"AFFECT_MAX_BATCH": "1"}}
 """Batching and what the service is told for it."""
 
 

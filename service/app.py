@@ -147,7 +147,7 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
 def _encoders(
     settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, watchdog: Watchdog
 ) -> list[BatchedEncoder]:
-    limits = BatchLimits(settings.max_batch, settings.max_video_batch, BULK_S)
+    limits = BatchLimits(settings.max_batch, BULK_S)
     replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
     return [BatchedEncoder(each, limits, watchdog, observer=telemetry) for each in replicas]
 

@@ -150,11 +150,6 @@ class Settings(BaseSettings):
         "answer that has already begun.",
     )
     max_batch: Count = Field(32, description="Largest number of faces in one forward pass.")
-    max_video_batch: Count = Field(
-        8,
-        description="Largest number of faces from videos in one forward pass; fewer are taken where they would delay "
-        "pictures.",
-    )
     drain_s: Count = Field(
         30, description="Longest time that running requests get to finish after SIGTERM, in whole seconds."
     )

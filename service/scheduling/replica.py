@@ -29,13 +29,11 @@ class BatchLimits:
 
     max_items: int
     """Most items of a batch."""
-    max_bulk: int
-    """Up to how many items bulk ones may fill a batch; one bulk item always may join."""
     bulk_s: float = math.inf
-    """Seconds that bulk items may take of a batch, by the pace so far."""
+    """Seconds that bulk items may take of a batch, by the pace so far; one bulk item always may join."""
 
     def __post_init__(self) -> None:
-        if not (self.max_items > 0 and self.max_bulk > 0 and self.bulk_s > 0):
+        if not (self.max_items > 0 and self.bulk_s > 0):
             raise ValueError("the limits of a batch must be positive")
 
 
@@ -81,7 +79,7 @@ class Replica(Generic[Item, Result]):
         """Up to how many items bulk ones fill a batch: an interactive item may come now, and wait for its end."""
         item_s = self._item_s.value
         within = self._limits.bulk_s / item_s if item_s else math.inf
-        return int(min(self._limits.max_bulk, within, self.max_items))
+        return int(min(within, self.max_items))
 
     def note(self, size: int, run_s: float) -> None:
         """A batch of `size` items took `run_s` seconds, with retries."""

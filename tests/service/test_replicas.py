@@ -31,7 +31,7 @@ def pair(
     max_items: int = 2,
     watchdog: Watchdog | None = None,
 ) -> Batcher[int, int]:
-    return Batcher(first, BatchLimits(max_items, 2), watchdog or Watchdog(), replicas=[second])
+    return Batcher(first, BatchLimits(max_items), watchdog or Watchdog(), replicas=[second])
 
 
 async def entered(gate: Gate) -> None:
@@ -166,7 +166,7 @@ def test_any_number_of_replicas_gives_each_caller_its_own_results(
 ) -> None:
     async def story() -> None:
         gates = [Gate() for _ in range(replicas)]
-        queue: Batcher[int, int] = Batcher(gates[0], BatchLimits(max_items, max_items), Watchdog(), replicas=gates[1:])
+        queue: Batcher[int, int] = Batcher(gates[0], BatchLimits(max_items), Watchdog(), replicas=gates[1:])
         answers = await asyncio.gather(*map(queue.submit_many, requests), return_exceptions=True)
         await queue.close()
         for items, answer in zip(requests, answers, strict=True):

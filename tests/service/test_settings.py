@@ -37,7 +37,6 @@ def test_defaults_are_those_of_the_contract() -> None:
         "deadline_s": 60,
         "video_deadline_s": 900,
         "max_batch": 32,
-        "max_video_batch": 8,
         "drain_s": 30,
         "threads": None,
         "decode_workers": 2,

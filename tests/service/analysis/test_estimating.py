@@ -15,7 +15,7 @@ from tests.service.scheduling.clocks import settle
 
 
 def batched(encoder: FakePredictor) -> BatchedEncoder:
-    return BatchedEncoder([encoder], BatchLimits(8, 8), Watchdog(), observer=NoObserver())
+    return BatchedEncoder([encoder], BatchLimits(8), Watchdog(), observer=NoObserver())
 
 
 def face(first: int, second: int) -> tuple[np.ndarray, np.ndarray]:

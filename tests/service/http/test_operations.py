@@ -121,7 +121,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
 
 def test_a_refused_upload_is_not_read_and_a_video_may_wait_longer() -> None:
     predictor = FakePredictor(seconds=0.1)
-    app = create_app(Settings(max_wait_s=0.2, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
+    app = create_app(Settings(max_wait_s=0.05, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
     read: list[bool] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -135,10 +135,12 @@ def test_a_refused_upload_is_not_read_and_a_video_may_wait_longer() -> None:
             httpx.AsyncClient(transport=transport, base_url="http://t") as client,
         ):
             frame = {"files": {"file": png(100)}}
-            await client.post("/analyze/frame", **frame)  # the batcher learns how long an item takes
+            telemetry = app.state.context.telemetry
+            await client.post("/analyze/frame", **frame)  # from now on a picture is known to take 0.1 s at least
             predictor.gate.clear()
-            load = [asyncio.create_task(client.post("/analyze/frame", **frame)) for _ in range(3)]
-            await asyncio.sleep(0.5)  # one runs for so long, and so may the one that waits
+            load = [asyncio.create_task(client.post("/analyze/frame", **frame)) for _ in range(2)]
+            while 'affect_in_flight{route="/analyze/frame"} 2.0' not in telemetry.render().decode():
+                await asyncio.sleep(0)
             refused = await client.post("/analyze/frame", content=body(), headers={"content-type": "image/png"})
             assert read == []
             video = await client.post("/analyze/video", content=body(), headers={"content-type": "video/mp4"})

@@ -51,12 +51,11 @@ def batcher(
     run: Callable[[list[int]], list[int]],
     *,
     max_batch: int = 4,
-    max_bulk: int = 4,
     watchdog: Watchdog | None = None,
     notes: Notes | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Batcher[int, int]:
-    return Batcher(run, BatchLimits(max_batch, max_bulk), watchdog or Watchdog(), observer=notes, clock=clock)
+    return Batcher(run, BatchLimits(max_batch), watchdog or Watchdog(), observer=notes, clock=clock)
 
 
 async def occupied(gate: Gate, queue: Batcher[int, int]) -> "asyncio.Task[int]":
@@ -233,7 +232,7 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
             def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
                 raise RuntimeError("no disk")
 
-        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1, 1), Watchdog(), observer=Broken())
+        careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1), Watchdog(), observer=Broken())
         assert await careless.submit_many([1, 2]) == [2, 4]
         await careless.close()
 
@@ -241,16 +240,16 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
     assert "the batch observer failed" in caplog.text
 
 
-@pytest.mark.parametrize("limits", [(0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0), (1, 1, float("nan"))])
-def test_bounds_must_be_positive(limits: tuple[int, int, float]) -> None:
+@pytest.mark.parametrize("limits", [(0, 1.0), (1, 0.0), (1, float("nan"))])
+def test_bounds_must_be_positive(limits: tuple[int, float]) -> None:
     with pytest.raises(ValueError, match="positive"):
         BatchLimits(*limits)
 
 
-def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limit() -> None:
+def test_interactive_items_go_first_and_bulk_items_fill_what_they_leave() -> None:
     async def story() -> None:
         gate = Gate(closed=True)
-        queue = batcher(gate, max_batch=4, max_bulk=2)
+        queue = batcher(gate, max_batch=4)
         first = await occupied(gate, queue)
         bulk = asyncio.create_task(queue.submit_many([10, 11, 12, 14, 15], lane=Lane.BULK))
         await asyncio.sleep(0)
@@ -261,8 +260,8 @@ def test_interactive_items_go_first_and_bulk_items_fill_batches_up_to_their_limi
         assert await bulk == [20, 22, 24, 28, 30]
         await first
         await queue.close()
-        # Three of four places for those who wait, one for the long row in every other batch; then its limit of two.
-        assert gate.batches == [[0], [1, 2, 3, 10], [4, 5], [11, 12], [14, 15]]
+        # Three of four places for those who wait, one for the long row; in the next batch it gets what they leave.
+        assert gate.batches == [[0], [1, 2, 3, 10], [4, 5, 11, 12], [14, 15]]
 
     asyncio.run(story())
 
@@ -275,7 +274,7 @@ def test_bulk_items_take_no_longer_than_they_may() -> None:
             clock.now_s += 0.02 * len(items)
             return items
 
-        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, 8, bulk_s=0.05), Watchdog(), observer=notes, clock=clock)
+        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, bulk_s=0.05), Watchdog(), observer=notes, clock=clock)
         await queue.submit(0)  # from now on an item is known to take 20 ms: two fit into 50
         await queue.submit_many(range(6), lane=Lane.BULK)
         await queue.close()
@@ -294,7 +293,7 @@ def test_a_batch_too_large_for_memory_is_halved_and_stays_smaller() -> None:
                 raise BatchTooLarge("no memory")
             return items
 
-        queue = batcher(run, max_batch=8, max_bulk=8, notes=notes)
+        queue = batcher(run, max_batch=8, notes=notes)
         assert await queue.submit_many(range(16)) == list(range(16))
         await queue.close()
         # 8 fails, as its first half of 4 does; the second half fails as well; from then on batches are of 2.

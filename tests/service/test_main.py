@@ -86,7 +86,7 @@ def test_a_refusal_is_one_line_of_the_process_and_its_status() -> None:
     with service(AFFECT_BUNDLES="nowhere") as process:
         assert process.wait(30) == 1
         [line] = process.stderr.read().splitlines()
-    assert line.startswith("error: no bundle 'nowhere'")
+    assert line.startswith("error: there is no bundle 'nowhere'")
 
 
 @pytest.mark.parametrize(("name", "warned"), [("yuface-1", False), ("yuface", False), ("yunet-0123abcd", True)])

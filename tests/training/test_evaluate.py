@@ -95,5 +95,5 @@ def test_a_split_without_faces_is_refused(
 
 
 def test_no_model(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="error: no bundle 'nowhere'"):
+    with pytest.raises(SystemExit, match="error: there is no bundle 'nowhere'"):
         command(monkeypatch, "--model", "nowhere", "--prepared", finished.prepared)

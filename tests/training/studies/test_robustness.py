@@ -72,7 +72,7 @@ def test_a_table_by_sharpness(finished: FinishedRun) -> None:
 def test_mistakes_end_the_command_with_one_line(
     finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SystemExit, match="error: no bundle 'nowhere'"):
+    with pytest.raises(SystemExit, match="error: there is no bundle 'nowhere'"):
         command(monkeypatch, "--model", "nowhere", "--prepared", finished.prepared)
     with pytest.raises(SystemExit):
         command(monkeypatch, "--prepared", finished.prepared, "--limit", 0)

@@ -75,7 +75,7 @@ def test_valence_and_arousal_are_concordant_over_all_frames_of_a_batch() -> None
     objective = build_objective("valence_arousal", [], PLAIN)
 
     class Through(AffectNetwork):
-        def answer(self, encoded: Tensor):
+        def apply_heads(self, encoded: Tensor):
             return type("Logits", (), {"valence_arousal": encoded})()
 
     loss = objective(Through(nn.Identity(), {}), batch(values, values, [[1, 1], [1, 1]]))

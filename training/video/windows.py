@@ -12,9 +12,8 @@ def segments(present: NDArray[np.bool_], frame_rate: float, max_gap_s: float) ->
     present: bool [T], True where a frame has a picture. The runs are in order, and hold each present frame once.
     """
     indices = np.flatnonzero(present)
-    longest = max(
-        1.0, np.floor(max_gap_s * frame_rate + 1e-6)
-    )  # + 1e-6, since most frame periods are not exact in binary
+    # The small addend is there since most frame periods have no exact binary representation.
+    longest = max(1.0, np.floor(max_gap_s * frame_rate + 1e-6))
     breaks = np.flatnonzero(np.diff(indices) > longest) + 1
     return [part for part in np.split(indices, breaks) if len(part)]
 

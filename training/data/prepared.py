@@ -21,7 +21,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PreparedInfo:
-    """How a prepared set was made; training copies it into the bundle."""
+    """The origin and settings of a prepared set; training copies them into the bundle."""
 
     dataset: str
     """A key of `training.datasets.READERS`."""

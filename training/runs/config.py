@@ -87,7 +87,7 @@ class OptimizerConfig(StepsConfig):
 
 
 class RunConfig(Section):
-    """How a run of a whole network is carried out."""
+    """The execution of a run of a whole network."""
 
     seed: int = 0
     """Seed of new weights, of the order of faces, and of their augmentation."""
@@ -152,7 +152,7 @@ class LocalLoss(Section):
 
 
 class LocalRunConfig(Section):
-    """How a run of local features is carried out."""
+    """The execution of a run of local features."""
 
     seed: int = 0
     """Seed of new weights, of the order of faces, and of their views."""

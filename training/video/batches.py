@@ -1,4 +1,4 @@
-"""Sequences as batches: windows of tracks, padded to one length, in an order that seed and epoch decide."""
+"""Batches of sequences: windows of tracks, padded to one length, in an order that depends on seed and epoch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from training.video.windows import Indices, segments, windows
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """features: float32 [B, L, D]; target: float32 [B, L, K]; mask: float32 [B, L], for action units [B, L, 12].
-
-    Frames beyond a sequence's end are 0, and masked.
-    """
+    """A batch of sequences of one task. Frames beyond the end of a sequence are 0, and masked."""
 
     features: Tensor
+    """float32 [B, L, D]."""
     target: Tensor
+    """float32 [B, L, K]."""
     mask: Tensor
+    """float32 [B, L], for action units [B, L, 12]: 1 where a target counts."""
 
 
 @dataclass(frozen=True)
 class TrainingWindows:
-    """All training sequences of some tracks. A frame without a label of the task is seen, and masked."""
+    """All training sequences of some tracks. A frame without a label of the task is included, but masked."""
 
     tracks: Sequence[Track]
     places: Sequence[tuple[int, Indices]]
-    """(index of the track, its frames) of each sequence."""
+    """The index of the track and its frames, for each sequence."""
     task: Task
     length: int
 
     def batches(self, size: int, seed: tuple[int, int]) -> Iterator[SequenceBatch]:
-        """An epoch of shuffled batches; `seed` is that of the run, and the epoch."""
+        """Return an epoch of shuffled batches; `seed` is the run's seed and the epoch."""
         order = np.random.default_rng(seed).permutation(len(self.places))
         for start in range(0, len(order), size):
             yield self._batch([self.places[i] for i in order[start : start + size]])
@@ -56,7 +56,7 @@ class TrainingWindows:
 
 
 def training_windows(tracks: Sequence[Track], task: Task, config: WindowConfig, frame_rate: float) -> TrainingWindows:
-    """Cut tracks into sequences; those without a single label of the task are left out."""
+    """Cut tracks into sequences; those without any label of the task are left out."""
     places = []
     for index, track in enumerate(tracks):
         mask = getattr(track.sequence.targets, f"{task}_mask")

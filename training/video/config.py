@@ -47,7 +47,7 @@ class ClipConfig(Section):
     weights: str | None = None
     """For an architecture, a pretrained tag (`openai`) or a local file; None for the other kinds of `model`."""
     quick_gelu: bool | None = None
-    """Whether the weights of a local file were trained with QuickGELU. None: the architecture decides."""
+    """True where the weights of a local file were trained with QuickGELU. None: the architecture decides."""
     alignment: str = "arcface-1"
     """Alignment of the crops, a key of `alignment.TEMPLATES`."""
     detector: str = "yuface"
@@ -120,7 +120,7 @@ class SequenceOptimizerConfig(Section):
 
 
 class SequenceRunConfig(Section):
-    """How a run is carried out."""
+    """The execution of a run."""
 
     seed: int = 0
     """Seed of new weights, of the order of sequences, and of the choice of held-out videos."""
@@ -129,7 +129,7 @@ class SequenceRunConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How outputs are treated when the run is calibrated and measured."""
+    """The treatment of outputs when the run is calibrated and measured."""
 
     smoothing: Smoothing = "none"
     """Smoothing of the outputs over time, before calibration; in serving the request asks for the same."""

@@ -1,4 +1,4 @@
-"""The loss of each task on sequences (PAPER section 1), and what rare classes and units weigh in it."""
+"""The loss of each task on sequences (PAPER section 1), with the weights of rare classes and units."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,10 +18,9 @@ Objective = Callable[[AffectNetwork, SequenceBatch], Tensor]
 
 
 def build_objective(task: Task, tracks: Sequence[Track], config: SequenceLossConfig) -> Objective:
-    """The loss of a task: concordance, cross-entropy, or binary cross-entropy; for prompts the contrastive one.
+    """Return the loss of a task: 1 - concordance, cross-entropy (contrastive for prompts), or binary cross-entropy.
 
-    tracks: those trained on, for the shares of classes and units. Each loss sees frames as rows and keeps the classes
-    apart: no two frames' outputs are ever one row.
+    tracks: those trained on, for the frequencies of classes and units. In each loss a frame is a row.
     """
     if task == "valence_arousal":
         return lambda network, batch: ccc_loss(*_rows(_logits(network, batch).valence_arousal, batch))
@@ -37,7 +36,7 @@ def _logits(network: AffectNetwork, batch: SequenceBatch) -> AffectLogits:
 
 
 def _rows(outputs: Tensor | None, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, L, K] -> [B L, K], with targets and mask alike."""
+    """Flatten outputs [B, L, K], targets and mask to rows [B L, ...]."""
     assert outputs is not None
     return outputs.flatten(0, 1), batch.target.flatten(0, 1), batch.mask.flatten(0, 1)
 
@@ -59,7 +58,7 @@ def _expressions(network: AffectNetwork, batch: SequenceBatch, shift: Tensor) ->
 
 
 def _positive_weights(tracks: Sequence[Track], most: float) -> Tensor:
-    """[12]: negatives per positive of each unit, between 1 and `most`."""
+    """Return the negatives per positive of each unit, clipped to [1, most], float32 [12]."""
     target = np.concatenate([track.sequence.targets.action_units for track in tracks])
     mask = np.concatenate([track.sequence.targets.action_units_mask for track in tracks])
     positive = target.sum(axis=0)
@@ -68,6 +67,6 @@ def _positive_weights(tracks: Sequence[Track], most: float) -> Tensor:
 
 
 def _log_shares(tracks: Sequence[Track]) -> Tensor:
-    """[C]: logarithm of each class's share of the labelled frames; an absent one counts as if it had been seen once."""
+    """Return the logarithm of each class's share of the labelled frames, float32 [C]; an absent class counts once."""
     counts = np.concatenate([track.sequence.targets.expression for track in tracks]).sum(axis=0)
     return torch.from_numpy(np.log(np.maximum(counts, 1) / max(counts.sum(), 1))).float()

@@ -1,4 +1,4 @@
-"""What a system says of whole sequences, beside the references; pooled over frames, and parted by video."""
+"""Predictions for whole sequences beside their references, pooled over frames and grouped by video."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ class ProtocolError(ValueError):
 
 
 class HasVideo(Protocol):
-    """Anything of a video."""
+    """Anything that belongs to a video."""
 
     @property
     def video(self) -> str:
@@ -29,17 +29,18 @@ class HasVideo(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SequencePredictions:
-    """What a system says of the T frames of `sequence`; a task that it does not cover is None.
+    """A system's predictions for the T frames of a sequence; a task that it does not cover is None.
 
-    valence_arousal: float [T, 2]. expression: scores, float [T, C] in the order of the reader's labels; the highest is
-    the answer. action_units: probabilities, float [T, 12] in [0, 1]. What stands in a frame without a reference does
-    not matter. Raises ProtocolError for another shape.
+    Values in frames without a reference are ignored. Raises ProtocolError for another shape.
     """
 
     sequence: sequences.Sequence
     valence_arousal: Floats | None = None
+    """float [T, 2]."""
     expression: Floats | None = None
+    """float [T, C]: scores in the order of the reader's labels; the class with the highest is predicted."""
     action_units: Floats | None = None
+    """float [T, 12] in [0, 1]: probabilities."""
 
     def __post_init__(self) -> None:
         for task in ("valence_arousal", "expression", "action_units"):
@@ -55,32 +56,33 @@ class SequencePredictions:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The N frames with a reference for a task of W numbers, by video.
-
-    values, targets: float64 [N, W]; mask: bool [N, W], what counts; where it does not, values are 0. starts: int64
-    [V + 1], the frames of video v are from starts[v] to before starts[v + 1]. Every one of the V videos has frames.
-    """
+    """The N frames with a reference for a task of W numbers, grouped into V videos."""
 
     values: NDArray[np.float64]
+    """float64 [N, W]: predictions; 0 where the mask is False."""
     targets: NDArray[np.float64]
+    """float64 [N, W]."""
     mask: NDArray[np.bool_]
+    """bool [N, W]: True where a number counts."""
     starts: NDArray[np.int64]
+    """int64 [V + 1]: the frames of video v are those in [starts[v], starts[v + 1]); every video has at least one."""
 
     @property
     def videos(self) -> int:
-        """V."""
+        """The number of videos, V."""
         return len(self.starts) - 1
 
     def frames(self, videos: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The positions of the frames of `videos`, int64 [M] in [0, V) with repetition."""
+        """Return the positions of the frames of `videos`, int64 [M] in [0, V), which may repeat."""
         return np.concatenate([np.arange(self.starts[v], self.starts[v + 1]) for v in videos])
 
 
 def pool(predictions: Sequence[SequencePredictions], task: Task) -> Pooled | None:
-    """All frames with a reference for `task`, by the names of their sequences; None where there are none.
+    """Return all frames with a reference for `task`, in the order of their sequences' names.
 
-    None as well where no prediction covers the task. Raises ProtocolError where some do and some do not, where a
-    sequence stands twice, and where a value that counts is not finite, or not a probability of an action unit.
+    None where there are no such frames, or no prediction covers the task. Raises ProtocolError where only some
+    predictions cover it, where a sequence occurs twice, and where a value that counts is not finite, or is not a
+    probability although it is that of an action unit.
     """
     covered = [each for each in predictions if getattr(each, task) is not None]
     if covered and len(covered) < len(predictions):
@@ -103,7 +105,7 @@ def pool(predictions: Sequence[SequencePredictions], task: Task) -> Pooled | Non
 def _counted(
     predicted: SequencePredictions, task: Task
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """(values, targets, mask) of the frames in which anything counts."""
+    """Return (values, targets, mask) of the frames in which anything counts."""
     targets = getattr(predicted.sequence.targets, task)
     mask = getattr(predicted.sequence.targets, f"{task}_mask") > 0
     mask = np.broadcast_to(mask if mask.ndim == 2 else mask[:, None], targets.shape)
@@ -117,7 +119,7 @@ def _counted(
 
 
 def pictured_only(predicted: SequencePredictions) -> SequencePredictions:
-    """The same, with the references of frames without a picture masked: for what is said of seen frames only."""
+    """Mask the references of frames without a picture, for predictions that are made for visible faces only."""
     sequence = predicted.sequence
     seen = np.array([frame is not None for frame in sequence.frames], dtype=np.float32)
     targets = replace(
@@ -133,10 +135,10 @@ OfVideo = TypeVar("OfVideo", bound=HasVideo)
 
 
 def split_by_video(items: Iterable[OfVideo], share: float, seed: int) -> tuple[list[OfVideo], list[OfVideo]]:
-    """(held out, the rest): about `share` of the videos, at least one, and at least one left; in the order given.
+    """Return (held out, the rest) in the order given, with about `share` of the videos, at least one, held out.
 
-    `items` are sequences or predictions; all of a video go the same way, and only the videos' names and `seed` decide
-    which. Raises ProtocolError for fewer than two videos or a share outside (0, 1).
+    `items` are sequences or predictions. All items of a video are on the same side, which depends only on the names of
+    the videos and on `seed`. Raises ProtocolError for fewer than two videos or a share outside (0, 1).
     """
     items = list(items)
     videos = sorted({item.video for item in items})

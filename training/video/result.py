@@ -1,4 +1,4 @@
-"""`protocol.json`: what a system reached under the challenge's protocol, on which data, and how it was asked."""
+"""`protocol.json`: the result of a system under the challenge's protocol, with its data and configuration."""
 
 import json
 import os
@@ -23,29 +23,31 @@ _Intervals = dict[str, _Interval | dict[str, _Interval]]
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class ProtocolResult:
-    """Plain JSON values.
-
-    system: its name in a table. data: what it was measured on, for people. config: how it was trained and asked, free.
-    measures and intervals: those of `protocol.Measured`. thresholds: those of the tuned measures, with the videos that
-    they were tuned on.
-    """
+    """The result of a system, as plain JSON values."""
 
     system: str
+    """Name of the system in a table."""
     data: str
+    """Description, for people, of the data it was measured on."""
     config: dict[str, Any]
+    """Its configuration, in any form."""
     measures: dict[Task, _Measures]
+    """The measures of `protocol.Measured`."""
     intervals: dict[Task, _Intervals] = field(default_factory=dict)
+    """The intervals of `protocol.Measured`."""
     thresholds: Thresholds | None = None
+    """The thresholds of the tuned measures, with the videos that they were tuned on."""
     format: int = FORMAT
+    """Version of the file format."""
 
 
 _ADAPTER = TypeAdapter(ProtocolResult)
 
 
 def write_result(folder: Path, result: ProtocolResult) -> Path:
-    """Write `protocol.json` into a run's folder, whole or not at all; one that is there is replaced.
+    """Write `protocol.json` into a run's folder, atomically; an earlier one is replaced.
 
-    Raises ValueError for a number that JSON lacks, and TypeError for a value of `config` that it lacks.
+    Raises ValueError for a number, and TypeError for a value of `config`, that JSON cannot express.
     """
     path = folder / RESULT
     partial = path.with_name(f".{RESULT}.{os.getpid()}.partial")

@@ -1,4 +1,4 @@
-"""A temporal or framewise head's outputs on whole tracks, as the service computes them."""
+"""Outputs of a temporal or framewise head on whole tracks, computed as the service does."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ SCORES: Mapping[Task, str] = {"valence_arousal": "p_va", "expression": "p_expr",
 
 @torch.inference_mode()
 def track_outputs(network: AffectNetwork, task: Task, track: Track, window: WindowConfig, frame_rate: float) -> Floats:
-    """Uncalibrated outputs of one track, float64 [T, K]; 0 where a frame has no picture.
+    """Return uncalibrated outputs of one track, float64 [T, K]; 0 where a frame has no picture.
 
-    The state starts anew after a gap, and every `window.length` frames if the window says `reset`.
+    The state is reset after a gap, and every `window.length` frames if `window.state` is `reset`.
     """
     network.eval()
     parts = segments(track.present, frame_rate, window.max_gap_s)
@@ -46,7 +46,7 @@ def _outputs(network: AffectNetwork, task: Task, features: NDArray[np.float32]) 
 
 
 def smoothed(outputs: Floats, track: Track, smoothing: Smoothing, window: WindowConfig, frame_rate: float) -> Floats:
-    """Outputs [T, K] smoothed over time within each run of frames; other rows as they are."""
+    """Return outputs [T, K] smoothed over time within each run of frames; other rows are unchanged."""
     if smoothing == "none":
         return outputs
     result = outputs.copy()
@@ -57,7 +57,7 @@ def smoothed(outputs: Floats, track: Track, smoothing: Smoothing, window: Window
 
 
 def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Track]) -> list[Floats]:
-    """`track_outputs` of each track, smoothed as configured: what calibration is fitted on, and applied to."""
+    """Return `track_outputs` of each track, smoothed as configured, which is what calibration applies to."""
     task, window, rate = config.network.task, config.window, config.data.frame_rate
     return [
         smoothed(track_outputs(network, task, track, window, rate), track, config.evaluation.smoothing, window, rate)

@@ -1,4 +1,4 @@
-"""Video data as training sees it: the features of each face's frames, beside their targets."""
+"""Tracks of video data: the features of each face's frames, beside their targets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,13 @@ from training.video.features import FeatureCache
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One face through one video. features: float32 [T, D]; present: bool [T], frames that have a picture."""
+    """One face throughout one video of T frames."""
 
     sequence: VideoSequence
     features: NDArray[np.float32]
+    """float32 [T, D]."""
     present: NDArray[np.bool_]
+    """bool [T]: True where a frame has a picture of the face."""
 
     @property
     def video(self) -> str:
@@ -29,7 +31,7 @@ class Track:
 
 
 def load_tracks(reader: SequenceReader, root: Path, task: Task, cache: FeatureCache, split: Split) -> list[Track]:
-    """The tracks of a split that have labels of a task, with their features computed or from the cache.
+    """Return the tracks of a split that have labels of a task; features that the cache lacks are computed.
 
     Raises DatasetError, also where there is none.
     """
@@ -40,5 +42,6 @@ def load_tracks(reader: SequenceReader, root: Path, task: Task, cache: FeatureCa
 
 
 def _labelled(sequence: VideoSequence, task: Task) -> NDArray[np.bool_]:
+    """Return which frames have a label of the task, bool [T]."""
     mask = getattr(sequence.targets, f"{task}_mask")
     return np.asarray(mask.reshape(len(mask), -1).any(axis=1))

@@ -1,4 +1,4 @@
-"""A trained head on video data, ready to be calibrated and measured, with the tracks that this takes."""
+"""A trained head on video data, with the tracks to calibrate and measure it on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +22,21 @@ from training.video.tracks import Track, load_tracks
 
 @dataclass(frozen=True)
 class TrainedSequences:
-    """The best network of a run on video data. root: where its data lies now."""
+    """The best network of a run on video data."""
 
     trained: TrainedNetwork
     network: AffectNetwork
     config: SequenceConfig
     root: Path
+    """Folder of the data set, which may have been moved since."""
 
     @property
     def held_out(self) -> list[str]:
-        """Names of the training videos that were not trained on."""
+        """The names of the training videos that were not trained on."""
         return list(self.trained.training["videos"]["held_out"])
 
     def tracks(self, split: Split) -> list[Track]:
-        """The tracks of a split; `train`: those that were held out of training. Raises DatasetError."""
+        """Return the tracks of a split; for `train`, those that were held out of training. Raises DatasetError."""
         data = self.config.data
         reader = build_sequence_reader(data.dataset, **data.reader)
         encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
@@ -45,9 +46,9 @@ class TrainedSequences:
 
 
 def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | None:
-    """Read a run's best weights; None for a run on still pictures. root: where the data lies, if it was moved.
+    """Read a run's best weights; return None for a run on still pictures.
 
-    Raises CheckpointError.
+    root: the folder of the data, if it was moved. Raises CheckpointError.
     """
     trained = load_trained(run / "best.pt")
     if not trained.on_videos:
@@ -57,7 +58,7 @@ def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | No
 
 
 def fit_sequences(model: TrainedSequences) -> Calibration:
-    """Fit the task's calibration on the held-out videos, on outputs that are smoothed as they will be.
+    """Return the task's calibration, fitted on the held-out videos, on outputs that are smoothed as configured.
 
     Raises CheckpointError where they have no labels.
     """

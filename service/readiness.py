@@ -25,7 +25,7 @@ class Probed(Protocol):
 
     @property
     def stalled(self) -> bool:
-        """Whether it is known to hang."""
+        """True if it is known to hang."""
         ...
 
     async def probe(self) -> None:

@@ -73,7 +73,7 @@ class ImageHeader:
     height: int
     """Height in pixels as stored."""
     alpha: bool = False
-    """Whether pixels may be transparent."""
+    """True if pixels may be transparent."""
 
 
 def read_image_header(data: bytes) -> ImageHeader:

@@ -16,7 +16,7 @@ class Source(Protocol):
     info: MediaInfo
     """Known from the first frame on."""
     truncated: bool
-    """Whether the file ended early because it is damaged; known after the last frame."""
+    """True if the file ended early because it is damaged; known after the last frame."""
 
     def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
         """Open the source and yield its frames one by one; ends before the next frame once `cancelled` is set.

@@ -133,7 +133,7 @@ class Video:
     ) -> None:
         self.info = info
         self.truncated = False
-        """Whether the file is cut off or ended much earlier than it announced; known after the last frame."""
+        """True if the file is cut off or ended much earlier than it announced; known after the last frame."""
         self._capture = capture
         self._limits = limits
         self._window = window

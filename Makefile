@@ -5,7 +5,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: install check test serve train bundle bench
 
-# Every target creates the environment it needs; it is rebuilt when pyproject.toml changes.
+# Every target creates the virtual environment if it is missing, and updates it when pyproject.toml has changed.
+# The extra `all` contains everything optional: service, OpenVINO, CLIP, MTCNN, tracing, training and development.
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -24,12 +25,14 @@ test: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/python -m service
 
-# CONFIG and RUN choose what to train and where: make train CONFIG=training/configs/ferplus_1_pooled_56.toml RUN=runs/mine
+# CONFIG is the configuration and RUN the folder of the run:
+# make train CONFIG=training/configs/ferplus_1_pooled_56.toml RUN=runs/mine
 train: $(STAMP)
 	$(BIN)/python -m training.train --config $(CONFIG) --run $(RUN)
 
-# The shipped bundle anew, into runs/bundle, from the FER+ folders and MediaPipe's model, with seed 0:
-# make bundle FERPLUS=folder TEACHER=face_landmarker.task. Hours on two cores; the same command goes on where it stopped.
+# Trains the included bundle again, into runs/bundle, from the FER+ folders and MediaPipe's model, with seed 0:
+# make bundle FERPLUS=folder TEACHER=face_landmarker.task
+# It takes hours on two cores; after an interruption the same command continues.
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112
 PREPARED := data/ferplus-112
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped.
@@ -51,7 +54,7 @@ bundle: $(STAMP)
 	$(EXPORT) --out runs/bundle --quality runs/quality.json
 	rm -r runs/unmeasured
 
-# One markdown file of figures; OUT is its folder, and BENCH_FLAGS=--quick only shows that all of them run.
+# Writes one markdown file of figures into the folder OUT; BENCH_FLAGS=--quick only shows that all parts run.
 OUT ?= bench-results
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --out $(OUT) $(BENCH_FLAGS)

@@ -1,4 +1,4 @@
-"""`python -m service`: serve the bundles that the environment names."""
+"""`python -m service`: serves the bundles that the environment names."""
 
 import signal
 import sys
@@ -13,12 +13,15 @@ from service.logs import configure_logs
 from service.settings import SettingsError, load_settings
 
 KEEP_ALIVE_S = 120
-"""Seconds before an idle connection is closed: longer than clients and proxies keep theirs (5 s in Python, 60 in nginx
-and load balancers, 90 in Go). Where both close at the same moment, a request that is on its way gets no answer."""
+"""Seconds before an idle connection is closed: longer than clients and proxies keep theirs (5 s in Python, 60 s in
+nginx and load balancers, 90 s in Go). If both close it at the same moment, a request on its way gets no answer."""
 
 
 def main() -> None:
-    """Start, serve, drain on SIGTERM or SIGINT, exit with 0; exit with 1 and a line a mistake if it cannot start."""
+    """Serve until SIGTERM or SIGINT, finish running requests, and exit with 0.
+
+    Exits with 1 and one line for each mistake if the service cannot start.
+    """
     try:
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
@@ -27,7 +30,7 @@ def main() -> None:
         app = create_app(settings, detector, predictor, replicas=replicas)
     except (SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    # After draining, uvicorn raises the signal again for whoever handled it before: then this ends the process well.
+    # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.run(

@@ -1,4 +1,4 @@
-"""The composition root: settings and loaded parts become an app. Nothing else constructs what it uses."""
+"""The composition root: builds the app from settings and loaded parts. No other module constructs what it uses."""
 
 import os
 import time
@@ -44,12 +44,14 @@ BULK_S = 0.02
 a picture may come at its start and wait for its end."""
 
 EXIT_HUNG = 70
-"""Exit status of a process in which a thread hangs: only a supervisor's restart helps."""
+"""Exit status of a process in which a thread hangs, so that a supervisor restarts it."""
 
 
 def end_process() -> None:
-    """What becomes of a thread that hangs for twice `stall_s`: an end of the process that waits for no thread."""
-    logger.critical("a thread hangs, in the network or before it; the process ends", exit_status=EXIT_HUNG)
+    """End the process without waiting for its threads; called when one has hung for twice `stall_s`."""
+    logger.critical(
+        "a thread hangs in the network, in detection or in decoding; the process ends", exit_status=EXIT_HUNG
+    )
     os._exit(EXIT_HUNG)
 
 
@@ -117,7 +119,7 @@ async def _serving(
 
 
 def _traces(settings: Settings) -> TelemetryConfig:
-    """One span a request, probes apart; the framework exports it to where the OTEL_ variables say."""
+    """Return the tracing options: one span for each request except probes, exported as the OTEL_ variables say."""
     return {
         "tracing": settings.otel,
         "auto_configure": settings.otel,
@@ -129,7 +131,7 @@ def _traces(settings: Settings) -> TelemetryConfig:
 
 
 def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
-    """The routes and what stands around them; with API keys all routes but the open ones are closed."""
+    """Add routes, middleware and error handlers; if there are API keys, all routes but the open ones require one."""
     routes = list(app.router.routes)  # the framework's own
     for router in (analyze.router, operations.router):
         app.include_router(router)

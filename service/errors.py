@@ -1,4 +1,4 @@
-"""Everything that can go wrong for a client, as one tree.
+"""All errors that a client can get, as one tree.
 
     ServiceError
     ├── MalformedRequest       400
@@ -29,7 +29,7 @@ from typing import ClassVar, TypedDict
 
 
 class Limit(TypedDict):
-    """A limit that was broken: the variable that sets it, and its value in the unit of the variable's name."""
+    """A limit that was exceeded: the variable that sets it, and its value in the unit of that name."""
 
     name: str
     value: float
@@ -50,24 +50,24 @@ class ServiceError(Exception):
 
 
 class MalformedRequest(ServiceError):
-    """The body is not what the route reads: broken multipart, no `file` field, more than one file."""
+    """The body is not what the route expects: broken multipart, no field `file`, more than one file."""
 
     status, code, title = 400, "malformed_request", "Malformed request"
 
 
 class Unauthorized(ServiceError):
-    """No key, or one that the service does not know."""
+    """The request has no API key, or an unknown one."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
     def __init__(
-        self, detail: str = "send one of the service's keys as Authorization: Bearer, or as X-API-Key"
+        self, detail: str = "send one of the service's API keys as Authorization: Bearer or as X-API-Key"
     ) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 class NotFound(ServiceError):
-    """Nothing lives at this path."""
+    """There is no route at this path."""
 
     status, code, title = 404, "not_found", "Not found"
 
@@ -79,7 +79,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class NotAcceptable(ServiceError):
-    """None of the media types that the client accepts is offered."""
+    """The client accepts none of the media types that are offered."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
 
@@ -103,19 +103,19 @@ class VideoTooLong(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """The content, whatever its name, is of no format that the route reads."""
+    """The content, whatever the file is called, has no format that the route reads."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
 class UndecodableMedia(ServiceError):
-    """The format is a known one, but the file is damaged or incomplete."""
+    """The format is supported, but the file is damaged or incomplete."""
 
     status, code, title = 422, "undecodable_media", "Undecodable media"
 
 
 class NoVideoFrames(ServiceError):
-    """The container is readable and has no picture in it."""
+    """The container is readable but has no pictures."""
 
     status, code, title = 422, "no_video_frames", "No video frames"
 
@@ -127,7 +127,7 @@ class InvalidParameter(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full. `retry_after_s` is rounded up to whole seconds, at least one."""
+    """The request would wait too long in the queue. `retry_after_s` is rounded up to whole seconds, at least one."""
 
     status, code, title = 429, "overloaded", "Overloaded"
 
@@ -136,33 +136,33 @@ class Overloaded(ServiceError):
 
 
 class InternalError(ServiceError):
-    """A fault of ours; the detail says nothing about it, the log does."""
+    """The service has a fault; its cause is in the log, not in the detail."""
 
     status, code, title = 500, "internal_error", "Internal error"
 
-    def __init__(self, detail: str = "the service failed; the request id finds the cause in its log") -> None:
+    def __init__(self, detail: str = "the service failed; its log has the cause under this request id") -> None:
         super().__init__(detail)
 
 
 class NotReady(ServiceError):
-    """The service cannot predict now."""
+    """The service cannot analyse anything now."""
 
     status, code, title = 503, "not_ready", "Not ready"
 
 
 class Draining(ServiceError):
-    """The service is shutting down and takes no new work."""
+    """The service is shutting down and accepts no new work."""
 
     status, code, title = 503, "draining", "Draining"
 
 
 class DeadlineExceeded(ServiceError):
-    """The request's time ran out before its answer."""
+    """The request's time limit passed before its answer was complete."""
 
     status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
 
 
 class StorageFull(ServiceError):
-    """There is no room for an upload."""
+    """There is no disk space for an upload."""
 
     status, code, title = 507, "storage_full", "Storage full"

@@ -1,4 +1,4 @@
-"""Settings become predictors: which device, engine and bundles answer."""
+"""Loads predictors by the settings: chooses device and engine, and finds the bundles."""
 
 import importlib.util
 
@@ -17,17 +17,20 @@ logger = structlog.get_logger("service")
 
 
 def choose_device(name: str, engine: str = "auto") -> torch.device:
-    """`auto` takes a GPU if there is one that the engine can use. Raises SettingsError for a GPU that is not there."""
+    """Return the device of a setting; `auto` takes a GPU if there is one that the engine can use.
+
+    Raises SettingsError for a GPU that does not exist.
+    """
     if name == "auto":
         return torch.device("cuda" if engine != "openvino" and torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f"AFFECT_DEVICE: {name} was asked for, and {torch.cuda.device_count()} GPUs are visible")
+        raise SettingsError(f"AFFECT_DEVICE: {name} was requested, but {torch.cuda.device_count()} GPUs are visible")
     return device
 
 
 def choose_runtime(settings: Settings, device: torch.device) -> RuntimeOptions:
-    """The engine and the number format as set; the engine `auto` is OpenVINO on a CPU where it is installed."""
+    """Return the engine and number format of the settings; `auto` takes OpenVINO on a CPU if it is installed."""
     if settings.engine != "auto":
         return RuntimeOptions(settings.engine, settings.precision)
     faster = device.type == "cpu" and importlib.util.find_spec("openvino") is not None
@@ -35,34 +38,35 @@ def choose_runtime(settings: Settings, device: torch.device) -> RuntimeOptions:
 
 
 def load_predictors(settings: Settings, detector: FaceDetector) -> list[Predictor]:
-    """The configured bundles on each of the devices; warns of one whose crops came from another detector, or is idle.
+    """Load the configured bundles, once for each device, and run their first passes.
 
-    Raises SettingsError, BundleError, and what build_runtime raises.
+    Logs a warning for a bundle that was trained on crops of another detector, and for one that answers no task. Raises
+    SettingsError, BundleError, and what build_runtime raises.
     """
     devices = [choose_device(name, settings.engine) for name in settings.device.split(",")]
     options = choose_runtime(settings, devices[0])
     if settings.threads:
         torch.set_num_threads(settings.threads)
     paths = [find_bundle(name, download=settings.download) for name in settings.bundles]
-    # Read for each device: a network moves to its device.
+    # They are read for each device, since a network moves to its device.
     predictors = [Predictor([load_bundle(path) for path in paths], device, options) for device in devices]
     for predictor in predictors:
         warm_up(predictor)
-    _tell(predictors, detector, settings)
+    _log_bundles(predictors, detector, settings)
     return predictors
 
 
-def _tell(predictors: list[Predictor], detector: FaceDetector, settings: Settings) -> None:
-    """What is served, and what is odd about it, in the log."""
+def _log_bundles(predictors: list[Predictor], detector: FaceDetector, settings: Settings) -> None:
+    """Log which bundles are served, and warn about unusual ones."""
     predictor = predictors[0]
     runs = {"device": ",".join(str(each.device) for each in predictors), "engine": predictor.options.engine}
     asked_for = {"device_asked_for": settings.device, "engine_asked_for": settings.engine}
     for manifest in predictor.idle:
-        logger.warning("bundle not loaded: later ones cover all its tasks", bundle=manifest.name)
+        logger.warning("bundle not loaded: later ones support all its tasks", bundle=manifest.name)
     for manifest in predictor.manifests:
         if family(manifest.detector) != family(detector.name):
             logger.warning(
-                "detector differs",
+                "the bundle was trained on crops of another detector",
                 bundle=manifest.name,
                 bundle_prepared_with=manifest.detector,
                 serving_with=detector.name,
@@ -73,7 +77,7 @@ def _tell(predictors: list[Predictor], detector: FaceDetector, settings: Setting
 
 
 def warm_up(predictor: Predictor) -> None:
-    """Engines are slow in their first passes, from which the queue would expect long waits."""
+    """Run the first passes, which are slow: the queue would expect long waits from them."""
     for encoder in predictor.encoders:
         size = encoder.input.size
         for _ in range(3):

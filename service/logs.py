@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, JSON or for a console, with the request's id on every line it causes."""
+"""Structured logs: one line for each event, as JSON or for a console, with the id of the request that caused it."""
 
 import logging
 import sys

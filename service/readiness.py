@@ -1,4 +1,4 @@
-"""Readiness that tells the truth: a forward pass of every encoder, on every device, must have succeeded recently."""
+"""Readiness: every encoder must recently have completed a forward pass on every device."""
 
 import asyncio
 import time
@@ -9,38 +9,41 @@ from service.errors import NotReady
 from service.scheduling.watchdog import WorkerStalled
 
 MAX_AGE_S = 10.0
+"""Seconds for which a successful forward pass counts as recent."""
+
 PROBE_TIMEOUT_S = 5.0
+"""Seconds that a new forward pass may take."""
 
 
 class Probed(Protocol):
-    """What must work."""
+    """A part that must work for the service to be ready."""
 
     @property
     def last_success_s(self) -> float:
-        """When it last worked, by time.monotonic."""
+        """Time of its last success, by time.monotonic."""
         ...
 
     @property
     def stalled(self) -> bool:
-        """Whether it is known to hang."""
+        """True if it is known to hang."""
         ...
 
     async def probe(self) -> None:
-        """Show that it works, which sets `last_success_s`."""
+        """Try whether it works; a success sets `last_success_s`."""
         ...
 
 
 class Readiness:
-    """Asks each of its parts for a forward pass where the last one is too long ago; without any, nothing is ready."""
+    """Asks each of its parts for a forward pass if the last one is too long ago. Without parts it is never ready."""
 
     def __init__(self, parts: Sequence[Probed], locating_stalled: Callable[[], bool] = lambda: False) -> None:
-        """locating_stalled: whether a decoding or a face detection is known to hang."""
+        """`locating_stalled` returns whether decoding or face detection is known to hang."""
         self._parts = tuple(parts)
         self._locating_stalled = locating_stalled
         self._lock = asyncio.Lock()
 
     async def require(self) -> None:
-        """Return if the service can answer; raises NotReady with the reason."""
+        """Return if the service can answer. Raises NotReady with the reason otherwise."""
         if not self._parts:
             raise NotReady("no model is loaded")
         if self._locating_stalled():

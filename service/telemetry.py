@@ -1,4 +1,4 @@
-"""Prometheus instruments, their names and bounded labels after the contract; stage clocks, which tell traces too."""
+"""Prometheus metrics with bounded labels, and clocks for the stages of a request, which also go to its trace."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _SHARES = tuple(i / 10 for i in range(1, 11))
 
 
 class Telemetry:
-    """All instruments of one app, in a registry of its own."""
+    """All metrics of one app, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -34,10 +34,16 @@ class Telemetry:
             collector(registry=registry)
         self.requests = Counter("affect_requests", "Answered requests.", ["route", "status"], registry=registry)
         self.request_seconds = Histogram(
-            "affect_request_seconds", "Time from first byte to answer.", ["route"], buckets=_SECONDS, registry=registry
+            "affect_request_seconds",
+            "Time from the start of a request to the end of its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.in_flight = Gauge("affect_in_flight", "Requests being answered.", ["route"], registry=registry)
-        self.rejected = Counter("affect_rejected", "Refused requests by error code.", ["reason"], registry=registry)
+        self.rejected = Counter(
+            "affect_rejected", "Requests that ended with an error, by its code.", ["reason"], registry=registry
+        )
         self.stage_seconds = Histogram(
             "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
         )
@@ -65,26 +71,26 @@ class Telemetry:
         )
 
     def render(self) -> bytes:
-        """The Prometheus text exposition."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
     def model_loaded(self, manifest: BundleManifest, device: str, options: RuntimeOptions) -> None:
-        """Publish a bundle."""
+        """Publish a loaded bundle."""
         self.model_info.labels(manifest.name, manifest.version, device, options.engine, options.precision).set(1)
 
     def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
-        """A forward pass of `size` faces, each of which had waited; called by the batcher."""
+        """Record a forward pass of `size` faces, and the seconds that each of them waited; called by the batcher."""
         self.batch_size.observe(size)
         self.stage_seconds.labels("predict").observe(run_s)
         for seconds in wait_s:
             self.queue_wait.observe(seconds)
 
     def halved(self, size: int) -> None:
-        """A forward pass of `size` faces failed and is tried again; called by the batcher."""
+        """Record that a forward pass of `size` faces failed and is retried in halves; called by the batcher."""
         self.batch_retries.inc()
 
     def frame(self, route: str, affects: Sequence[Affect]) -> None:
-        """A frame was analysed."""
+        """Record an analysed frame."""
         self.frames.labels(route).inc()
         self.faces_per_frame.observe(len(affects))
         for affect in affects:
@@ -94,7 +100,7 @@ class Telemetry:
 
 
 class StageClock:
-    """Seconds of one request by stage, which also go to the stage histogram, and its analysed frames."""
+    """Measures the stages of one request, also for the stage histogram, and counts its analysed frames."""
 
     def __init__(self, telemetry: Telemetry, route: str) -> None:
         """`route`: the label under which frames are counted, such as `/analyze/video`."""
@@ -105,7 +111,7 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a block."""
+        """Time the block as a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -113,16 +119,16 @@ class StageClock:
             self.observe(name, time.perf_counter() - started)
 
     def observe(self, name: str, seconds: float) -> None:
-        """Account a stage of this request that was measured elsewhere."""
+        """Record a stage of this request that was measured elsewhere."""
         self.add(name, seconds)
         self._telemetry.stage_seconds.labels(name).observe(seconds)
 
     def add(self, name: str, seconds: float) -> None:
-        """Account time to this request alone, of a stage that it shared with others."""
+        """Add time to this request only, for a stage that it shared with others."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def count_frame(self, affects: Sequence[Affect]) -> None:
-        """Count an analysed frame, by the estimates for its faces."""
+        """Record an analysed frame with the estimates for its faces."""
         self._telemetry.frame(self._route, affects)
 
     def timings(self) -> dict[str, float]:
@@ -133,6 +139,6 @@ class StageClock:
 
 
 def trace_id() -> str | None:
-    """The trace that the current request belongs to, 32 hexadecimal digits; None while nothing is traced."""
+    """Return the id of the current request's trace, 32 hexadecimal digits; None if it is not traced."""
     span = trace.get_current_span().get_span_context()
     return trace.format_trace_id(span.trace_id) if span.is_valid else None

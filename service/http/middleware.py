@@ -1,4 +1,4 @@
-"""Around every request: its id, its measures and one log line; inside them, whether it may come in."""
+"""ASGI middleware around every request: its id, its metrics and log line, and the check of its API key."""
 
 import re
 import time
@@ -23,7 +23,7 @@ logger = structlog.get_logger("service.access")
 
 
 class RequestContext:
-    """Gives each request an id (the client's, if sane), counts and times it by route template, and logs it once."""
+    """Gives each request an id (the client's if it is valid), counts and times it by route, and logs it once."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: Sequence[BaseRoute]) -> None:
         self._app = app
@@ -31,7 +31,7 @@ class RequestContext:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,7 +61,7 @@ class RequestContext:
                 logger.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
 
     def _template(self, scope: Scope) -> str:
-        """The route's path as written in the code, so that labels stay bounded."""
+        """Return the path template of the matching route, so that metric labels stay bounded."""
         for route in self._routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", UNMATCHED))
@@ -69,9 +69,9 @@ class RequestContext:
 
 
 class RequireKey:
-    """Refuses, before its body is read, every request without a key, but those for the open routes.
+    """Refuses every request without a valid key before its body is read, except requests for the open routes.
 
-    What is not expressly open is closed: a path that does not exist, and whatever is added one day. Belongs inside
+    All other paths require a key, also those that do not exist and those that are added later. It belongs inside
     RequestContext, which finds the route.
     """
 
@@ -81,7 +81,7 @@ class RequireKey:
         self._open_routes = open_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI; a WebSocket without a key is closed before it opens."""
+        """Handle an ASGI connection; a WebSocket without a key is closed before it opens."""
         if scope["type"] == "lifespan" or self._may_enter(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "http":

@@ -1,4 +1,4 @@
-"""What a request may ask of its answer beside its query: the media type, and the time it may take."""
+"""Content negotiation: the media type and the time limit of an answer, by the headers of its request."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from service.settings import Settings, variable
 
 
 def negotiated(request: Request, offered: Sequence[str]) -> str:
-    """Return the media type of `offered` that the client prefers; the first one where it does not say.
+    """Return the media type of `offered` that the client prefers (RFC 9110, section 12.5.1); the first one by default.
 
-    Of types that it likes equally the one that it names most exactly is taken. Raises NotAcceptable where it accepts
-    none, and InvalidParameter for `Prefer: respond-async`, which is not built yet.
+    Of equally preferred types the one that the client names most specifically is taken. Raises NotAcceptable if the
+    client accepts none of them, and InvalidParameter for `Prefer: respond-async`, which is not built yet.
     """
     if "respond-async" in (name for name, _ in _listed(request, "prefer")):
-        raise InvalidParameter("Prefer: respond-async is not available")
+        raise InvalidParameter("Prefer: respond-async is not supported")
     ranges = dict(_listed(request, "accept")) or {"*/*": 1.0}
-    ranked = [(_liking(media_type, ranges), -place) for place, media_type in enumerate(offered)]
+    ranked = [(_preference(media_type, ranges), -place) for place, media_type in enumerate(offered)]
     (quality, _), place = max(ranked)
     if not quality:
         raise NotAcceptable(f"the answer is available as {', '.join(offered)}")
@@ -25,7 +25,7 @@ def negotiated(request: Request, offered: Sequence[str]) -> str:
 
 
 def time_limit(request: Request, setting: str, settings: Settings) -> Limit:
-    """Return the seconds that the answer may take: the setting's, or the client's X-Request-Timeout-Ms if shorter.
+    """Return the answer's time limit in seconds: the setting's, or the client's X-Request-Timeout-Ms if shorter.
 
     Raises InvalidParameter for a header that is no positive whole number.
     """
@@ -39,17 +39,17 @@ def time_limit(request: Request, setting: str, settings: Settings) -> Limit:
     return Limit(name="X-Request-Timeout-Ms", value=asked_s) if asked_s < configured["value"] else configured
 
 
-def _liking(media_type: str, ranges: dict[str, float]) -> tuple[float, int]:
-    """The quality that the client gives a type by the most exact range that covers it, and how exact that is."""
+def _preference(media_type: str, ranges: dict[str, float]) -> tuple[float, int]:
+    """Return the quality of the most specific range that covers a media type, and how specific it is, from 0 to 2."""
     covering = ("*/*", media_type.partition("/")[0] + "/*", media_type)
-    for exactness in (2, 1, 0):
-        if covering[exactness] in ranges:
-            return ranges[covering[exactness]], exactness
+    for specificity in (2, 1, 0):
+        if covering[specificity] in ranges:
+            return ranges[covering[specificity]], specificity
     return 0.0, 0
 
 
 def _listed(request: Request, header: str) -> list[tuple[str, float]]:
-    """The elements of a header that may be given several times, with their `q`, which is 1 where it is missing."""
+    """Return the elements of a list header, which may be repeated, with their quality `q`, by default 1."""
     elements = []
     for part in ",".join(request.headers.getlist(header)).lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the types in the routes' signatures: bodies, headers, errors, keys."""
+"""The parts of the OpenAPI document that routes' signatures cannot express: bodies, headers, errors and API keys."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
@@ -12,13 +12,14 @@ _WHOLE_SECONDS = {"type": "integer", "minimum": 1}
 _REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
-    "description": "echoed if it is 1 to 64 letters, digits, dots, dashes and underscores; else one is made",
+    "description": "An id for the request, of 1 to 64 letters, digits, dots, dashes and underscores. It is echoed; "
+    "without a valid one the service makes one.",
     "schema": {"type": "string"},
 }
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
-    "description": "milliseconds that the client waits, where that is shorter than the service's own limit",
+    "description": "Time limit for the answer in milliseconds, if it is shorter than the service's own.",
     "schema": {"type": "integer", "minimum": 1},
 }
 _SCHEMES = {
@@ -27,21 +28,22 @@ _SCHEMES = {
 }
 
 _SERVER_TIMING = {
-    "description": "`dur` of each stage in ms: `timings_ms` of a document, or up to the first object of a stream",
+    "description": "`dur` of each stage in milliseconds: `timings_ms` of a document, or the times up to the first "
+    "object of a stream.",
     "required": True,
     "schema": {"type": "string", "examples": ["decode;dur=6.1, total;dur=33.0"]},
 }
 
 
 def timed(content: Document | None = None) -> dict[int | str, Document]:
-    """Return a successful answer with the times of its stages. content: media types beside JSON."""
+    """Describe a successful answer with the header Server-Timing; `content` has its media types beside JSON."""
     return {200: {"headers": {"Server-Timing": _SERVER_TIMING}} | ({"content": content} if content else {})}
 
 
 def streamed() -> Document:
-    """Return what a video's answer is where it comes frame by frame."""
-    line = "each line is an object: a `video`, then `frame` and `progress`, last a `summary` or an `error`"
-    table = "a header, then a row a face a frame; a frame without faces is one row with empty cells"
+    """Describe the media types that answer a video frame by frame."""
+    line = "One JSON object a line: first `video`, then `frame` and `progress`, last `summary` or `error`."
+    table = "A header, then a row for each face in each frame; a frame without faces is one row with empty cells."
     return {
         "application/x-ndjson": {"schema": {"type": "string", "description": line}},
         "text/csv": {"schema": {"type": "string", "description": table}},
@@ -49,7 +51,7 @@ def streamed() -> Document:
 
 
 def problems(*statuses: int) -> dict[int | str, Document]:
-    """The errors that a route may answer with, by status."""
+    """Describe the errors that a route may answer with, by status."""
     described: dict[int | str, Document] = {}
     for status in statuses:
         described[status] = {"content": {"application/problem+json": {"schema": _reference("schemas", "Problem")}}}
@@ -59,7 +61,7 @@ def problems(*statuses: int) -> dict[int | str, Document]:
 
 
 def upload(*media_types: str) -> Document:
-    """The request of a route that takes a form with one `file`, or the same as a raw body."""
+    """Describe a request with one file: as the field `file` of a form, or as the raw body."""
     binary = {"type": "string", "format": "binary", "minLength": 1}
     form = {"type": "object", "required": ["file"], "properties": {"file": binary}, "additionalProperties": False}
     encoding = {"file": {"contentType": ", ".join(media_types)}}
@@ -71,13 +73,16 @@ def upload(*media_types: str) -> Document:
 
 
 def complete(document: Document, open_routes: Collection[str] | None) -> None:
-    """Add to the framework's document what holds for all routes. open_routes need no key; None: no route does."""
+    """Add to the framework's document what holds for all routes.
+
+    `open_routes` are those that require no key; None if no route requires one.
+    """
     components = document["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     components["parameters"] = {"RequestId": _REQUEST_ID}
     components["headers"] = {
         "RequestId": {
-            "description": "the request's, or one made for it",
+            "description": "The request's id, or one that the service made.",
             "required": True,
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         }

@@ -1,4 +1,4 @@
-"""ServiceErrors, and whatever else a route raises, as RFC 9457 problem documents."""
+"""Exceptions as RFC 9457 problem documents: ServiceErrors, and whatever else a route raises."""
 
 import logging
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _BY_STATUS: Mapping[int, type[ServiceError]] = {
 
 
 def problem(error: ServiceError, request_id: str) -> dict[str, object]:
-    """The RFC 9457 document of an error; `limit` is present only where one was broken."""
+    """Return the RFC 9457 document of an error; it has a `limit` only if one was exceeded."""
     document: dict[str, object] = {
         "type": f"urn:affect:problem:{error.code}",
         "title": error.title,
@@ -48,27 +48,27 @@ def problem(error: ServiceError, request_id: str) -> dict[str, object]:
 
 
 def problem_response(error: ServiceError, request_id: str) -> JSONResponse:
-    """The same document as a response of type application/problem+json, with the error's status and headers."""
+    """Return an error's document as a response of type application/problem+json, with its status and headers."""
     return JSONResponse(problem(error, request_id), error.status, error.headers, "application/problem+json")
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer whatever is raised with a problem document; its request id is `request.state.request_id`, or empty."""
-    # Under `Exception` comes what middleware itself breaks; Starlette raises it again, and the server logs it.
+    """Make an app answer every exception with a problem document; its request id is `request.state.request_id`."""
+    # `Exception` is for errors in middleware itself; Starlette raises them again, and the server logs them.
     for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, answer)
-    # Innermost, whenever this is called: the middleware around it sees a crash as an ordinary answer of status 500.
+    # It is innermost whenever this is called, so other middleware sees a crash as an ordinary answer of status 500.
     app.user_middleware.append(Middleware(_CrashGuard))
 
 
 class _CrashGuard:
-    """Answers what no handler is for, and logs it, once. An `Exception` handler of Starlette's would raise it again."""
+    """Logs and answers exceptions without a handler. Starlette's handler for `Exception` would raise them again."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI; a crash after the answer has begun is left to the server, which logs it and breaks the connection."""
+        """Handle an ASGI connection. A crash after the answer has begun is left to the server, which disconnects."""
         started = scope["type"] != "http"
 
         async def noting(message: Message) -> None:
@@ -91,19 +91,19 @@ def _request_id(request: Request) -> str:
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
-    """Return the response to whatever was raised."""
+    """Return the response to an exception."""
     return problem_response(classified(request, error), _request_id(request))
 
 
 def classified(request: Request, error: Exception) -> ServiceError:
-    """Return the service's error for whatever was raised; its code is left for the metrics in the request's state."""
+    """Return the ServiceError for an exception, and leave its code in the request's state for the metrics."""
     found = _as_service_error(error)
     request.state.error_code = found.code
     return found
 
 
 def _as_service_error(error: Exception) -> ServiceError:
-    """The place in the tree of what frameworks raise themselves; whatever else comes is our fault."""
+    """Return the ServiceError for an exception, also for one of the web framework; any other is an internal error."""
     match error:
         case ServiceError():
             return error
@@ -112,15 +112,15 @@ def _as_service_error(error: Exception) -> ServiceError:
             return kind(error.detail, headers=error.headers)
         case RequestValidationError():
             found = error.errors()
-            # What was sent is not repeated: it may be a file.
+            # The input is not repeated, since it may be a file.
             detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {_message(item)}" for item in found)
             in_body = any(item["loc"][0] == "body" for item in found)
             return MalformedRequest(detail) if in_body else InvalidParameter(detail)
         case ClientDisconnect():
-            return MalformedRequest("the client left before its body was complete")
+            return MalformedRequest("the client disconnected before the body was complete")
     return InternalError()
 
 
 def _message(item: Mapping[str, str]) -> str:
-    """A validation error in words for a client."""
-    return "no such parameter here" if item["type"] == "extra_forbidden" else item["msg"]
+    """Return a sentence for the client about a validation error."""
+    return "this route has no such parameter" if item["type"] == "extra_forbidden" else item["msg"]

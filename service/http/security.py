@@ -1,4 +1,4 @@
-"""API keys: who may call the service. Knows headers as ASGI gives them, and no web framework."""
+"""API keys: decides by the headers of an ASGI request whether a client may call the service."""
 
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,18 +8,18 @@ from pydantic import SecretStr
 
 
 class ApiKeys:
-    """The keys that open the service; only their digests are kept, which also makes all comparisons equally long."""
+    """The keys that clients may use. Only their digests are kept, so that all comparisons have the same length."""
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:
         self._digests = [_digest(key.get_secret_value().encode()) for key in keys]
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether one of the keys is in `Authorization: Bearer` or `X-API-Key`; takes as long for each answer.
+        """Return whether the headers have one of the keys, as `Authorization: Bearer` or as `X-API-Key`.
 
-        headers: as ASGI gives them, names in lower case.
+        `headers` are those of ASGI, with names in lower case. The time that this takes does not depend on the result.
         """
         offered = [_digest(key) for key in _offered(headers)]
-        # A sum, for `any` would stop at the first match and tell by its time which key that was.
+        # A sum, since `any` would stop at the first match and reveal by its time which key that was.
         return sum(hmac.compare_digest(known, key) for known in self._digests for key in offered) > 0
 
 

@@ -1,4 +1,4 @@
-"""Request bodies -> a private file under a byte limit: a form with one `file`, or the raw media."""
+"""Receives request bodies into a private file, up to a byte limit: a form with one `file`, or the raw media."""
 
 import errno
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,22 +24,22 @@ IN_MEMORY_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Upload:
-    """What a route takes: how it comes, where it is kept while it is needed, and how it is read."""
+    """The upload that a route accepts: how it is sent, where it is kept, and how its frames are read."""
 
     lane: Lane
     """The queue in which its analysis waits for threads and networks."""
     raw_types: tuple[str, ...]
-    """Prefixes of the content types that are taken as a raw body."""
+    """Prefixes of the content types that are accepted as a raw body."""
     max_bytes: int
-    """Largest body."""
+    """Largest body in bytes."""
     file: Callable[[], AbstractContextManager[IO[bytes]]]
-    """Makes the private file that the upload is written to; it is gone when the block ends."""
+    """Makes the private file for the upload; it is removed when its `with` block ends."""
     source: Callable[[IO[bytes]], Source]
-    """Makes a source of that file's frames."""
+    """Makes the source of the frames in that file."""
 
 
 def picture_upload(directory: Path, max_bytes: int, limits: DecodeLimits) -> Upload:
-    """Return the upload of a picture."""
+    """Return the upload of a picture, of which a large one is kept in `directory`."""
     return Upload(
         lane=Lane.INTERACTIVE,
         raw_types=("image/",),
@@ -50,7 +50,7 @@ def picture_upload(directory: Path, max_bytes: int, limits: DecodeLimits) -> Upl
 
 
 def video_upload(directory: Path, max_bytes: int, limits: DecodeLimits, window: Window) -> Upload:
-    """Return the upload of a video of which a window is analysed."""
+    """Return the upload of a video, kept in `directory`, of which a window is analysed."""
     return Upload(
         lane=Lane.BULK,
         raw_types=("video/", "image/gif"),
@@ -69,7 +69,7 @@ async def receive(request: Request, into: IO[bytes], upload: Upload) -> None:
         await _write(request, into, upload.raw_types, upload.max_bytes)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("there is no room for the upload") from None
+            raise StorageFull("there is no disk space for the upload") from None
         raise
     if not into.tell():
         raise UndecodableMedia("the uploaded file is empty")
@@ -110,7 +110,7 @@ def _too_large(max_bytes: int) -> UploadTooLarge:
 
 
 class _SingleFileForm:
-    """Finds the bytes of the one file in a multipart body that is fed in chunks; anything else in it is an error.
+    """Extracts the one file from a multipart body that is fed in chunks; any other part is an error.
 
     Starlette's own form parser would keep every part, and loses an unfinished file when the body is cut off.
     """
@@ -141,7 +141,7 @@ class _SingleFileForm:
             )
 
     def feed(self, chunk: bytes) -> bytes:
-        """The file's bytes within the chunk."""
+        """Return the bytes of the file in the next chunk of the body."""
         with _refusing_broken_forms():
             self._parser.write(chunk)
         content = b"".join(self._found)
@@ -149,7 +149,7 @@ class _SingleFileForm:
         return content
 
     def finish(self) -> None:
-        """Raises MalformedRequest unless the form was complete and had a file."""
+        """End the form. Raises MalformedRequest unless it was complete and had a file."""
         if not self._complete:
             raise MalformedRequest("the form is broken or incomplete")
         if not self._files:

@@ -1,1 +1,1 @@
-"""Untrusted bytes become frames, under limits."""
+"""Decodes untrusted pictures and videos into frames, under limits."""

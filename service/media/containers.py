@@ -1,4 +1,4 @@
-"""Containers of video files: recognise one, tell whether it is cut, and why a decoder may refuse it."""
+"""Video containers: recognise the format of a file, whether it was cut off, and why a decoder refused it."""
 
 import mmap
 import re
@@ -10,18 +10,22 @@ from pathlib import Path
 from service.errors import NoVideoFrames, ServiceError, UndecodableMedia, UnsupportedMediaType
 
 _MAX_PARTS = 10_000
-"""Parts of a file that are looked at; made of the smallest possible ones, a hostile file has millions."""
+"""Largest number of parts of a file that are looked at; a hostile file may consist of millions of tiny ones."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A video container: how its files begin, how they declare a sound and a picture track, whether one is cut."""
+    """A container format of video files."""
 
     name: str
     start: re.Pattern[bytes]
+    """Matches the beginning of its files."""
     sound: re.Pattern[bytes]
+    """Matches the declaration of a sound track."""
     picture: re.Pattern[bytes]
+    """Matches the declaration of a picture track."""
     is_cut: Callable[[mmap.mmap], bool]
+    """Tells whether bytes are missing at the end of a file; may raise struct.error, which means yes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class VideoFile:
     container: Container
 
     def is_cut(self) -> bool:
-        """Whether bytes are missing at its end, by the sizes that its parts announce."""
+        """Return whether bytes are missing at the end of the file, by the sizes that its parts announce."""
         with self._mapped() as data:
             try:
                 return self.container.is_cut(data)
@@ -40,7 +44,10 @@ class VideoFile:
                 return True
 
     def why_unreadable(self) -> ServiceError:
-        """Why a decoder refuses it: it has sound only, or it is damaged (an MP4 cut before its index, say)."""
+        """Return the error for a file that the decoder refused: it has only sound, or it is damaged.
+
+        An MP4 that was cut off before its index is one that cannot be read at all.
+        """
         with self._mapped() as data:
             if self.container.sound.search(data) and not self.container.picture.search(data):
                 return NoVideoFrames(f"the {self.container.name} file has sound but no picture")
@@ -52,13 +59,13 @@ class VideoFile:
 
 
 def recognise_video(path: Path) -> VideoFile:
-    """Tell the container of a file; raises UnsupportedMediaType for one that the service does not read."""
+    """Return a file with its container. Raises UnsupportedMediaType for a format that the service does not read."""
     with path.open("rb") as file:
         head = file.read(16)
     for container in _CONTAINERS:
         if container.start.match(head):
             return VideoFile(path, container)
-    raise UnsupportedMediaType("the content is no MP4, MOV, WebM, Matroska, AVI or GIF video")
+    raise UnsupportedMediaType("the content is not an MP4, MOV, WebM, Matroska, AVI or GIF video")
 
 
 def _mp4_is_cut(data: mmap.mmap) -> bool:
@@ -86,7 +93,7 @@ def _avi_is_cut(data: mmap.mmap) -> bool:
 
 
 def _matroska_is_cut(data: mmap.mmap) -> bool:
-    """Two elements, the header and the segment: an id of four bytes, a size of 1 to 8 bytes, the content."""
+    """Check the two elements, header and segment: an id of four bytes, a size of 1 to 8 bytes, the content."""
     position = 0
     for _ in range(2):
         (first,) = struct.unpack_from("B", data, position + 4)

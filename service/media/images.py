@@ -1,7 +1,7 @@
-"""Decode an untrusted image file, under limits. All errors are ServiceErrors.
+"""Decodes an untrusted image file, under limits. All errors are ServiceErrors.
 
-A few kilobytes can claim 20,000 x 20,000 pixels, so the header is read first: it tells how many a decoder would
-allocate. Alpha is blended here, since cv2 leaves that to its caller.
+A file of a few kilobytes can claim 20,000 x 20,000 pixels. So its header is read first, which tells how many pixels a
+decoder would allocate. Alpha is blended here, since cv2 leaves that to its caller.
 """
 
 import struct
@@ -17,7 +17,7 @@ from model_core.faces.geometry import Frame
 from service.errors import UndecodableMedia, UnsupportedMediaType
 from service.media.limits import DecodeLimits
 
-# A damaged upload concerns its client, not the log; cv2 would print a line for each.
+# cv2 would print a line for each damaged upload, which concerns its client and not the log.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MAX_JPEG_SEGMENTS = 10_000
@@ -41,7 +41,7 @@ _UPRIGHT: Mapping[int, Callable[[Frame], Frame]] = MappingProxyType(
         8: lambda image: image.swapaxes(0, 1)[::-1],
     }
 )
-"""EXIF orientation -> what makes the stored image upright."""
+"""EXIF orientation -> the function that makes the stored image upright."""
 
 
 def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
@@ -66,11 +66,14 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Width and height in pixels as stored, before any rotation; `alpha`: whether pixels may be transparent."""
+    """The header of an image file, before any rotation."""
 
     width: int
+    """Width in pixels as stored."""
     height: int
+    """Height in pixels as stored."""
     alpha: bool = False
+    """True if pixels may be transparent."""
 
 
 def read_image_header(data: bytes) -> ImageHeader:
@@ -88,7 +91,7 @@ def read_image_header(data: bytes) -> ImageHeader:
         if header.width < 1 or header.height < 1:
             raise UndecodableMedia(f"the {name} file has no valid size in its header")
         return header
-    raise UnsupportedMediaType("the content is no JPEG, PNG, WebP or BMP image")
+    raise UnsupportedMediaType("the content is not a JPEG, PNG, WebP or BMP image")
 
 
 def decode_over_white(buffer: NDArray[np.uint8]) -> Frame | None:
@@ -107,12 +110,12 @@ def decode_over_white(buffer: NDArray[np.uint8]) -> Frame | None:
 
 
 def _upright(image: Frame, exif: bytes) -> Frame:
-    """Apply the orientation that a block of EXIF data gives; without a valid one the image stays as it is."""
+    """Apply the orientation that a block of EXIF data gives; without a valid one the image is unchanged."""
     return np.ascontiguousarray(_UPRIGHT[_orientation(exif)](image))
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation tag, 1 to 8, of the first directory; 1 where it is missing or not valid."""
+    """Return the orientation tag, 1 to 8, of the first directory; 1 if it is missing or not valid."""
     exif = exif.removeprefix(b"Exif\x00\x00")
     order = ">" if exif.startswith(b"MM") else "<"
     try:
@@ -150,7 +153,7 @@ def _read_png(data: bytes) -> ImageHeader:
         raise UndecodableMedia("the PNG file does not begin with its header")
     # Colour types 4 and 6 carry alpha; for a palette or a colour key a chunk of its own does.
     alpha, position = colour in (4, 6), 8
-    # To the last chunk: the decoder allocates, and fills, as many bytes as any of them announces, up to 4 GiB.
+    # All chunks are checked, since the decoder allocates and fills as many bytes as any of them announces, up to 4 GiB.
     for _ in range(_MAX_PNG_CHUNKS):
         length, chunk = struct.unpack_from(">I4s", data, position)
         position += 12 + length
@@ -189,8 +192,8 @@ _READERS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[bytes], ImageHea
         "JPEG": (lambda data: data.startswith(b"\xff\xd8\xff"), _read_jpeg),
         "PNG": (lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), _read_png),
         "WebP": (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _read_webp),
-        # Two letters alone would claim many a text; the sizes of the headers in use follow them.
+        # Many a text begins with these two letters; the header's size, which follows, makes sure.
         "BMP": (lambda data: data[:2] == b"BM" and data[14:18] in _BMP_HEADERS, _read_bmp),
     }
 )
-"""Format -> (whether the content is of it, its reader)."""
+"""Format -> (test whether the content is of this format, reader of its header)."""

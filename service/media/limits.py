@@ -7,14 +7,14 @@ from service.errors import Limit, TooManyPixels, VideoTooLong
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a decoder may be asked to do for one upload."""
+    """Limits on what is decoded for one upload."""
 
     max_pixels: int
-    """Most pixels of one frame, width times height."""
+    """Largest frame in pixels, width times height."""
     max_video_s: float
     """Longest requested part of a video, in seconds."""
     max_frames: int
-    """Most frames to analyse in that part."""
+    """Largest number of frames to analyse in that part."""
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raise TooManyPixels for a frame beyond the limit."""

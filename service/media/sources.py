@@ -11,15 +11,15 @@ from service.media.videos import MediaInfo, TimedFrame, Window, open_video
 
 
 class Source(Protocol):
-    """Frames that are read once, front to back."""
+    """A picture or a video file whose frames are read once, front to back."""
 
     info: MediaInfo
     """Known from the first frame on."""
     truncated: bool
-    """Whether the file ended early because it is damaged; known after the last frame."""
+    """True if the file ended early because it is damaged; known after the last frame."""
 
     def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
-        """Open the source and give its frames one by one; ends before the next frame once `cancelled` is set.
+        """Open the source and yield its frames one by one; ends before the next frame once `cancelled` is set.
 
         Closing the generator releases the decoder. Raises the ServiceErrors of decoding.
         """

@@ -1,4 +1,4 @@
-"""Read an untrusted video file frame by frame, under limits. All errors are ServiceErrors."""
+"""Reads an untrusted video file frame by frame, under limits. All errors are ServiceErrors."""
 
 import math
 import os
@@ -18,28 +18,28 @@ from service.errors import InvalidParameter, NoVideoFrames, ServiceError, Undeco
 from service.media.containers import recognise_video
 from service.media.limits import DecodeLimits
 
-# A damaged upload concerns its client, not the log; FFmpeg would print a line for each.
+# FFmpeg would print a line for each damaged upload, which concerns its client and not the log.
 os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _ROUNDING_S = 0.001
-"""Containers round timestamps to milliseconds: a frame this much early is on time."""
+"""Containers round timestamps to milliseconds, so a frame that is this much early counts as on time."""
 
 _TRUNCATION_S = 0.5
-"""How much earlier than announced a sound file may end: encoders and edit lists drop a few frames."""
+"""Seconds by which an intact file may end earlier than announced: encoders and edit lists drop a few frames."""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What is known of a picture or a video before its frames are analysed."""
+    """Size, rate and length of a picture or a video, as known before its frames are analysed."""
 
     width: int
     """Width of the upright frames in pixels."""
     height: int
     """Height of the upright frames in pixels."""
     fps: float | None = None
-    """Average frames a second; None for a picture, and where the container does not say."""
+    """Average frames a second; None for a picture, and if the container does not tell it."""
     duration_s: float | None = None
-    """Length in seconds; None for a picture, and where the container does not say."""
+    """Length in seconds; None for a picture, and if the container does not tell it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TimedFrame:
 
 @dataclass(frozen=True)
 class Window:
-    """The requested part of a video. Raises InvalidParameter for values that make no sense."""
+    """The requested part of a video. Raises InvalidParameter for values that are out of range or contradictory."""
 
     fps: float = 10.0
     """Analysed frames a second, at most the source's."""
@@ -74,15 +74,15 @@ class Window:
             raise InvalidParameter("end_s: must be greater than start_s")
 
     def length_s(self, duration_s: float | None) -> float | None:
-        """Return the seconds between start and end, which is at most the video's; None where neither is known."""
+        """Return the seconds from the start to the end of the window or of the video; None if neither end is known."""
         ends = [end for end in (self.end_s, duration_s) if end is not None]
-        # Not below zero: the largest start_s would make an infinite number of frames.
+        # It is not below zero, since the largest start_s would make an infinite number of frames.
         return max(0.0, min(ends) - self.start_s) if ends else None
 
     def next_due_s(self, time_s: float, source_fps: float | None) -> float:
         """Return when the frame after one at `time_s` is due, in seconds.
 
-        That is on the grid start_s + k / fps, or at once where every frame is taken.
+        That is on the grid start_s + k / fps, or at once if every frame is taken.
         """
         if source_fps is not None and self.fps >= source_fps:
             return math.nextafter(time_s, math.inf)
@@ -93,13 +93,13 @@ class Window:
 def open_video(path: Path, limits: DecodeLimits, window: Window, cancelled: Event | None = None) -> "Video":
     """Open an mp4, mov, webm, mkv, avi or gif file to read the frames of a window.
 
-    What the container announces is checked here, what it really holds while reading. `cancelled`: ends the reading
-    before its next frame once it is set. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, TooManyPixels
+    What the container announces is checked here, and what it really holds while reading. Once `cancelled` is set, the
+    reading ends before its next frame. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, TooManyPixels
     or VideoTooLong.
     """
     file = recognise_video(path)
     with ExitStack() as stack:
-        # One thread: a pool of decoders shares the cores already.
+        # One thread, since a pool of decoders shares the cores already.
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         stack.callback(capture.release)
         if not capture.isOpened():
@@ -116,9 +116,9 @@ def open_video(path: Path, limits: DecodeLimits, window: Window, cancelled: Even
 class Video:
     """A video that is read once, front to back, one frame in memory at a time. Use it in a `with` block.
 
-    Frames follow the source's timestamps: of each 1/fps of a second since `start_s` the first frame is taken, so the
-    rate does not drift; an `fps` of the source's or above takes every frame. Frames before `start_s` are read and
-    skipped, which keeps indices exact. Not for use by two threads at once.
+    Frames are taken by the source's timestamps: the first one in each interval of 1/fps seconds since `start_s`, so the
+    rate does not drift. An `fps` of the source's or above takes every frame. Frames before `start_s` are read and
+    skipped, which keeps indices exact. Two threads must not use it at once.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Video:
     ) -> None:
         self.info = info
         self.truncated = False
-        """Whether the file is cut or ended much earlier than it announced; known after the last frame."""
+        """True if the file is cut off or ended much earlier than it announced; known after the last frame."""
         self._capture = capture
         self._limits = limits
         self._window = window
@@ -151,9 +151,10 @@ class Video:
         self._capture.release()
 
     def __iter__(self) -> Iterator[TimedFrame]:
-        """The frames of the window. Raises VideoTooLong where the file holds more than it announced.
+        """Yield the frames of the window.
 
-        Raises InvalidParameter where it ends before `start_s`, UndecodableMedia where its first frame is damaged.
+        Raises VideoTooLong if the file holds more than it announced and than the limits allow, InvalidParameter if it
+        ends before `start_s`, and UndecodableMedia if its first frame is damaged.
         """
         window = self._window
         due_s = window.start_s - _ROUNDING_S
@@ -172,7 +173,7 @@ class Video:
             except ServiceError:
                 if taken == 1:
                     raise
-                self.truncated = True  # what was read before the damage is the answer
+                self.truncated = True  # the answer is what was read before the damage
                 return
             yield TimedFrame(frame, time_s, index)
             due_s = window.next_due_s(time_s, self.info.fps)
@@ -182,7 +183,7 @@ class Video:
                 raise InvalidParameter(f"start_s: the video's last frame is at {time_s:.3f} s")
 
     def _grabbed(self) -> Iterator[tuple[int, float]]:
-        """Index and timestamp of each frame, which stays undecoded to RGB; the first has been grabbed by open_video."""
+        """Yield index and timestamp of each frame, not yet converted to RGB; open_video has grabbed the first one."""
         for index in count():
             if self._cancelled.is_set() or (index > 0 and not self._capture.grab()):
                 return
@@ -195,11 +196,11 @@ class Video:
             found = False
         if not found:
             raise UndecodableMedia("a frame of the video is damaged")
-        self._limits.check_pixels(image.shape[1], image.shape[0])  # it may change within a file
+        self._limits.check_pixels(image.shape[1], image.shape[0])  # the size may change within a file
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
     def _ended_early(self, frames: int, last_s: float) -> bool:
-        """By count and by time: with variable rates one of the two is an estimate, and either may mislead."""
+        """Judge by count and by time, since with variable frame rates either may be a wrong estimate."""
         fps, duration_s = self.info.fps, self.info.duration_s
         if fps is None or duration_s is None:
             return False
@@ -207,9 +208,10 @@ class Video:
 
 
 def _check_window(window: Window, info: MediaInfo, limits: DecodeLimits) -> None:
-    """Refuse at once what the container announces to be too long.
+    """Refuse at once a window that is too long by what the container announces.
 
-    Only reading can tell that it ends before the window: with variable rates the announced length may be far too short.
+    Only reading can tell that a video ends before the window, since with variable frame rates the announced length may
+    be far too short.
     """
     if info.fps is None or info.duration_s is None:
         return
@@ -219,7 +221,10 @@ def _check_window(window: Window, info: MediaInfo, limits: DecodeLimits) -> None
 
 
 def _info(capture: cv2.VideoCapture) -> MediaInfo:
-    """Size after rotation, and what is plausible of rate and length; a missing length is a huge negative count."""
+    """Return the size after rotation, and rate and length if they are plausible.
+
+    OpenCV gives a missing length as a huge negative number of frames.
+    """
     fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     known_fps = fps if 0 < fps < math.inf else None
     duration_s = frames / known_fps if known_fps and 0 < frames < math.inf else None

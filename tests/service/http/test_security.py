@@ -79,7 +79,7 @@ def test_without_a_key_there_is_a_401_that_says_how_to_send_one(guarded: TestCli
         "type": "urn:affect:problem:unauthorized",
         "title": "Unauthorized",
         "status": 401,
-        "detail": "send one of the service's keys as Authorization: Bearer, or as X-API-Key",
+        "detail": "send one of the service's API keys as Authorization: Bearer or as X-API-Key",
         "code": "unauthorized",
         "request_id": "r-1",
     }

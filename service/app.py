@@ -155,7 +155,7 @@ def _encoders(
 
 
 def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock: Callable[[], float]) -> Admission:
-    """Who may come in, by the settings; nobody while the threads of a stage have all stalled."""
+    """Admission by the settings' limits; nobody is admitted while all threads of a stage have stalled."""
 
     def why_blocked() -> str | None:
         if estimator.blocked:
@@ -175,7 +175,9 @@ def _model(
     telemetry: Telemetry,
     admission: Admission,
 ) -> Model:
-    predictor, devices, options = predictors[0], [str(each.device) for each in predictors], predictors[0].options
+    predictor = predictors[0]
+    devices = [str(each.device) for each in predictors]
+    options = predictor.options
     telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
     for manifest in predictor.manifests:
         for device in devices:

@@ -42,6 +42,11 @@ class ServiceError(Exception):
     code: ClassVar[str]
     title: ClassVar[str]
 
+    def __init_subclass__(cls, *, status: int, code: str, title: str) -> None:
+        cls.status = status
+        cls.code = code
+        cls.title = title
+
     def __init__(self, detail: str, *, limit: Limit | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -49,16 +54,12 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
 
 
-class MalformedRequest(ServiceError):
+class MalformedRequest(ServiceError, status=400, code="malformed_request", title="Malformed request"):
     """The body is not what the route expects: broken multipart, no field `file`, more than one file."""
 
-    status, code, title = 400, "malformed_request", "Malformed request"
 
-
-class Unauthorized(ServiceError):
+class Unauthorized(ServiceError, status=401, code="unauthorized", title="Unauthorized"):
     """The request has no API key, or an unknown one."""
-
-    status, code, title = 401, "unauthorized", "Unauthorized"
 
     def __init__(
         self, detail: str = "send one of the service's API keys as Authorization: Bearer or as X-API-Key"
@@ -66,103 +67,71 @@ class Unauthorized(ServiceError):
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-class NotFound(ServiceError):
+class NotFound(ServiceError, status=404, code="not_found", title="Not found"):
     """There is no route at this path."""
 
-    status, code, title = 404, "not_found", "Not found"
 
-
-class MethodNotAllowed(ServiceError):
+class MethodNotAllowed(ServiceError, status=405, code="method_not_allowed", title="Method not allowed"):
     """The path exists, but not for this method."""
 
-    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
-
-class NotAcceptable(ServiceError):
+class NotAcceptable(ServiceError, status=406, code="not_acceptable", title="Not acceptable"):
     """The client accepts none of the media types that are offered."""
 
-    status, code, title = 406, "not_acceptable", "Not acceptable"
 
-
-class UploadTooLarge(ServiceError):
+class UploadTooLarge(ServiceError, status=413, code="upload_too_large", title="Upload too large"):
     """The body has more bytes than the limit."""
 
-    status, code, title = 413, "upload_too_large", "Upload too large"
 
-
-class TooManyPixels(ServiceError):
+class TooManyPixels(ServiceError, status=413, code="too_many_pixels", title="Too many pixels"):
     """A frame has more pixels than the limit."""
 
-    status, code, title = 413, "too_many_pixels", "Too many pixels"
 
-
-class VideoTooLong(ServiceError):
+class VideoTooLong(ServiceError, status=413, code="video_too_long", title="Video too long"):
     """The requested part of a video has more seconds, or more frames to analyse, than the limit."""
 
-    status, code, title = 413, "video_too_long", "Video too long"
 
-
-class UnsupportedMediaType(ServiceError):
+class UnsupportedMediaType(ServiceError, status=415, code="unsupported_media_type", title="Unsupported media type"):
     """The content, whatever the file is called, has no format that the route reads."""
 
-    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
-
-class UndecodableMedia(ServiceError):
+class UndecodableMedia(ServiceError, status=422, code="undecodable_media", title="Undecodable media"):
     """The format is supported, but the file is damaged or incomplete."""
 
-    status, code, title = 422, "undecodable_media", "Undecodable media"
 
-
-class NoVideoFrames(ServiceError):
+class NoVideoFrames(ServiceError, status=422, code="no_video_frames", title="No video frames"):
     """The container is readable but has no pictures."""
 
-    status, code, title = 422, "no_video_frames", "No video frames"
 
-
-class InvalidParameter(ServiceError):
+class InvalidParameter(ServiceError, status=422, code="invalid_parameter", title="Invalid parameter"):
     """A parameter is missing, unknown or out of range; the detail begins with its name."""
 
-    status, code, title = 422, "invalid_parameter", "Invalid parameter"
 
-
-class Overloaded(ServiceError):
+class Overloaded(ServiceError, status=429, code="overloaded", title="Overloaded"):
     """The request would wait too long in the queue. `retry_after_s` is rounded up to whole seconds, at least one."""
-
-    status, code, title = 429, "overloaded", "Overloaded"
 
     def __init__(self, detail: str, *, retry_after_s: float, limit: Limit | None = None) -> None:
         super().__init__(detail, limit=limit, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
-class InternalError(ServiceError):
+class InternalError(ServiceError, status=500, code="internal_error", title="Internal error"):
     """The service has a fault; its cause is in the log, not in the detail."""
-
-    status, code, title = 500, "internal_error", "Internal error"
 
     def __init__(self, detail: str = "the service failed; its log has the cause under this request id") -> None:
         super().__init__(detail)
 
 
-class NotReady(ServiceError):
+class NotReady(ServiceError, status=503, code="not_ready", title="Not ready"):
     """The service cannot analyse anything now."""
 
-    status, code, title = 503, "not_ready", "Not ready"
 
-
-class Draining(ServiceError):
+class Draining(ServiceError, status=503, code="draining", title="Draining"):
     """The service is shutting down and accepts no new work."""
 
-    status, code, title = 503, "draining", "Draining"
 
-
-class DeadlineExceeded(ServiceError):
+class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded", title="Deadline exceeded"):
     """The request's time limit passed before its answer was complete."""
 
-    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
 
-
-class StorageFull(ServiceError):
+class StorageFull(ServiceError, status=507, code="storage_full", title="Storage full"):
     """There is no disk space for an upload."""
-
-    status, code, title = 507, "storage_full", "Storage full"

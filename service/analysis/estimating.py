@@ -39,12 +39,12 @@ class BatchedEncoder:
 
     @property
     def last_success_s(self) -> float:
-        """When the last forward pass succeeded on the replica that has waited longest for one, by time.monotonic."""
+        """Time of the last successful forward pass, by time.monotonic; of several replicas the one longest ago."""
         return min(self._succeeded_s)
 
     @property
     def stalled(self) -> bool:
-        """Whether a forward pass is known to hang."""
+        """True while a forward pass is known to hang."""
         return self.batcher.stalled
 
     async def probe(self) -> None:
@@ -77,7 +77,7 @@ class Estimator:
 
     @property
     def blocked(self) -> bool:
-        """Whether one of the encoders takes no new face."""
+        """True while one of the encoders takes no new face."""
         return any(encoder.batcher.blocked for encoder in self._encoders)
 
     async def estimate(self, faces: Sequence[Sequence[Crop]], lane: Lane) -> list[Estimate]:

@@ -13,7 +13,7 @@ Temporal: TypeAlias = Literal["auto", "off"]
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """What an analysis looks for, and how it treats time."""
+    """Options of an analysis: which faces it reports, and how it uses time."""
 
     max_faces: int = 16
     """Most faces of a frame, the largest."""

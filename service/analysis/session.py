@@ -1,4 +1,4 @@
-"""What one request's analysis remembers from frame to frame: where faces were, their tracks, memories and smoothers."""
+"""The state of one request's analysis between frames: face positions, tracks, recurrent states, smoothing windows."""
 
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -67,7 +67,7 @@ class Session:
 
     @property
     def temporal(self) -> bool:
-        """Whether networks with memory run in `feed`."""
+        """True if temporal networks run in `feed`."""
         return self._ensemble.temporal
 
     @property

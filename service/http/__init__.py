@@ -1,1 +1,1 @@
-"""What knows HTTP: routes, uploads, errors as problem documents, keys."""
+"""The HTTP layer: routes, uploads, content negotiation, problem documents, API keys."""

@@ -1,4 +1,7 @@
-"""What routes are given. Coroutines, though nothing is awaited: a plain function would be sent to a thread and back."""
+"""Dependencies of the routes.
+
+They are coroutines although nothing is awaited: the framework would run a plain function in a thread.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What requests may ask for in their query, as pydantic models."""
+"""Query parameters as pydantic models."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +24,7 @@ class FrameQuery(Query):
     min_confidence: float = Field(0.6, ge=0, le=1, description="lowest detection confidence")
 
     def options(self) -> AnalysisOptions:
-        """Return the same as options of an analysis."""
+        """Return the options of the analysis."""
         return AnalysisOptions(self.max_faces, self.min_confidence)
 
 
@@ -42,19 +42,20 @@ class VideoQuery(FrameQuery):
     end_s: float | None = Field(None, gt=0, description="end of the window, in seconds; the video's end if absent")
     temporal: Temporal = Field(
         "auto",
-        description="`off`: only bundles that judge each frame by itself; a task without one is left out",
+        description="`auto` uses every bundle; `off` only those without memory, so that a task without one is absent",
     )
     smoothing: Smoothing = Field(
-        "none", description="of a track over time: `causal` by its past, `offline` by its future as well"
+        "none",
+        description="smoothing of each track over time: `causal` averages the past, `offline` the next 0.45 s as well",
     )
     columns: Columns | None = Field(
         None,
-        description="of a CSV answer, and refused for others: `native` (the default), `openface` (OpenFace 2.2's names)"
-        " or `fex` (py-feat's)",
+        description="columns of a CSV answer, refused for others: `native` (the default), `openface` (OpenFace 2.2's names) "
+        "or `fex` (py-feat's)",
     )
 
     def options(self) -> AnalysisOptions:
-        """Return what asks for faces and their treatment over time."""
+        """Return the options of the analysis."""
         return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing)
 
     def window(self, ensemble: BundleEnsemble) -> Window:

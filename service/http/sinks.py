@@ -1,4 +1,4 @@
-"""Which sink answers a request: the media types of a video's answer, and the columns of CSV."""
+"""Choose the sink of a video's answer, by its media type and its columns."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What a reader of an answer should know about how it came about, as sentences."""
+"""Notes in an answer: sentences about how it was computed that its reader should know."""
 
 import math
 from collections.abc import Iterable

@@ -92,7 +92,7 @@ class TaskInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What computed an answer."""
+    """The device, the detector and the bundles that computed an answer."""
 
     device: str = Field(examples=["cpu"])
     engine: str = Field(examples=["openvino"])
@@ -199,7 +199,7 @@ class VideoResponse(BaseModel):
 
 
 class StreamedVideo(BaseModel):
-    """What is known of a streamed video at its start; see VideoOut."""
+    """A video as known before its first frame; see VideoOut."""
 
     width: int
     height: int

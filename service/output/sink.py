@@ -1,4 +1,4 @@
-"""What turns an analysis into the bytes of an answer; one class for each media type."""
+"""The interface of sinks, which turn an analysis into the bytes of an answer; one class for each media type."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from service.media.videos import MediaInfo
 
 @dataclass(frozen=True)
 class Ending:
-    """What is known when the last frame has been analysed."""
+    """Facts that are known when the last frame has been analysed."""
 
     truncated: bool
     """Whether the file ended early because it is damaged."""

@@ -1,1 +1,1 @@
-"""Who runs when: batches, threads, lanes. Knows nothing of faces, torch or HTTP."""
+"""Scheduling: admission, queues with lanes, batches, threads and their watchdog. Knows nothing of faces or HTTP."""

@@ -1,4 +1,4 @@
-"""Who may come in: a request that would wait too long for its turn is turned away before it costs anything.
+"""Admission control: a request that would wait too long for its turn is refused before it costs anything.
 
 `Admission` does not add up queues, it counts who is in. Every stage a request goes through takes from the same cores,
 so the stages' waits cannot be known from their queues one by one; but whoever is in has to leave before a newcomer's

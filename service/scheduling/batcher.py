@@ -90,12 +90,12 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def stalled(self) -> bool:
-        """Whether a running batch has not ended in time."""
+        """True while a running batch has not ended in time."""
         return any(replica.stalled for replica in self._replicas)
 
     @property
     def blocked(self) -> bool:
-        """Whether no replica takes a new batch, for each has one that has not ended in time."""
+        """True while every replica has a batch that has not ended in time, so that none takes a new one."""
         return all(replica.stalled for replica in self._replicas)
 
     async def submit(self, item: Item) -> Result:

@@ -9,7 +9,7 @@ Entry = TypeVar("Entry")
 
 
 class Lane(IntEnum):
-    """Who is served first: somebody who waits for one answer, or one of a long row of parts."""
+    """Priority of work: `INTERACTIVE` for a person who waits for one answer, `BULK` for one of many parts."""
 
     INTERACTIVE = 0
     BULK = 1

@@ -1,4 +1,4 @@
-"""How the pace of work is learned: averages that forget."""
+"""Averages that forget, from which the pace of work is learned."""
 
 import math
 
@@ -46,8 +46,10 @@ class Pace:
 
     @property
     def upper_s(self) -> float:
-        """What about 95 of 100 turns stay below: the average and twice the mean deviation (1.6 standard deviations of
-        a normal distribution)."""
+        """Seconds that about 95 of 100 turns stay below: the average plus twice the mean deviation.
+
+        Of a normal distribution that is 1.6 standard deviations above the mean.
+        """
         return self._mean_s.value + 2 * self._deviation_s.value
 
     def note(self, turn_s: float) -> None:

@@ -46,12 +46,12 @@ class WorkerPool:
 
     @property
     def stalled(self) -> bool:
-        """Whether a call has not ended in time."""
+        """True while a call has not ended in time."""
         return any(running.watched.stalled for running in self._running)
 
     @property
     def blocked(self) -> bool:
-        """Whether no thread takes a new call, for each has one that has not ended in time."""
+        """True while every thread has a call that has not ended in time, so that none takes a new one."""
         return len(self._running) == self._workers and all(running.watched.stalled for running in self._running)
 
     def depth(self, lane: Lane) -> int:

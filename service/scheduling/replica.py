@@ -66,12 +66,12 @@ class Replica(Generic[Item, Result]):
 
     @property
     def idle(self) -> bool:
-        """Whether no task takes batches for it."""
+        """True while no task takes batches for it."""
         return self.worker is None or self.worker.done()
 
     @property
     def stalled(self) -> bool:
-        """Whether its running batch has not ended in time."""
+        """True while its running batch has not ended in time."""
         return self._call is not None and self._call.stalled
 
     @property

@@ -38,7 +38,7 @@ class WatchedCall:
 
     @property
     def stalled(self) -> bool:
-        """Whether it has stayed where it is for `stall_s`."""
+        """True while it has stayed in one step for `stall_s`."""
         return self._still_s >= self._watchdog.stall_s
 
     def run(self, function: Callable[[], R]) -> R:

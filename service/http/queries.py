@@ -50,7 +50,7 @@ class VideoQuery(FrameQuery):
     )
     columns: Columns | None = Field(
         None,
-        description="columns of a CSV answer (refused for others): `native` by default, `openface` (OpenFace 2.2's names) "
+        description="columns of a CSV answer, else refused: `native` (default), `openface` (OpenFace 2.2 names) "
         "or `fex` (py-feat's)",
     )
 

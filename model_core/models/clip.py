@@ -27,16 +27,17 @@ class ClipError(Exception):
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where towers and weights come from.
-
-    model: an architecture that open_clip knows (`ViT-B-16`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with an
-    `open_clip_config.json`. weights: for an architecture a pretrained tag (`openai`) or a local file, else None.
-    quick_gelu: for a local file, whether it was trained with QuickGELU; None leaves it to the architecture.
-    """
+    """Where towers and weights come from, and at which length the image tower's vectors are used."""
 
     model: str
+    """An architecture that open_clip knows (`ViT-B-16`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with an
+    `open_clip_config.json`."""
     weights: str | None = None
+    """For an architecture a pretrained tag (`openai`) or a local file, else None."""
     quick_gelu: bool | None = None
+    """For a local file, whether it was trained with QuickGELU; None leaves it to the architecture."""
+    normalized: bool = False
+    """Whether image vectors are scaled to length 1; otherwise they are as CLIP's `encode_image` gives them."""
 
     def __post_init__(self) -> None:
         if self.model.startswith((HUB, FOLDER)) == (self.weights is not None):
@@ -47,14 +48,16 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """How an image tower is built: open_clip's `vision_cfg`, the width of its vectors, and whether QuickGELU is in it.
-
-    The weights of a tower only fit the activation they were trained with, so a bundle records it.
-    """
+    """How an image tower is built, and how its vectors are scaled."""
 
     vision: Mapping[str, Any]
+    """open_clip's `vision_cfg`."""
     vector_size: int
+    """Width of the tower's vectors."""
     quick_gelu: bool
+    """Whether the tower uses QuickGELU: weights only fit the activation they were trained with."""
+    normalized: bool = True
+    """Whether vectors are scaled to length 1. Bundles that do not say were trained on normalized vectors."""
 
     @property
     def input_size(self) -> int:
@@ -83,8 +86,9 @@ class ClipEncoder(nn.Module):
         return InputSpec(self.spec.input_size, "rgb", tuple(scales["mean"]), tuple(scales["std"]), alignment)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, 3, S, S] -> vectors [B, D] of length 1."""
-        return F.normalize(self.tower(x), dim=-1)
+        """float [B, 3, S, S] -> vectors [B, D], of length 1 where the spec says `normalized`."""
+        vectors: Tensor = self.tower(x)
+        return F.normalize(vectors, dim=-1) if self.spec.normalized else vectors
 
 
 class ClipClassifier(nn.Module):
@@ -110,8 +114,8 @@ class ClipClassifier(nn.Module):
         return self.logits(self.encoder(x))
 
     def logits(self, vectors: Tensor) -> Tensor:
-        """Vectors [B, D] of length 1, of this encoder -> logits [B, C]."""
-        return vectors @ self.text.T / self.temperature
+        """Vectors [B, D] of this encoder, of any length -> logits [B, C]."""
+        return F.normalize(vectors, dim=-1) @ self.text.T / self.temperature
 
 
 def class_prompts(labels: Sequence[str]) -> tuple[str, ...]:
@@ -145,7 +149,8 @@ def load_clip(
         text = model.encode_text(library.get_tokenizer(name)(list(prompts))).clone()
     trained = 1 / model.logit_scale.exp().item()
     vision = library.get_model_config(name)["vision_cfg"]
-    encoder = ClipEncoder(model.visual, TowerSpec(vision, text.shape[1], _uses_quick_gelu(model.visual)))
+    spec = TowerSpec(vision, text.shape[1], _uses_quick_gelu(model.visual), source.normalized)
+    encoder = ClipEncoder(model.visual, spec)
     return ClipClassifier(encoder, text, trained if temperature is None else temperature)
 
 

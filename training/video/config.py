@@ -36,12 +36,13 @@ class VideoData(Section):
 class ClipConfig(Section):
     """See ClipSource. alignment: of the crops; a key of `alignment.TEMPLATES`. download: fetch weights that are absent.
 
-    detector: what the bundle will be served with.
+    detector: what the bundle will be served with. normalized: scale image vectors to length 1; the paper does not.
     """
 
     model: str
     weights: str | None = None
     quick_gelu: bool | None = None
+    normalized: bool = False
     alignment: str = "arcface-1"
     detector: str = "yuface"
     download: bool = False

@@ -87,8 +87,7 @@ def test_from_configuration_to_bundle(
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert manifest.references == {TASKS[task]: "derived"}
     assert manifest.quality == result
-    length = 5 if (task, memory) == ("expr", "lstm") else 10
-    assert manifest.temporal == (TemporalSpec(30.0, length, "reset", 0.05) if memory == "lstm" else None)
+    assert manifest.temporal == (TemporalSpec(30.0, 10, "reset", 0.05) if memory == "lstm" else None)
     assert not {"data", "encoder", "run"} & set(manifest.training["options"])
 
 

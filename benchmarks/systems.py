@@ -44,12 +44,17 @@ class Study:
     epochs: int
 
     def prepare(self) -> None:
-        """Generate the set and train the small CLIP, unless they are there."""
+        """Generate the set, unless it is there."""
         if not (self.out / "set").exists():
             size = ["--videos", self.videos, "--frames", self.frames, "--validation", max(2, self.videos // 3)]
             _command("training.generate", "--out", self.out / "set", *size)
-        if not (self.out / "clip").exists():
-            _command("training.studies.small_clip", "--root", self.out / "set", "--out", self.out / "clip")
+
+    def clip(self, seed: int) -> Path:
+        """The small CLIP for the runs of a seed: it reads only the videos that they train on."""
+        folder = self.out / f"clip-{seed}"
+        if not folder.exists():
+            _command("training.studies.small_clip", "--root", self.out / "set", "--out", folder, "--seed", seed)
+        return folder
 
     def result(self, kind: str, system: str, seed: int) -> ProtocolResult:
         """One run, trained and measured unless it was."""
@@ -62,7 +67,8 @@ class Study:
                 "run.seed": seed,
             }
             if system.startswith("clip"):
-                options["encoder.clip"] = f'{{model="local-dir:{self.out / "clip"}"}}'
+                normalized = str(kind == "best").lower()
+                options["encoder.clip"] = f'{{model="local-dir:{self.clip(seed)}", normalized={normalized}}}'
             if kind == "paper":
                 options |= {"optimizer.rate": self.rate, "optimizer.epochs": self.epochs}
             settings = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]

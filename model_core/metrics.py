@@ -1,6 +1,7 @@
 """Pure measures on whole splits, as NumPy arrays. Each states its convention for the undefined case.
 
 Conventions follow the ABAW challenge: concordance and F1 pooled over all samples, macro F1 over the given classes.
+A measure of no samples is NaN, and so is one of values that are not finite.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,18 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 
+def _undefined(*arrays: Floats | Ints | NDArray[np.bool_]) -> bool:
+    """Return whether there is nothing to measure: an array without entries, or with one that is not finite."""
+    return any(not array.size or not np.isfinite(array).all() for array in arrays)
+
+
 def ccc(estimate: Floats, target: Floats) -> float:
     """Lin's concordance of two [N] arrays, 2 cov / (var + var + (mean - mean)^2) with population moments.
 
     Two equal constants agree perfectly: 1.
     """
+    if _undefined(estimate, target):
+        return float("nan")
     mean_e, mean_t = estimate.mean(), target.mean()
     covariance = ((estimate - mean_e) * (target - mean_t)).mean()
     denominator = estimate.var() + target.var() + (mean_e - mean_t) ** 2
@@ -25,6 +33,8 @@ def ccc(estimate: Floats, target: Floats) -> float:
 
 def pearson(estimate: Floats, target: Floats) -> float:
     """Correlation of two [N] arrays; NaN where one is constant."""
+    if _undefined(estimate, target):
+        return float("nan")
     spread = float(estimate.std() * target.std())
     # Rounding leaves some constants a tiny spread.
     if spread == 0 or np.ptp(estimate) == 0 or np.ptp(target) == 0:
@@ -34,11 +44,13 @@ def pearson(estimate: Floats, target: Floats) -> float:
 
 def accuracy(predicted: Ints, actual: Ints) -> float:
     """Share of equal entries of two [N] arrays; an entry without a prediction is -1 and counts as wrong."""
-    return float((predicted == actual).mean())
+    return float((predicted == actual).mean()) if predicted.size else float("nan")
 
 
 def binary_f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
     """F1 of the positive class; 0 where neither array has a positive."""
+    if _undefined(predicted, actual):
+        return float("nan")
     true_positives = int((predicted & actual).sum())
     total = int(predicted.sum() + actual.sum())
     return 2 * true_positives / total if total else 0.0
@@ -53,7 +65,7 @@ def auroc(scores: Floats, actual: NDArray[np.bool_]) -> float:
     """Probability that a positive scores above a negative, ties half; NaN without both kinds."""
     positives = int(actual.sum())
     negatives = len(actual) - positives
-    if not positives or not negatives:
+    if not positives or not negatives or _undefined(scores):
         return float("nan")
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     upper = np.cumsum(counts)
@@ -63,11 +75,15 @@ def auroc(scores: Floats, actual: NDArray[np.bool_]) -> float:
 
 def brier(probability: Floats, outcome: Floats) -> float:
     """Mean squared difference of probabilities and outcomes, both [N] in [0, 1]."""
+    if _undefined(probability, outcome):
+        return float("nan")
     return float(((probability - outcome) ** 2).mean())
 
 
 def ece(confidence: Floats, correct: Floats, bins: int = 15) -> float:
     """Expected calibration error: |mean confidence - mean outcome| in equal-width bins of [0, 1], weighted by size."""
+    if _undefined(confidence, correct):
+        return float("nan")
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(index, confidence - correct, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
@@ -75,11 +91,18 @@ def ece(confidence: Floats, correct: Floats, bins: int = 15) -> float:
 
 def top_label_ece(probabilities: Floats, actual: Ints) -> float:
     """`ece` of the most probable of C labels: probabilities [N, C] against labels [N]."""
+    if _undefined(probabilities):
+        return float("nan")
     return ece(probabilities.max(axis=1), (probabilities.argmax(axis=1) == actual).astype(np.float64))
 
 
 def reliability(confidence: Floats, correct: Floats, bins: int = 15) -> tuple[Floats, Floats, Ints]:
-    """(mean confidence, mean outcome, count), each [bins], in the bins of `ece`; NaN means in an empty bin."""
+    """(mean confidence, mean outcome, count), each [bins], in the bins of `ece`; NaN means in an empty bin.
+
+    Samples that are not finite lie in no bin.
+    """
+    finite = np.isfinite(confidence) & np.isfinite(correct)
+    confidence, correct = confidence[finite], correct[finite]
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     sums = (np.bincount(index, values, minlength=bins) for values in (confidence, correct))
@@ -92,6 +115,8 @@ def best_threshold(probability: Floats, actual: NDArray[np.bool_], min_positives
 
     Every distinct score is a candidate. With fewer than `min_positives` positives a search would fit noise: 0.5.
     """
+    if _undefined(probability):
+        return float("nan")
     if int(actual.sum()) < min_positives:
         return 0.5
     order = np.argsort(-probability, kind="stable")

@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         calibration, fitted_on = _fit(args.run, args.prepared, args.root)
-    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError) as error:
+    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     write_calibration(args.run, calibration)
     print(f"fitted on {fitted_on}: {args.run / 'calibration.json'}")

@@ -54,6 +54,11 @@ def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any
     )
 
 
+def uncalibrated_tasks(trained: Evaluable) -> list[Task]:
+    """Return the tasks of a network whose outputs no calibration was fitted for, in the network's order."""
+    return [task for task in trained.spec.tasks if getattr(trained.calibration, task) is None]
+
+
 def _references(trained: Evaluable) -> dict[Task, Reference]:
     """Of a prepared set: expressions were annotated; what else was derived, the set says."""
     prepared = trained.training["prepared"]
@@ -87,10 +92,16 @@ def main() -> None:
     parser.add_argument("--licence", required=True, help="licence of the weights, as an SPDX identifier")
     parser.add_argument("--data-terms", required=True, help="one sentence on the terms of the training data")
     parser.add_argument("--quality", type=Path, help="JSON written by training.evaluate: --out, or protocol.json")
+    parser.add_argument("--uncalibrated", action="store_true", help="export a run whose calibration was not fitted")
     args = parser.parse_args()
     try:
         quality = json.loads(args.quality.read_text()) if args.quality else {}
         trained = load_evaluable(args.run)
+        if not args.uncalibrated and (missing := uncalibrated_tasks(trained)):
+            raise CheckpointError(
+                f"{args.run} has no calibration of {', '.join(missing)}: "
+                "run training.calibrate first, or export it as it is with --uncalibrated"
+            )
         labelling = Labelling(args.name, args.version, args.licence, args.data_terms)
         manifest = manifest_of(trained, labelling, quality)
         saved = save_bundle(args.out, manifest, trained.network)

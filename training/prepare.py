@@ -24,6 +24,8 @@ from training.datasets import READERS, DatasetError, DatasetReader, RawFace, bui
 from training.targets.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
 
+_RELATIVE = "valence-arousal is derived relative to the training faces"
+
 
 @dataclass(frozen=True)
 class PrepareOptions:
@@ -87,15 +89,20 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     records = list(reader.faces(root))
     if not records:
         raise DatasetError(f"{root} has no pictures")
+    annotated = _annotated(records)
+    training = sum(record.split == "train" for record in records)
+    if options.teacher and not annotated and not training:
+        raise DatasetError(f"{root} has no training pictures: {_RELATIVE}")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         arrays = _work_through(options, records, partial, workers)
+        if options.teacher and not annotated and not _of_training(arrays, "derived").any():
+            raise DatasetError(f"no face was read in any of the {training} training pictures of {root}: {_RELATIVE}")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    annotated = _annotated(records)
     info = PreparedInfo(
         dataset=options.dataset,
         label_set=reader.label_set,
@@ -113,6 +120,8 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
     write_targets(partial, info, arrays)
     partial.rename(out)
+    if not _of_training(arrays, "found").any():
+        counts += "; no face is a training face: the set can be measured on, not trained on"
     print(f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {counts}")
 
 
@@ -161,11 +170,16 @@ def _annotated(records: Sequence[RawFace]) -> dict[str, NDArray[Any]]:
     return {"annotated": known, "valence_arousal": values} if known.any() else {}
 
 
+def _of_training(arrays: Mapping[str, NDArray[Any]], field: str) -> NDArray[np.bool_]:
+    """bool [N]: where a field of PreparedFaces is true of a training face."""
+    return np.asarray(arrays[field] & (arrays["splits"] == "train"))
+
+
 def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> NDArray[np.float32]:
-    """float32 [N, 2]; the strength of a movement is relative to the training faces."""
-    reference_rows = arrays["derived"] & (arrays["splits"] == "train")
-    if not reference_rows.any():
-        return np.zeros((len(reference_rows), 2), dtype=np.float32)
+    """float32 [N, 2], 0 without a teacher; the strength of a movement is relative to the training faces."""
+    if not info.derived:
+        return np.zeros((len(arrays["found"]), 2), dtype=np.float32)
+    reference_rows = _of_training(arrays, "derived")
     blendshapes = arrays["blendshapes"]
     reference = float(np.percentile(mean_movement(blendshapes[reference_rows]), 95))
     shares = distributions(arrays["votes"]).astype(np.float64)

@@ -53,7 +53,9 @@ def tune_thresholds(
     for i, name in enumerate(ACTION_UNITS):
         counts = pooled.mask[:, i]
         probability, actual = pooled.values[counts, i], pooled.targets[counts, i] >= 0.5
-        if method == "grid":
+        if not counts.any():
+            units[name] = 0.5
+        elif method == "grid":
             units[name] = _best_of_grid(probability, actual)
         else:
             units[name] = best_threshold(probability, actual, max(1, min_positives))

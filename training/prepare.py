@@ -80,11 +80,14 @@ class _Worker:
 def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> None:
     """Prepare the data set under `root` into the new folder `out`; valence-arousal is derived unless it is annotated.
 
-    Raises DatasetError, FileExistsError, and what build_detector raises.
+    Raises DatasetError, FileExistsError, TeacherError, and what build_detector raises.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another folder or remove it")
-    detector_name = build_detector(options.detector).name  # before the work: a mistyped one costs no time
+    # Detector and teacher are built before the work: a mistyped one costs no time.
+    detector_name = build_detector(options.detector).name
+    if options.teacher:
+        BlendshapeTeacher(options.teacher)
     reader = build_reader(options.dataset)
     records = list(reader.faces(root))
     if not records:

@@ -27,6 +27,7 @@ from model_core.faces.geometry import Crop
 from model_core.losses import contrastive_loss
 from model_core.models.clip import CONFIG, WEIGHTS, class_prompts
 from model_core.preprocessing import InputSpec, to_batch
+from training.data.augmentation import Augmentation
 from training.datasets import DatasetError, build_sequence_reader
 from training.datasets.sequences import Sequence
 from training.video.features import read_crop
@@ -87,8 +88,10 @@ def train(root: Path, recipe: Recipe) -> nn.Module:
     crops, labels = labelled_faces(training_sequences(root, recipe))
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=recipe.steps)
+    augmentation, rng = Augmentation(), np.random.default_rng(recipe.seed)
     for rows in tqdm(_batches(len(crops), recipe), total=recipe.steps):
-        images = to_batch([crops[i] for i in rows], InputSpec(SIZE, "rgb", MEAN, STD, "arcface-1"))
+        changed = [augmentation.apply(crops[i], SIZE, rng) for i in rows]
+        images = to_batch(changed, InputSpec(SIZE, "rgb", MEAN, STD, "arcface-1"))
         vectors = F.normalize(model.visual(images), dim=-1)  # type: ignore[operator]
         text = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
         loss = contrastive_loss(vectors, text, torch.from_numpy(labels[rows]))

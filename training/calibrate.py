@@ -1,7 +1,5 @@
 """`python -m training.calibrate`: fit a run's calibration and thresholds on faces that it was not trained on."""
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from training.datasets import DatasetError
 from training.measuring.fitting import fit_axes, fit_expression, fit_unit
 from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, fail
 from training.runs.trained import load_evaluable, require_match, write_calibration
 from training.video.trained import fit_sequences, load_sequences
 
@@ -40,7 +39,7 @@ def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
+    parser = CommandParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("--run", required=True, type=Path, help="run folder with best.pt")
     parser.add_argument("--prepared", type=Path, help="for a run on still pictures: the prepared set")
     parser.add_argument("--root", type=Path, help="for a run on video data: where the data lies, if not where it was")
@@ -48,7 +47,7 @@ def main() -> None:
     try:
         calibration, fitted_on = _fit(args.run, args.prepared, args.root)
     except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     write_calibration(args.run, calibration)
     print(f"fitted on {fitted_on}: {args.run / 'calibration.json'}")
 

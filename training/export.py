@@ -1,8 +1,6 @@
 """`python -m training.export`: a run's best weights and calibration -> a bundle that the service loads."""
 
-import argparse
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from model_core.affect import Reference, Task
 from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, fail
 from training.runs.trained import Evaluable, load_evaluable
 
 
@@ -82,9 +81,20 @@ def _temporal(trained: Evaluable) -> TemporalSpec | None:
     return TemporalSpec(config["data"]["frame_rate"], window["length"], window["state"], window["max_gap_s"])
 
 
+def read_quality(path: Path) -> dict[str, Any]:
+    """Read what `training.evaluate` wrote. Raises OSError, and ValueError for a file that is no JSON object."""
+    try:
+        quality = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(quality, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return quality
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser = CommandParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("--run", required=True, type=Path, help="run folder with best.pt and calibration.json")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle")
     parser.add_argument("--name", required=True)
@@ -95,7 +105,7 @@ def main() -> None:
     parser.add_argument("--uncalibrated", action="store_true", help="export a run whose calibration was not fitted")
     args = parser.parse_args()
     try:
-        quality = json.loads(args.quality.read_text()) if args.quality else {}
+        quality = read_quality(args.quality) if args.quality else {}
         trained = load_evaluable(args.run)
         if not args.uncalibrated and (missing := uncalibrated_tasks(trained)):
             raise CheckpointError(
@@ -106,7 +116,7 @@ def main() -> None:
         manifest = manifest_of(trained, labelling, quality)
         saved = save_bundle(args.out, manifest, trained.network)
     except (BundleError, CheckpointError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     print(f"{args.out}: {saved.name} {saved.version}, weights {saved.weights_sha256[:12]}…")
 
 

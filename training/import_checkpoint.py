@@ -6,8 +6,6 @@ by name. `MFN_msceleb.pth` is a whole pickled module, read without its code; its
 given, which `network.start_from` takes.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -30,6 +28,7 @@ from training.importing.file_kind import foreign_kind
 from training.importing.pickled_module import children, load_module, tensors
 from training.importing.restricted_pickle import StandIn
 from training.runs.checkpoint import CheckpointError, load_plain, save_trunk
+from training.runs.command_line import CommandParser, fail
 
 SPEC = NetworkSpec("ddamfn", ("expression",), LABEL_SETS["affectnet8"])
 WRAPPER = "module."
@@ -167,7 +166,7 @@ def import_file(source: Path, folder: Path, detector: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.import_checkpoint", description=__doc__)
+    parser = CommandParser(prog="python -m training.import_checkpoint", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="affecnet8_epoch25_acc0.6469.pth or MFN_msceleb.pth")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle, or for trunk.pt")
     parser.add_argument("--detector", default="yuface", help="what it will be served with: yuface, mtcnn or yunet:PATH")
@@ -177,7 +176,7 @@ def main() -> None:
             simplefilter("ignore")  # torch comments on files that are then refused in a line of our own
             done = import_file(args.checkpoint, args.out, args.detector)
     except (BundleError, CheckpointError, ModuleNotFoundError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     print(done)
 
 

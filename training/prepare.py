@@ -1,8 +1,6 @@
 """`python -m training.prepare`: raw faces -> aligned crops and targets, with the service's detector and alignment."""
 
-import argparse
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from model_core.faces.detection import FaceDetector, build_detector
 from model_core.faces.geometry import Crop
 from training.data.prepared import PreparedInfo, create_crops, distributions, write_targets
 from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
+from training.runs.command_line import CommandParser, at_least, fail, share
 from training.targets.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
 
@@ -191,22 +190,22 @@ def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
+    parser = CommandParser(prog="python -m training.prepare", description=__doc__)
     parser.add_argument("--dataset", required=True, choices=sorted(READERS))
     parser.add_argument("--root", required=True, type=Path, help="folder of the data set's own files")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the prepared set")
     parser.add_argument("--alignment", default="arcface-1", choices=sorted(TEMPLATES))
-    parser.add_argument("--size", default=112, type=int, help="side of a crop in pixels")
+    parser.add_argument("--size", default=112, type=at_least(16), help="side of a crop in pixels")
     parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
-    parser.add_argument("--min-confidence", default=0.6, type=float)
+    parser.add_argument("--min-confidence", default=0.6, type=share)
     parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it nothing is derived")
-    parser.add_argument("--workers", default=2, type=int)
+    parser.add_argument("--workers", default=2, type=at_least(1))
     args = parser.parse_args()
     options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)
     try:
         prepare(options, args.root, args.out, args.workers)
     except (DatasetError, FileExistsError, ModuleNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ a run on still pictures among N processes, on CUDA with a GPU each.
 """
 
 import argparse
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from model_core.preprocessing import InputSpec
 from training.data.prepared import load_prepared
 from training.datasets import DatasetError
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, fail
 from training.runs.config import LocalConfig, TrainConfig
 from training.runs.config_file import ConfigError, checked, read_values
 from training.runs.local import LocalRun, build_local_run
@@ -84,13 +84,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-ERRORS = (BundleError, CheckpointError, ClipError, ConfigError, DatasetError, ModuleNotFoundError, ValueError)
+ERRORS = (BundleError, CheckpointError, ClipError, ConfigError, DatasetError, ModuleNotFoundError, OSError, ValueError)
 """What ends the command with one line."""
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser = CommandParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--run", required=True, type=Path, help="folder of this run: checkpoints and log")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the file")
@@ -103,7 +103,7 @@ def main() -> None:
             run = _build(read_values(args.config, args.set), args, device, processes)
             resumed = run.resume()
         except ERRORS as error:
-            sys.exit(f"error: {error}")
+            fail(error)
         if resumed and processes.leads:
             print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
         run.run()

@@ -87,21 +87,38 @@ Results = Mapping[tuple[str, str], Sequence[ProtocolResult]]
 
 
 def scores(runs: Sequence[ProtocolResult], system: str, suffix: str = "") -> Scores:
-    """The challenge's measure of each run."""
+    """The challenge's measure of each run's raw outputs, as the paper has it; suffix `_tuned`: by tuned thresholds."""
     task = _task(system)
     return np.array([run.measures[task][SCORES[task] + suffix] for run in runs], dtype=np.float64)
+
+
+def calibrated_scores(runs: Sequence[ProtocolResult], system: str) -> Scores:
+    """The challenge's measure of each run's calibrated outputs, units at the thresholds of the calibration.
+
+    NaN for a run without a calibration.
+    """
+    task = _task(system)
+    name = SCORES[task] + ("_tuned" if task == "action_units" else "")
+    found = [run.calibrated.measures[task][name] if run.calibrated else np.nan for run in runs]
+    return np.array(found, dtype=np.float64)
 
 
 def report(results: Results) -> str:
     """Markdown: each system's measure over the seeds, and the differences that the paper's claims are about."""
     rows = [
-        [f"{kind}/{system}", SCORES[_task(system)], *_spread(scores(runs, system))]
+        [
+            f"{kind}/{system}",
+            SCORES[_task(system)],
+            *_spread(scores(runs, system)),
+            *_spread(calibrated_scores(runs, system)),
+        ]
         for (kind, system), runs in results.items()
     ]
     differences = [[name, *_spread(gains)] for name, gains in _differences(results)]
     spread = ["mean over seeds", "lowest to highest"]
-    return section("Systems", table(["system", "measure", *spread], rows)) + section(
-        "Differences, seed by seed", table(["difference", *spread], differences)
+    headings = ["system", "measure", *(f"{state}, {each}" for state in ("raw", "calibrated") for each in spread)]
+    return section("Systems", table(headings, rows)) + section(
+        "Differences of raw outputs, seed by seed", table(["difference", *spread], differences)
     )
 
 

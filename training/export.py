@@ -11,7 +11,7 @@ from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
-from training.runs.trained import Evaluable, load_evaluable
+from training.runs.trained import CALIBRATION, Evaluable, load_evaluable
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,17 @@ def main() -> None:
     try:
         quality = read_quality(args.quality) if args.quality else {}
         trained = load_evaluable(args.run)
-        if not args.uncalibrated and (missing := uncalibrated_tasks(trained)):
-            raise CheckpointError(
-                f"{args.run} has no calibration of {', '.join(missing)}: "
-                "run training.calibrate first, or export it as it is with --uncalibrated"
-            )
         labelling = Labelling(args.name, args.version, args.licence, args.data_terms)
         manifest = manifest_of(trained, labelling, quality)
+        if not args.uncalibrated and not (args.run / CALIBRATION).exists():
+            how = "run training.calibrate first, or export it as it is with --uncalibrated"
+            raise CheckpointError(f"{args.run} has no calibration: {how}")
         saved = save_bundle(args.out, manifest, trained.network)
     except (BundleError, CheckpointError, OSError, ValueError) as error:
         fail(error)
     print(f"{args.out}: {saved.name} {saved.version}, weights {saved.weights_sha256[:12]}…")
+    if missing := uncalibrated_tasks(trained):
+        print(f"warning: not calibrated, and served as the network gives it: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

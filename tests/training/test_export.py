@@ -133,22 +133,28 @@ def test_the_best_weights_are_the_runs(folder: Path) -> None:
     assert all(torch.equal(value, state[name]) for name, value in load_trained(folder / "best.pt").weights.items())
 
 
-@pytest.mark.parametrize(
-    ("fitted", "missing"),
-    [
-        (None, "valence_arousal, expression, action_units"),
-        (Calibration(CALIBRATION.expression), "valence_arousal, action_units"),
-    ],
-)
 def test_an_uncalibrated_run_is_exported_only_when_asked(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, fitted: Calibration | None, missing: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command(monkeypatch, folder, folder / "calibrated")
+    assert "warning" not in capsys.readouterr().out
     (folder / "calibration.json").unlink()
-    if fitted is not None:
-        write_calibration(folder, fitted)
-    with pytest.raises(SystemExit, match=f"has no calibration of {missing}: run training.calibrate first") as caught:
+    with pytest.raises(
+        SystemExit, match=r"has no calibration: run training.calibrate first, or export it as it is"
+    ) as no:
         command(monkeypatch, folder, folder / "bundle")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(no.value)
     assert not (folder / "bundle").exists()
     command(monkeypatch, folder, folder / "bundle", "--uncalibrated")
-    assert load_bundle(folder / "bundle").manifest.calibration == (fitted or Calibration())
+    assert load_bundle(folder / "bundle").manifest.calibration == Calibration()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert line.endswith("served as the network gives it: valence_arousal, expression, action_units")
+
+
+def test_a_task_that_could_not_be_calibrated_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_calibration(folder, Calibration(CALIBRATION.expression, CALIBRATION.action_units))
+    command(monkeypatch, folder, folder / "bundle")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "warning: not calibrated, and served as the network gives it: valence_arousal"

@@ -64,7 +64,7 @@ COMMANDS = [
     Wrong("evaluate --prepared {prepared} --model {run} --resamples -1", 2, "--resamples: -1 is less than 0"),
     Wrong("evaluate --prepared {prepared} --model {run} --group-by age", 2, "--groups and --group-by go together"),
     Wrong("evaluate --prepared {prepared} --model {run} --out {nowhere}/q.json", 1, "{nowhere} is no folder"),
-    Wrong(f"{EXPORT} --run {{run}} --out {{new}}", 1, "has no calibration of valence_arousal, expression"),
+    Wrong(f"{EXPORT} --run {{run}} --out {{new}}", 1, "has no calibration: run training.calibrate first"),
     Wrong(f"{EXPORT} --run {{run}} --out {{run}} --uncalibrated", 1, "exists; choose another folder"),
     Wrong(f"{EXPORT} --run {{run}} --out {{new}} --uncalibrated --quality {{nowhere}}", 1, "No such file"),
     Wrong(f"{EXPORT} --run {{run}} --out {{new}} --uncalibrated --quality {{page}}", 1, "{page} is not JSON"),

@@ -13,7 +13,7 @@ from training.video.predictions import ProtocolError
 from training.video.thresholds import Thresholds
 
 RESULT = "protocol.json"
-FORMAT = 1
+FORMAT = 2
 
 _Measures = dict[str, int | float | dict[str, int | float]]
 _Interval = tuple[float, float]
@@ -22,20 +22,35 @@ _Intervals = dict[str, _Interval | dict[str, _Interval]]
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class ProtocolResult:
-    """Plain JSON values.
+class CalibratedResult:
+    """What calibrated outputs reached. Plain JSON values, those of `protocol.Measured`.
 
-    system: its name in a table. data: what it was measured on, for people. config: how it was trained and asked, free.
-    measures and intervals: those of `protocol.Measured`. thresholds: those of the tuned measures, with the videos that
-    they were tuned on.
+    Units are decided at 0.5, and tuned at the thresholds of the calibration.
     """
 
-    system: str
-    data: str
-    config: dict[str, Any]
     measures: dict[Task, _Measures]
     intervals: dict[Task, _Intervals] = field(default_factory=dict)
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ProtocolResult:
+    """What raw outputs reached, as the paper reports them, and calibrated ones apart. Plain JSON values."""
+
+    system: str
+    """Its name in a table."""
+    data: str
+    """What it was measured on, for people."""
+    config: dict[str, Any]
+    """How it was trained and asked; free."""
+    measures: dict[Task, _Measures]
+    """Of raw outputs, those of `protocol.Measured`."""
+    intervals: dict[Task, _Intervals] = field(default_factory=dict)
+    """Of the measures, at the same keys."""
     thresholds: Thresholds | None = None
+    """Those of the tuned measures of raw outputs, with the videos that they were tuned on."""
+    calibrated: CalibratedResult | None = None
+    """None where the run has no calibration."""
     format: int = FORMAT
 
 
@@ -67,5 +82,5 @@ def read_result(folder: Path) -> ProtocolResult:
         place = ".".join(map(str, first["loc"]))
         raise ProtocolError(f"{path} is not a result of the protocol ({place}: {first['msg']})") from error
     if result.format != FORMAT:
-        raise ProtocolError(f"{path} has format {result.format}, expected {FORMAT}")
+        raise ProtocolError(f"{path} has format {result.format}, expected {FORMAT}: run training.evaluate again")
     return result

@@ -67,14 +67,20 @@ def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Se
 def predict(
     network: AffectNetwork, config: SequenceConfig, calibration: Calibration, tracks: Sequence[Track]
 ) -> list[SequencePredictions]:
-    """Calibrated answers for whole tracks, as served.
+    """Calibrated answers for whole tracks, as served. See `answers_of`."""
+    return answers_of(outputs_over_time(network, config, tracks), config.network.task, calibration, tracks)
+
+
+def answers_of(
+    outputs: Sequence[Floats], task: Task, calibration: Calibration, tracks: Sequence[Track]
+) -> list[SequencePredictions]:
+    """Calibrated answers for whole tracks, from their `outputs_over_time`; an empty calibration gives raw ones.
 
     The references of frames without a picture are masked: nothing is said of a face that is not seen.
     """
-    task = config.network.task
     return [
-        pictured_only(SequencePredictions(track.sequence, **{task: _calibrated(task, outputs, calibration)}))
-        for track, outputs in zip(tracks, outputs_over_time(network, config, tracks), strict=True)
+        pictured_only(SequencePredictions(track.sequence, **{task: _calibrated(task, values, calibration)}))
+        for track, values in zip(tracks, outputs, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from model_core.calibration import Calibration
 from model_core.models.heads import AffectNetwork
 from training.datasets import build_sequence_reader
 from training.datasets.raw import Split
-from training.measuring.fitting import fit_axes, fit_expression, fit_unit
+from training.measuring.fitting import ThresholdSearch, fit_axes, fit_expression, fit_unit
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained
 from training.runs.config_file import checked
 from training.video.config import SequenceConfig
@@ -56,7 +56,7 @@ def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | No
     return TrainedSequences(trained, trained.build(), config, root or config.data.root)
 
 
-def fit_sequences(model: TrainedSequences) -> Calibration:
+def fit_sequences(model: TrainedSequences, search: ThresholdSearch = "sorted") -> Calibration:
     """Fit the task's calibration on the held-out videos, on outputs that are smoothed as they will be.
 
     Raises CheckpointError where they have no labels.
@@ -68,7 +68,7 @@ def fit_sequences(model: TrainedSequences) -> Calibration:
     mask = np.concatenate([getattr(track.sequence.targets, f"{task}_mask") for track in tracks]) > 0
     if task == "action_units":
         counts = [mask[:, i] & seen for i in range(len(ACTION_UNITS))]
-        fitted = [fit_unit(outputs[rows, i], target[rows, i] >= 0.5) for i, rows in enumerate(counts)]
+        fitted = [fit_unit(outputs[rows, i], target[rows, i] >= 0.5, search) for i, rows in enumerate(counts)]
         return Calibration(action_units=dict(zip(ACTION_UNITS, fitted, strict=True)))
     rows = mask & seen
     if not rows.any():

@@ -15,13 +15,16 @@ from tests.tiny_clip import TINY, write_tiny_clip
 from training import calibrate, evaluate, export, train
 from training.datasets import DatasetError
 from training.generate import Plan, generate
+from training.measuring.fitting import GRID
 from training.runs.checkpoint import CheckpointError, load_trained
 from training.runs.config_file import checked, read_values
 from training.runs.trained import read_calibration
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig, WindowConfig
 from training.video.loop import SequenceRun
-from training.video.scoring import track_outputs
+from training.video.protocol import measure
+from training.video.scoring import predict, track_outputs
+from training.video.thresholds import Thresholds
 from training.video.tracks import Track
 from training.video.trained import load_sequences
 
@@ -146,19 +149,32 @@ def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
     assert same == {"reset": [0, 3, 6, 9], "carried": [0, 9]}
 
 
-def test_thresholds_are_those_of_other_videos(
-    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("search", ["sorted", "grid"])
+def test_raw_and_calibrated_outputs_are_measured_apart(
+    search: str, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of("paper/ddamfn_fc_au.toml", places, tmp_path)
     run.run()
-    command(monkeypatch, calibrate, "--run", tmp_path)
+    command(monkeypatch, evaluate, "--run", tmp_path, "--resamples", 0)
+    before = json.loads((tmp_path / "protocol.json").read_text())
+    assert before["calibrated"] is None
+    command(monkeypatch, calibrate, "--run", tmp_path, "--thresholds", search)
     command(monkeypatch, evaluate, "--run", tmp_path, "--resamples", 0)
     result = json.loads((tmp_path / "protocol.json").read_text())
     model = load_sequences(tmp_path)
     assert model is not None
+
+    # Raw: as before the calibration, with thresholds of the paper's grid that the held-out videos tuned.
+    assert {**result, "calibrated": None} == before
     assert result["thresholds"]["tuned_on"] == model.held_out
-    units = read_calibration(tmp_path).action_units
-    assert result["thresholds"]["units"] == {name: unit.threshold for name, unit in units.items()}
+    assert result["thresholds"]["method"] == "grid"
+    assert set(result["thresholds"]["units"].values()) <= set(GRID)
+    # Calibrated: the same measures at the calibration's own thresholds.
+    calibration, tracks = read_calibration(tmp_path), model.tracks("validation")
+    limits = {name: unit.threshold for name, unit in calibration.action_units.items()}
+    answers = predict(model.network, model.config, calibration, tracks)
+    expected = measure(answers, Thresholds(limits, "calibration", tuple(model.held_out))).measures
+    assert result["calibrated"]["measures"] == expected
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     require_targets(faces, spec)
     network = build_network(spec)
     if config.network.start_from:
-        start_from(network, spec, config.network.start_from)
+        taken = start_from(network, spec, config.network.start_from, input_spec)
+        if processes.leads:
+            print(taken)
     freeze(network, config.network.frozen)
     folder.mkdir(parents=True, exist_ok=True)
     return TrainingRun(config, faces, spec, input_spec, network, folder, device, processes)

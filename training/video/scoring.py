@@ -33,7 +33,7 @@ def track_outputs(network: AffectNetwork, task: Task, track: Track, window: Wind
     if window.state == "reset" and network.recurrent is not None:
         parts = windows(parts, window.length, window.length)
     pieces = [(frames, _outputs(network, task, track.features[frames])) for frames in parts]
-    outputs = np.zeros((len(track.present), pieces[0][1].shape[1] if pieces else 0))
+    outputs = np.zeros(getattr(track.sequence.targets, task).shape)
     for frames, values in pieces:
         outputs[frames] = values
     return outputs

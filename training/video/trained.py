@@ -34,13 +34,16 @@ class TrainedSequences:
         """Names of the training videos that were not trained on."""
         return list(self.trained.training["videos"]["held_out"])
 
+    def cache(self) -> FeatureCache:
+        """The features of the network's frozen encoder, where the run kept them."""
+        encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
+        return FeatureCache(self.config.data.cache, encoder)
+
     def tracks(self, split: Split) -> list[Track]:
         """The tracks of a split; `train`: those that were held out of training. Raises DatasetError."""
         data = self.config.data
         reader = build_sequence_reader(data.dataset, **data.reader)
-        encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
-        cache = FeatureCache(data.cache, encoder)
-        tracks = load_tracks(reader, self.root, self.config.network.task, cache, split)
+        tracks = load_tracks(reader, self.root, self.config.network.task, self.cache(), split)
         return tracks if split != "train" else [track for track in tracks if track.video in self.held_out]
 
 

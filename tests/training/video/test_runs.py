@@ -1,6 +1,7 @@
 """Heads on video data from configuration to bundle, on a small generated set."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from model_core.bundles.bundle import load_bundle
 from model_core.bundles.manifest import TemporalSpec
 from model_core.models import NetworkSpec, build_network
 from tests.tiny_clip import TINY, write_tiny_clip
-from training import calibrate, evaluate, export, train
+from tests.training.sequences import unlabelled
+from training import calibrate, evaluate, export, submit, train
 from training.datasets import DatasetError
+from training.datasets.affwild2 import HEADERS
 from training.generate import Plan, generate
 from training.measuring.fitting import GRID
 from training.runs.checkpoint import CheckpointError, load_trained
@@ -138,7 +141,7 @@ def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
     network = build_network(NetworkSpec("mfn-pooled", ("action_units",), recurrent=6)).eval()
     present = np.array([True] * 7 + [False] * 2 + [True] * 3)
     features = np.random.default_rng(1).normal(size=(12, 512)).astype(np.float32)
-    track = Track(None, features, present)
+    track = Track(unlabelled(12), features, present)
     alone = network.read(torch.from_numpy(features)).action_units.detach().numpy()
     same = {}
     for state in ("reset", "carried"):
@@ -147,6 +150,42 @@ def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
         same[state] = [i for i in np.flatnonzero(present) if np.allclose(outputs[i], alone[i], atol=1e-6)]
     # As if it were alone is a frame only where nothing is remembered: at a start, every third frame, after the gap.
     assert same == {"reset": [0, 3, 6, 9], "carried": [0, 9]}
+
+
+@pytest.mark.parametrize("config", ["paper/ddamfn_lstm_va", "best/ddamfn_fc_au"])
+def test_every_frame_of_videos_without_labels_is_answered(
+    config: str,
+    places: list[str],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_of(f"{config}.toml", places, tmp_path / "run").run()
+    crops = tmp_path / "crops"
+    shutil.copytree(data / "set" / "cropped_aligned" / "generated004", crops / "unknown")
+    (crops / "faceless").mkdir()
+    task = "valence_arousal" if config.endswith("va") else "action_units"
+    rows = [("unknown", number) for number in range(1, 41)] + [("faceless", 1), ("faceless", 2)]
+    images = [f"{name}/{number:05d}.jpg" for name, number in rows]
+    (tmp_path / "example.txt").write_text("\n".join([f"image_location,{HEADERS[task]}", *images]))
+    places_of = ("--frames", crops, "--list", tmp_path / "example.txt", "--out", tmp_path / "answers.txt")
+    command(monkeypatch, submit, "--run", tmp_path / "run", *places_of)
+    told = "42 frames of 2 videos; without any picture, answered by zeros: faceless; the run is not calibrated"
+    assert told in capsys.readouterr().out
+    header, *lines = (tmp_path / "answers.txt").read_text().splitlines()
+    assert header == f"image_location,{HEADERS[task]}"
+    assert [line.split(",")[0] for line in lines] == images
+    assert all(line.count(",") == header.count(",") for line in lines)
+    # The same frames as evaluation sees them, where they have a picture.
+    model = load_sequences(tmp_path / "run")
+    assert model is not None
+    command(monkeypatch, evaluate, "--run", tmp_path / "run", "--resamples", 0, "--submission", tmp_path / "known.txt")
+    known = (tmp_path / "known.txt").read_text().replace("generated004/", "unknown/").splitlines()[1:]
+    assert len(known) > 30
+    assert set(known) <= set(lines)
+    with pytest.raises(SystemExit, match=r"answers\.txt exists; choose another name"):
+        command(monkeypatch, submit, "--run", tmp_path / "run", *places_of)
 
 
 @pytest.mark.parametrize("search", ["sorted", "grid"])

@@ -6,10 +6,12 @@ configuration once a seed, by the commands that a user has. Finished runs are ke
 """
 
 import argparse
-import subprocess
+import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +81,14 @@ class Study:
 
 
 def _command(module: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    """Run a training command in this process, which spares it the seconds of importing torch each time."""
+    before = sys.argv
+    sys.argv = [module, *map(str, arguments)]
+    try:
+        with redirect_stdout(StringIO()):
+            importlib.import_module(module).main()
+    finally:
+        sys.argv = before
 
 
 Results = Mapping[tuple[str, str], Sequence[ProtocolResult]]

@@ -13,7 +13,7 @@ from model_core.models.clip import ClipError
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
 from training.measuring.fitting import ThresholdSearch, fit_axes, fit_expression, fit_unit
-from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect
+from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
 from training.runs.trained import load_evaluable, require_match, write_calibration
@@ -70,6 +70,7 @@ def _fit(run: Path, prepared: Path | None, root: Path | None, search: ThresholdS
     require_match(evaluable, faces)
     rows = faces.indices("validation")
     outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
+    require_finite(outputs)
     return fit(faces, outputs, search), f"{len(rows)} validation faces"
 
 

@@ -19,12 +19,11 @@ from training.datasets.raw import SPLITS
 from training.measuring.answers import answers_of
 from training.measuring.groups import measure_groups, read_groups
 from training.measuring.report import MIN_CLASS_SIZE, Report, measure
-from training.measuring.scoring import collect
+from training.measuring.scoring import collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
 from training.runs.trained import load_for_measuring
 from training.video.evaluation import evaluate_run
-from training.video.predictions import ProtocolError
 from training.video.table import table_of_runs
 
 _OF_PICTURES = ("model", "split", "groups", "group_by", "out", "plots")
@@ -126,9 +125,10 @@ def main() -> None:
         if not len(rows):
             raise DatasetError(f"{args.prepared} has no {args.split} faces")
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
-    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ProtocolError) as error:
+        outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
+        require_finite(outputs)
+    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
-    outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
     report = measure(faces, rows, outputs, evaluable.calibration, args.resamples)
     answers = answers_of(faces, rows, outputs, evaluable.calibration)
     if groups is not None:

@@ -30,6 +30,18 @@ class Outputs:
     expression: NDArray[np.float64] | None
     action_units: NDArray[np.float64] | None
 
+    @property
+    def finite(self) -> bool:
+        """Whether every output is a number: a class can be read off NaN, and would mean nothing."""
+        tasks = (self.valence_arousal, self.expression, self.action_units)
+        return all(np.isfinite(values).all() for values in tasks if values is not None)
+
+
+def require_finite(outputs: Outputs) -> None:
+    """Refuse to measure or calibrate outputs that are not numbers. Raises ValueError."""
+    if not outputs.finite:
+        raise ValueError("the network's outputs are not finite: its weights cannot be used")
+
 
 @torch.inference_mode()
 def collect(
@@ -71,7 +83,12 @@ def predicted_majority(
 
 
 def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) -> Mapping[str, float]:
-    """The few numbers that a training run watches; `score`, their mean over tasks, decides which epoch is kept."""
+    """The few numbers that a training run watches; `score`, their mean over tasks, decides which epoch is kept.
+
+    Of outputs that are not all finite there is a score alone, and it is NaN.
+    """
+    if not outputs.finite:
+        return {"score": float("nan")}
     measures: dict[str, float] = {}
     per_task = []
     derived = faces.derived[outputs.rows]

@@ -9,7 +9,7 @@ from model_core.affect import AffectLogits
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from tests.training.measuring.test_report import FACES, ROWS, outputs
-from training.measuring.scoring import Outputs, collect, headline, joined, predicted_majority
+from training.measuring.scoring import Outputs, collect, headline, joined, predicted_majority, require_finite
 
 SPEC = InputSpec(4, "rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "arcface-1")
 
@@ -71,3 +71,13 @@ def test_the_headline_of_annotated_targets() -> None:
     values = headline(replace(FACES, derived=nobody, annotated=both), ROWS, outputs())
     assert values["ccc_v"] == pytest.approx(2 / 3)  # as by hand in test_report
     assert "au_r" not in values
+
+
+@pytest.mark.parametrize("task", ["valence_arousal", "expression", "action_units"])
+def test_outputs_that_are_not_numbers_have_no_score(task: str) -> None:
+    damaged = replace(outputs(), **{task: getattr(outputs(), task).copy()})
+    getattr(damaged, task)[1, 0] = np.nan  # a class can still be read off this row
+    assert np.isnan(headline(FACES, ROWS, damaged)["score"])
+    with pytest.raises(ValueError, match="the network's outputs are not finite"):
+        require_finite(damaged)
+    require_finite(outputs())

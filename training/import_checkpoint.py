@@ -24,7 +24,7 @@ from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE, ConvNorm, DirectionAttention, MixedDepthwise
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
-from training.importing.file_kind import foreign_kind
+from training.datasets.file_kind import foreign_kind
 from training.importing.pickled_module import children, load_module, tensors
 from training.importing.restricted_pickle import StandIn
 from training.runs.checkpoint import CheckpointError, load_plain, save_trunk

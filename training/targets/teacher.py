@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.faces.geometry import Face, Frame
-from training.importing.file_kind import foreign_kind
+from training.datasets.file_kind import foreign_kind
 
 CROP_PX = 256
 _CROP_SCALE = 1.5

@@ -6,10 +6,12 @@ configuration once a seed, by the commands that a user has. Finished runs are ke
 """
 
 import argparse
-import subprocess
+import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +46,17 @@ class Study:
     epochs: int
 
     def prepare(self) -> None:
-        """Generate the set and train the small CLIP, unless they are there."""
+        """Generate the set, unless it is there."""
         if not (self.out / "set").exists():
             size = ["--videos", self.videos, "--frames", self.frames, "--validation", max(2, self.videos // 3)]
             _command("training.generate", "--out", self.out / "set", *size)
-        if not (self.out / "clip").exists():
-            _command("training.studies.small_clip", "--root", self.out / "set", "--out", self.out / "clip")
+
+    def clip(self, seed: int) -> Path:
+        """The small CLIP for the runs of a seed: it reads only the videos that they train on."""
+        folder = self.out / f"clip-{seed}"
+        if not folder.exists():
+            _command("training.studies.small_clip", "--root", self.out / "set", "--out", folder, "--seed", seed)
+        return folder
 
     def result(self, kind: str, system: str, seed: int) -> ProtocolResult:
         """One run, trained and measured unless it was."""
@@ -62,7 +69,8 @@ class Study:
                 "run.seed": seed,
             }
             if system.startswith("clip"):
-                options["encoder.clip"] = f'{{model="local-dir:{self.out / "clip"}"}}'
+                normalized = str(kind == "best").lower()
+                options["encoder.clip"] = f'{{model="local-dir:{self.clip(seed)}", normalized={normalized}}}'
             if kind == "paper":
                 options |= {"optimizer.rate": self.rate, "optimizer.epochs": self.epochs}
             settings = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
@@ -73,7 +81,14 @@ class Study:
 
 
 def _command(module: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    """Run a training command in this process, which spares it the seconds of importing torch each time."""
+    before = sys.argv
+    sys.argv = [module, *map(str, arguments)]
+    try:
+        with redirect_stdout(StringIO()):
+            importlib.import_module(module).main()
+    finally:
+        sys.argv = before
 
 
 Results = Mapping[tuple[str, str], Sequence[ProtocolResult]]
@@ -81,21 +96,38 @@ Results = Mapping[tuple[str, str], Sequence[ProtocolResult]]
 
 
 def scores(runs: Sequence[ProtocolResult], system: str, suffix: str = "") -> Scores:
-    """The challenge's measure of each run."""
+    """The challenge's measure of each run's raw outputs, as the paper has it; suffix `_tuned`: by tuned thresholds."""
     task = _task(system)
     return np.array([run.measures[task][SCORES[task] + suffix] for run in runs], dtype=np.float64)
+
+
+def calibrated_scores(runs: Sequence[ProtocolResult], system: str) -> Scores:
+    """The challenge's measure of each run's calibrated outputs, units at the thresholds of the calibration.
+
+    NaN for a run without a calibration.
+    """
+    task = _task(system)
+    name = SCORES[task] + ("_tuned" if task == "action_units" else "")
+    found = [run.calibrated.measures[task][name] if run.calibrated else np.nan for run in runs]
+    return np.array(found, dtype=np.float64)
 
 
 def report(results: Results) -> str:
     """Markdown: each system's measure over the seeds, and the differences that the paper's claims are about."""
     rows = [
-        [f"{kind}/{system}", SCORES[_task(system)], *_spread(scores(runs, system))]
+        [
+            f"{kind}/{system}",
+            SCORES[_task(system)],
+            *_spread(scores(runs, system)),
+            *_spread(calibrated_scores(runs, system)),
+        ]
         for (kind, system), runs in results.items()
     ]
     differences = [[name, *_spread(gains)] for name, gains in _differences(results)]
     spread = ["mean over seeds", "lowest to highest"]
-    return section("Systems", table(["system", "measure", *spread], rows)) + section(
-        "Differences, seed by seed", table(["difference", *spread], differences)
+    headings = ["system", "measure", *(f"{state}, {each}" for state in ("raw", "calibrated") for each in spread)]
+    return section("Systems", table(headings, rows)) + section(
+        "Differences of raw outputs, seed by seed", table(["difference", *spread], differences)
     )
 
 

@@ -41,9 +41,14 @@ FLOORS = {
         ("inference",),
     ),
     "training": (
-        ("datasets", "data", "targets", "runs", "importing", "measuring", "generated", "video"),
+        ("datasets",),
+        ("data", "generated"),
+        ("targets",),
+        ("measuring",),
+        ("runs",),
+        ("video", "importing"),
         ("studies",),
-        ("prepare", "train", "calibrate", "evaluate", "export", "import_checkpoint", "generate"),
+        ("prepare", "train", "calibrate", "evaluate", "export", "import_checkpoint", "generate", "submit"),
     ),
 }
 """The folders and modules of each package, from the lowest floor up."""
@@ -163,10 +168,15 @@ def test_every_package_is_looked_at() -> None:
         assert f"{package}/__init__.py" in SOURCES
 
 
+def test_every_module_is_on_a_floor() -> None:
+    modules = [path for path in SOURCES if path.split("/")[1] != "__init__.py"]
+    assert [path for path in modules if floor_of(path.removesuffix(".py").replace("/", ".")) is None] == []
+
+
 @pytest.mark.parametrize(
     ("rule", "path", "source", "breach"),
     [
-        (directions, "service/a.py", "from training.runs.loop import encode", "imports training"),
+        (directions, "service/a.py", "from training.runs.network import NetworkRun", "imports training"),
         (directions, "training/a.py", "def f():\n    import service.app", "imports service"),
         (directions, "model_core/a.py", "import pydantic", "imports pydantic"),
         (directions, "model_core/models/a.py", "from fastapi import FastAPI", "imports fastapi"),
@@ -190,6 +200,18 @@ def test_every_package_is_looked_at() -> None:
             "imports model_core.bundles.hub",
         ),
         (imports_go_down, "training/data/a.py", "from training.train import main", "imports training.train"),
+        (
+            imports_go_down,
+            "training/targets/a.py",
+            "def f():\n    import training.importing.pickled_module",
+            "imports training.importing.pickled_module",
+        ),
+        (
+            imports_go_down,
+            "training/runs/a.py",
+            "from training.video.run import SequenceRun",
+            "imports training.video.run",
+        ),
         (public_names_are_explained, "training/a.py", "x = 1", "the module has no docstring"),
         (public_names_are_explained, "training/a.py", '"""A."""\ndef f(): ...', "f has no docstring"),
         (
@@ -215,6 +237,7 @@ def test_a_breach_is_seen(rule: Rule, path: str, source: str, breach: str) -> No
         (imports_go_down, "service/analysis/a.py", "from service.media.videos import Window\nimport service.errors"),
         (imports_go_down, "service/analysis/a.py", "from service.analysis.results import FrameResult"),
         (imports_go_down, "service/app.py", "from service.http.routes import analyze"),
+        (imports_go_down, "training/runs/a.py", "from training.data.batches import Batch\nimport training.runs.run"),
         (public_names_are_explained, "training/a.py", '"""A."""\ndef _f(): ...\nclass _A: ...'),
     ],
 )

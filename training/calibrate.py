@@ -1,8 +1,7 @@
 """`python -m training.calibrate`: fit a run's calibration and thresholds on faces that it was not trained on."""
 
-import argparse
-import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,14 +12,15 @@ from model_core.calibration import Calibration
 from model_core.models.clip import ClipError
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
-from training.measuring.fitting import fit_axes, fit_expression, fit_unit
-from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect
+from training.measuring.fitting import ThresholdSearch, fit_axes, fit_expression, fit_unit
+from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, fail
 from training.runs.trained import load_evaluable, require_match, write_calibration
 from training.video.trained import fit_sequences, load_sequences
 
 
-def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
+def fit(faces: PreparedFaces, outputs: Outputs, search: ThresholdSearch = "sorted") -> Calibration:
     """Fit every task that the outputs hold: expressions on the majority set, others where they have targets."""
     expression, units, axes = None, None, None
     if outputs.expression is not None:
@@ -30,7 +30,7 @@ def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
     if outputs.action_units is not None and derived.any():
         positive = faces.action_units[outputs.rows][derived] >= POSITIVE_SCORE
         logits = outputs.action_units[derived]
-        units = {name: fit_unit(logits[:, i], positive[:, i]) for i, name in enumerate(ACTION_UNITS)}
+        units = {name: fit_unit(logits[:, i], positive[:, i], search) for i, name in enumerate(ACTION_UNITS)}
     known = faces.with_valence_arousal[outputs.rows]
     if outputs.valence_arousal is not None and known.any():
         reference = faces.valence_arousal[outputs.rows][known].astype(np.float64)
@@ -40,31 +40,38 @@ def fit(faces: PreparedFaces, outputs: Outputs) -> Calibration:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
+    parser = CommandParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("--run", required=True, type=Path, help="run folder with best.pt")
     parser.add_argument("--prepared", type=Path, help="for a run on still pictures: the prepared set")
     parser.add_argument("--root", type=Path, help="for a run on video data: where the data lies, if not where it was")
+    parser.add_argument(
+        "--thresholds",
+        default="sorted",
+        choices=get_args(ThresholdSearch),
+        help="candidates for the units' thresholds: every score (sorted), or the paper's 0.1, 0.2 .. 0.9 (grid)",
+    )
     args = parser.parse_args()
     try:
-        calibration, fitted_on = _fit(args.run, args.prepared, args.root)
-    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError) as error:
-        sys.exit(f"error: {error}")
+        calibration, fitted_on = _fit(args.run, args.prepared, args.root, args.thresholds)
+    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
+        fail(error)
     write_calibration(args.run, calibration)
     print(f"fitted on {fitted_on}: {args.run / 'calibration.json'}")
 
 
-def _fit(run: Path, prepared: Path | None, root: Path | None) -> tuple[Calibration, str]:
+def _fit(run: Path, prepared: Path | None, root: Path | None, search: ThresholdSearch) -> tuple[Calibration, str]:
     """The calibration of a run, and what it was fitted on."""
     model = load_sequences(run, root)
     if model is not None:
-        return fit_sequences(model), "the videos held out of training"
+        return fit_sequences(model, search), "the videos held out of training"
     if prepared is None:
         raise DatasetError("a run on still pictures is calibrated with --prepared")
     faces, evaluable = load_prepared(prepared), load_evaluable(run)
     require_match(evaluable, faces)
     rows = faces.indices("validation")
     outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
-    return fit(faces, outputs), f"{len(rows)} validation faces"
+    require_finite(outputs)
+    return fit(faces, outputs, search), f"{len(rows)} validation faces"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ With `--table`, it shows what runs on video data reached under the ABAW challeng
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,12 +19,16 @@ from training.datasets.raw import SPLITS
 from training.measuring.answers import answers_of
 from training.measuring.groups import measure_groups, read_groups
 from training.measuring.report import MIN_CLASS_SIZE, Report, measure
-from training.measuring.scoring import collect
+from training.measuring.scoring import collect, require_finite
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, at_least, fail, require_parent
 from training.runs.trained import load_for_measuring
 from training.video.evaluation import evaluate_run
-from training.video.predictions import ProtocolError
 from training.video.table import table_of_runs
+
+_OF_PICTURES = ("model", "split", "groups", "group_by", "out", "plots")
+_OF_VIDEO = ("root", "submission")
+"""Arguments that mean something with `--prepared`, and with `--run`, only."""
 
 
 def render(report: Report) -> str:
@@ -112,6 +115,7 @@ def main() -> None:
         if args.table:
             print(table_of_runs(args.table))
             return
+        require_parent(args.out)
         if args.run:
             evaluate_run(args.run, args.root, args.resamples, args.submission)
             print(table_of_runs([args.run]))
@@ -121,9 +125,10 @@ def main() -> None:
         if not len(rows):
             raise DatasetError(f"{args.prepared} has no {args.split} faces")
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
-    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ProtocolError) as error:
-        sys.exit(f"error: {error}")
-    outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
+        outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
+        require_finite(outputs)
+    except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
+        fail(error)
     report = measure(faces, rows, outputs, evaluable.calibration, args.resamples)
     answers = answers_of(faces, rows, outputs, evaluable.calibration)
     if groups is not None:
@@ -138,7 +143,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser = CommandParser(prog="python -m training.evaluate", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--prepared", type=Path)
     what.add_argument(
@@ -147,7 +152,9 @@ def _arguments() -> argparse.Namespace:
     what.add_argument("--table", nargs="+", type=Path, metavar="RUN", help="runs' folders with a protocol.json; alone")
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
     parser.add_argument("--split", default="test", choices=SPLITS)
-    parser.add_argument("--resamples", default=1000, type=int, help="bootstrap resamples for the intervals; 0: none")
+    parser.add_argument(
+        "--resamples", default=1000, type=at_least(0), help="bootstrap resamples for intervals; 0: none"
+    )
     parser.add_argument("--groups", type=Path, help="CSV file: `name` of a prepared record, and columns to group by")
     parser.add_argument("--group-by", metavar="COLUMN", help="also measure each value of this column of --groups")
     parser.add_argument("--out", type=Path, help="also write the report as JSON")
@@ -157,6 +164,9 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.table and any(value != parser.get_default(name) for name, value in vars(args).items() if name != "table"):
         parser.error("--table goes alone")
+    for name in _OF_VIDEO if args.prepared else _OF_PICTURES:
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} goes with {'--run' if args.prepared else '--prepared'}")
     if (args.groups is None) != (args.group_by is None):
         parser.error("--groups and --group-by go together")
     return args

@@ -1,8 +1,6 @@
 """`python -m training.export`: a run's best weights and calibration -> a bundle that the service loads."""
 
-import argparse
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ from model_core.affect import Reference, Task
 from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from training.runs.checkpoint import CheckpointError
-from training.runs.trained import Evaluable, load_evaluable
+from training.runs.command_line import CommandParser, fail
+from training.runs.trained import CALIBRATION, Evaluable, load_evaluable
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,11 @@ def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any
     )
 
 
+def uncalibrated_tasks(trained: Evaluable) -> list[Task]:
+    """Return the tasks of a network whose outputs no calibration was fitted for, in the network's order."""
+    return [task for task in trained.spec.tasks if getattr(trained.calibration, task) is None]
+
+
 def _references(trained: Evaluable) -> dict[Task, Reference]:
     """Of a prepared set: expressions were annotated; what else was derived, the set says."""
     prepared = trained.training["prepared"]
@@ -77,9 +81,20 @@ def _temporal(trained: Evaluable) -> TemporalSpec | None:
     return TemporalSpec(config["data"]["frame_rate"], window["length"], window["state"], window["max_gap_s"])
 
 
+def read_quality(path: Path) -> dict[str, Any]:
+    """Read what `training.evaluate` wrote. Raises OSError, and ValueError for a file that is no JSON object."""
+    try:
+        quality = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(quality, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return quality
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser = CommandParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("--run", required=True, type=Path, help="run folder with best.pt and calibration.json")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle")
     parser.add_argument("--name", required=True)
@@ -87,16 +102,22 @@ def main() -> None:
     parser.add_argument("--licence", required=True, help="licence of the weights, as an SPDX identifier")
     parser.add_argument("--data-terms", required=True, help="one sentence on the terms of the training data")
     parser.add_argument("--quality", type=Path, help="JSON written by training.evaluate: --out, or protocol.json")
+    parser.add_argument("--uncalibrated", action="store_true", help="export a run whose calibration was not fitted")
     args = parser.parse_args()
     try:
-        quality = json.loads(args.quality.read_text()) if args.quality else {}
+        quality = read_quality(args.quality) if args.quality else {}
         trained = load_evaluable(args.run)
         labelling = Labelling(args.name, args.version, args.licence, args.data_terms)
         manifest = manifest_of(trained, labelling, quality)
+        if not args.uncalibrated and not (args.run / CALIBRATION).exists():
+            how = "run training.calibrate first, or export it as it is with --uncalibrated"
+            raise CheckpointError(f"{args.run} has no calibration: {how}")
         saved = save_bundle(args.out, manifest, trained.network)
     except (BundleError, CheckpointError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     print(f"{args.out}: {saved.name} {saved.version}, weights {saved.weights_sha256[:12]}…")
+    if missing := uncalibrated_tasks(trained):
+        print(f"warning: not calibrated, and served as the network gives it: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

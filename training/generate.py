@@ -12,9 +12,7 @@ Every third video has a second face, in a folder of its own whose name ends in `
 shared between videos. A video is in the same split for all three tasks, unlike in the original.
 """
 
-import argparse
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from training.generated.layout import SplitFolder, write_annotations, write_fram
 from training.generated.people import person
 from training.generated.spans import spans
 from training.generated.trajectories import Trajectory, trajectory
+from training.runs.command_line import CommandParser, fail
 
 TREMBLE = 0.2
 """Standard deviation of the noise on each drawn action unit's level, which lies in [0, 1]."""
@@ -116,7 +115,7 @@ def trembling(levels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.generate", description=__doc__.split("\n", 1)[0])
+    parser = CommandParser(prog="python -m training.generate", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", required=True, type=Path, help="new folder for the set")
     parser.add_argument("--videos", default=12, type=int, help="how many videos, in both splits together")
     parser.add_argument("--frames", default=120, type=int, help="frames of a video")
@@ -128,7 +127,7 @@ def main() -> None:
     try:
         generate(Plan(args.videos, args.frames, validation, args.seed), args.out)
     except (FileExistsError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ by name. `MFN_msceleb.pth` is a whole pickled module, read without its code; its
 given, which `network.start_from` takes.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +24,15 @@ from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE, ConvNorm, DirectionAttention, MixedDepthwise
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
+from training.datasets.file_kind import foreign_kind
 from training.importing.pickled_module import children, load_module, tensors
 from training.importing.restricted_pickle import StandIn
 from training.runs.checkpoint import CheckpointError, load_plain, save_trunk
+from training.runs.command_line import CommandParser, fail
 
 SPEC = NetworkSpec("ddamfn", ("expression",), LABEL_SETS["affectnet8"])
+WRAPPER = "module."
+"""Before every key of a network that was saved inside `torch.nn.DataParallel`."""
 INPUT = InputSpec(112, "rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ddamfn-frontal-1")
 """What the published weights expect: ImageNet statistics, the authors' own frontal alignment."""
 
@@ -43,6 +46,15 @@ def dead_entries(network: AffectNetwork) -> dict[str, torch.Size]:
         elif isinstance(module, DirectionAttention):
             dead[f"{name}.Linear"] = ConvNorm(VECTOR_SIZE, VECTOR_SIZE, 7, groups=VECTOR_SIZE)
     return {f"{owner}.{name}": value.shape for owner, unit in dead.items() for name, value in unit.state_dict().items()}
+
+
+def without_wrapper(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict without the prefix `module.` that `torch.nn.DataParallel` puts before every key.
+
+    A dict in which some key lacks the prefix is returned as it is.
+    """
+    wrapped = bool(state) and all(name.startswith(WRAPPER) for name in state)
+    return {name.removeprefix(WRAPPER) if wrapped else name: value for name, value in state.items()}
 
 
 def convert(state: Mapping[str, Any]) -> AffectNetwork:
@@ -75,14 +87,24 @@ def convert_trunk(module: StandIn) -> nn.Module:
 def _require(state: Mapping[str, Any], expected: Mapping[str, torch.Size], kind: str) -> None:
     problems = [f"missing {name}" for name in expected if name not in state]
     problems += [f"unexpected {name}" for name in state if name not in expected]
-    for name in state.keys() & expected.keys():
-        found = state[name].shape if isinstance(state[name], Tensor) else type(state[name]).__name__
-        if found != expected[name]:
-            shape = tuple(found) if isinstance(found, torch.Size) else found
-            problems.append(f"{name} is {shape}, expected {tuple(expected[name])}")
+    common = sorted(state.keys() & expected.keys())
+    problems += [f"{name} {fault}" for name in common if (fault := _fault(name, state[name], expected[name]))]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(f"not {kind}: " + "; ".join(sorted(problems)[:5]) + more)
+
+
+def _fault(name: str, value: Any, shape: torch.Size) -> str | None:
+    """What is wrong with one entry, as the end of a sentence; None where nothing is."""
+    if not isinstance(value, Tensor):
+        return f"is {type(value).__name__}, expected {tuple(shape)}"
+    if value.shape != shape:
+        return f"is {tuple(value.shape)}, expected {tuple(shape)}"
+    if name.endswith("num_batches_tracked"):  # a counter of training, which nothing here reads
+        return None
+    if not value.is_floating_point():
+        return f"is of {str(value.dtype).removeprefix('torch.')}, expected floating point numbers"
+    return None if torch.isfinite(value).all() else "has values that are not finite"
 
 
 def _upstream_name(name: str) -> str:
@@ -91,12 +113,15 @@ def _upstream_name(name: str) -> str:
 
 def import_trunk(module: StandIn, source: Path, folder: Path) -> str:
     """Write `trunk.pt` into a new folder, and say how to go on. Raises CheckpointError, FileExistsError."""
-    trunk = convert_trunk(module)
+    inner = children(module)
+    wrapped = list(inner) == [WRAPPER.rstrip(".")]
+    trunk = convert_trunk(inner["module"] if wrapped else module)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder or remove it")
     folder.mkdir(parents=True)
     save_trunk(trunk.state_dict(), source.name, folder / "trunk.pt")
-    return f"{folder / 'trunk.pt'}: an MFN trunk without heads; train from it with network.start_from"
+    note = f"; its keys began with {WRAPPER!r}, which was stripped" if wrapped else ""
+    return f"{folder / 'trunk.pt'}: an MFN trunk without heads; train from it with network.start_from{note}"
 
 
 def import_affectnet(source: Path, folder: Path, detector: str) -> str:
@@ -114,14 +139,19 @@ def import_affectnet(source: Path, folder: Path, detector: str) -> str:
         quality={},
     )
     content = load_plain(source)
-    if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
+    state = content.get("model_state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"{source} has no model_state_dict")
-    save_bundle(folder, manifest, convert(content["model_state_dict"]))
-    return f"{folder}: expressions over {', '.join(SPEC.labels)}; uncalibrated until fitted on your data"
+    own = without_wrapper(state)
+    save_bundle(folder, manifest, convert(own))
+    note = "" if own.keys() == state.keys() else f"; its keys began with {WRAPPER!r}, which was stripped"
+    return f"{folder}: expressions over {', '.join(SPEC.labels)}; uncalibrated until fitted on your data{note}"
 
 
 def import_file(source: Path, folder: Path, detector: str) -> str:
     """Tell the two kinds of file apart by what they hold. Raises as `import_trunk` and `import_affectnet` do."""
+    if source.exists() and (kind := foreign_kind(source)) is not None:
+        raise CheckpointError(f"{source} {kind}")
     try:
         module = load_module(source)
     except CheckpointError as reason:
@@ -136,15 +166,17 @@ def import_file(source: Path, folder: Path, detector: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.import_checkpoint", description=__doc__)
+    parser = CommandParser(prog="python -m training.import_checkpoint", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="affecnet8_epoch25_acc0.6469.pth or MFN_msceleb.pth")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the bundle, or for trunk.pt")
     parser.add_argument("--detector", default="yuface", help="what it will be served with: yuface, mtcnn or yunet:PATH")
     args = parser.parse_args()
     try:
-        done = import_file(args.checkpoint, args.out, args.detector)
+        with catch_warnings():
+            simplefilter("ignore")  # torch comments on files that are then refused in a line of our own
+            done = import_file(args.checkpoint, args.out, args.detector)
     except (BundleError, CheckpointError, ModuleNotFoundError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     print(done)
 
 

@@ -1,8 +1,6 @@
 """`python -m training.prepare`: aligned crops and targets of a data set, with the service's detector and alignment."""
 
-import argparse
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +19,11 @@ from model_core.faces.detection import FaceDetector, build_detector
 from model_core.faces.geometry import Crop
 from training.data.prepared import PreparedInfo, create_crops, distributions, write_targets
 from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
+from training.runs.command_line import CommandParser, at_least, fail, share
 from training.targets.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
+
+_RELATIVE = "valence-arousal is derived relative to the training faces"
 
 
 @dataclass(frozen=True)
@@ -85,24 +86,32 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     """Prepare the data set under `root` into the new folder `out`; valence-arousal is derived unless it is annotated.
 
     The folder is written under a temporary name and moved into place when it is complete. Raises DatasetError,
-    FileExistsError, and the errors of build_detector.
+    FileExistsError, TeacherError, and the errors of build_detector.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; choose another folder or remove it")
-    detector_name = build_detector(options.detector).name  # before the work, so that a mistyped name costs no time
+    # Detector and teacher are built before the work, so that a mistyped name costs no time.
+    detector_name = build_detector(options.detector).name
+    if options.teacher:
+        BlendshapeTeacher(options.teacher)
     reader = build_reader(options.dataset)
     records = list(reader.faces(root))
     if not records:
         raise DatasetError(f"{root} has no pictures")
+    annotated = _annotated(records)
+    training = sum(record.split == "train" for record in records)
+    if options.teacher and not annotated and not training:
+        raise DatasetError(f"{root} has no training pictures: {_RELATIVE}")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         arrays = _work_through(options, records, partial, workers)
+        if options.teacher and not annotated and not _of_training(arrays, "derived").any():
+            raise DatasetError(f"no face was read in any of the {training} training pictures of {root}: {_RELATIVE}")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    annotated = _annotated(records)
     info = PreparedInfo(
         dataset=options.dataset,
         label_set=reader.label_set,
@@ -120,6 +129,8 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
     write_targets(partial, info, arrays)
     partial.rename(out)
+    if not _of_training(arrays, "found").any():
+        counts += "; no face is a training face: the set can be measured on, not trained on"
     print(f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {counts}")
 
 
@@ -170,11 +181,19 @@ def _annotated(records: Sequence[RawFace]) -> dict[str, NDArray[Any]]:
     return {"annotated": known, "valence_arousal": values} if known.any() else {}
 
 
+def _of_training(arrays: Mapping[str, NDArray[Any]], field: str) -> NDArray[np.bool_]:
+    """bool [N]: where a field of PreparedFaces is true of a training face."""
+    return np.asarray(arrays[field] & (arrays["splits"] == "train"))
+
+
 def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> NDArray[np.float32]:
-    """Return derived valence-arousal, float32 [N, 2]; strengths are relative to the training faces."""
-    reference_rows = arrays["derived"] & (arrays["splits"] == "train")
-    if not reference_rows.any():
-        return np.zeros((len(reference_rows), 2), dtype=np.float32)
+    """Return derived valence-arousal, float32 [N, 2], 0 without a teacher.
+
+    Strengths are relative to the training faces.
+    """
+    if not info.derived:
+        return np.zeros((len(arrays["found"]), 2), dtype=np.float32)
+    reference_rows = _of_training(arrays, "derived")
     blendshapes = arrays["blendshapes"]
     reference = float(np.percentile(mean_movement(blendshapes[reference_rows]), 95))
     shares = distributions(arrays["votes"]).astype(np.float64)
@@ -183,22 +202,22 @@ def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
+    parser = CommandParser(prog="python -m training.prepare", description=__doc__)
     parser.add_argument("--dataset", required=True, choices=sorted(READERS))
     parser.add_argument("--root", required=True, type=Path, help="folder of the data set's own files")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the prepared set")
     parser.add_argument("--alignment", default="arcface-1", choices=sorted(TEMPLATES))
-    parser.add_argument("--size", default=112, type=int, help="side of a crop in pixels")
+    parser.add_argument("--size", default=112, type=at_least(16), help="side of a crop in pixels")
     parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
-    parser.add_argument("--min-confidence", default=0.6, type=float)
+    parser.add_argument("--min-confidence", default=0.6, type=share)
     parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it nothing is derived")
-    parser.add_argument("--workers", default=2, type=int)
+    parser.add_argument("--workers", default=2, type=at_least(1))
     args = parser.parse_args()
     options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)
     try:
         prepare(options, args.root, args.out, args.workers)
     except (DatasetError, FileExistsError, ModuleNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The same command resumes a run that was stopped. A run that diverges ends with s
 CUDA with a GPU each.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from model_core.preprocessing import InputSpec
 from training.data.prepared import load_prepared
 from training.datasets import DatasetError
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, fail
 from training.runs.config import LocalConfig, TrainConfig
 from training.runs.config_file import ConfigError, checked, read_values
 from training.runs.local import LocalRun, build_local_run
@@ -48,7 +48,9 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     require_targets(faces, spec)
     network = build_network(spec)
     if config.network.start_from:
-        start_from(network, spec, config.network.start_from)
+        taken = start_from(network, spec, config.network.start_from, input_spec)
+        if processes.leads:
+            print(taken)
     freeze(network, config.network.frozen)
     folder.mkdir(parents=True, exist_ok=True)
     return NetworkRun(config, faces, spec, input_spec, network, folder, device, processes)
@@ -105,13 +107,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-ERRORS = (BundleError, CheckpointError, ClipError, ConfigError, DatasetError, ModuleNotFoundError, ValueError)
+ERRORS = (BundleError, CheckpointError, ClipError, ConfigError, DatasetError, ModuleNotFoundError, OSError, ValueError)
 """Errors of a run that cannot start, which end the command with one line."""
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser = CommandParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--run", required=True, type=Path, help="folder of this run: checkpoints and log")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the file")
@@ -124,13 +126,15 @@ def main() -> None:
             run = build_any_run(load_run_config(args.config, args.set), args.run, device, processes)
             resumed = run.resume()
         except ERRORS as error:
-            sys.exit(f"error: {error}")
+            fail(error)
         if resumed and processes.leads:
             print(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
         try:
             run.run()
         except (TrainingDiverged, DatasetError, ProtocolError) as error:
-            sys.exit(f"error: {error}" if processes.leads else 1)
+            if processes.leads:
+                fail(error)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

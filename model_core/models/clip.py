@@ -30,7 +30,10 @@ class ClipError(Exception):
 
 @dataclass(frozen=True)
 class ClipSource:
-    """The origin of CLIP's towers and weights. Raises ValueError if the weights do not fit the kind of model."""
+    """The origin of CLIP's towers and weights, and the length at which the image tower's vectors are used.
+
+    Raises ValueError if the weights do not fit the kind of model.
+    """
 
     model: str
     """An architecture of open_clip (`ViT-B-16`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with a configuration."""
@@ -41,6 +44,9 @@ class ClipSource:
     quick_gelu: bool | None = None
     """For a local file, True if it was trained with QuickGELU; None leaves it to the architecture."""
 
+    normalized: bool = False
+    """True scales image vectors to length 1; False leaves them as CLIP's `encode_image` gives them."""
+
     def __post_init__(self) -> None:
         if self.model.startswith((HUB, FOLDER)) == (self.weights is not None):
             raise ValueError(
@@ -50,7 +56,7 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """The architecture of an image tower."""
+    """The architecture of an image tower, and the scale of its vectors."""
 
     vision: Mapping[str, Any]
     """open_clip's `vision_cfg`."""
@@ -60,6 +66,9 @@ class TowerSpec:
 
     quick_gelu: bool
     """True if the tower has QuickGELU. Weights only fit the activation that they were trained with."""
+
+    normalized: bool = True
+    """True if vectors are scaled to length 1. Bundles that do not say were trained on normalized vectors."""
 
     @property
     def input_size(self) -> int:
@@ -88,8 +97,9 @@ class ClipEncoder(nn.Module):
         return InputSpec(self.spec.input_size, "rgb", tuple(scales["mean"]), tuple(scales["std"]), alignment)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return vectors [B, D] of length 1 for images, float [B, 3, S, S]."""
-        return F.normalize(self.tower(x), dim=-1)
+        """Return vectors [B, D] for images, float [B, 3, S, S]; of length 1 if the spec says `normalized`."""
+        vectors: Tensor = self.tower(x)
+        return F.normalize(vectors, dim=-1) if self.spec.normalized else vectors
 
 
 class ClipClassifier(nn.Module):
@@ -117,8 +127,8 @@ class ClipClassifier(nn.Module):
         return self.logits(self.encoder(x))
 
     def logits(self, vectors: Tensor) -> Tensor:
-        """Return logits [B, C] for this encoder's vectors [B, D] of length 1."""
-        return vectors @ self.text.T / self.temperature
+        """Return logits [B, C] for this encoder's vectors [B, D], which may have any length."""
+        return F.normalize(vectors, dim=-1) @ self.text.T / self.temperature
 
 
 def class_prompts(labels: Sequence[str]) -> tuple[str, ...]:
@@ -153,7 +163,8 @@ def load_clip(
         text = model.encode_text(library.get_tokenizer(name)(list(prompts))).clone()
     trained = 1 / model.logit_scale.exp().item()
     vision = library.get_model_config(name)["vision_cfg"]
-    encoder = ClipEncoder(model.visual, TowerSpec(vision, text.shape[1], _uses_quick_gelu(model.visual)))
+    spec = TowerSpec(vision, text.shape[1], _uses_quick_gelu(model.visual), source.normalized)
+    encoder = ClipEncoder(model.visual, spec)
     return ClipClassifier(encoder, text, trained if temperature is None else temperature)
 
 

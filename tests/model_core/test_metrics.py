@@ -171,3 +171,54 @@ def test_no_threshold_beats_the_best(data: tuple[np.ndarray, np.ndarray]) -> Non
     if actual.any():
         every = [binary_f1(probability >= t, actual) for t in np.unique(probability)]
         assert binary_f1(probability >= chosen, actual) == pytest.approx(max(every))
+
+
+TRUTH = np.array([True, False, True, False])
+SCORES = np.array([0.75, 0.5, 0.25, 0.5])
+OF_SCORES = {
+    "ccc": lambda scores: ccc(scores, TRUTH.astype(np.float64)),
+    "ccc of the target": lambda scores: ccc(TRUTH[: len(scores)].astype(np.float64), scores),
+    "pearson": lambda scores: pearson(scores, TRUTH.astype(np.float64)),
+    "auroc": lambda scores: auroc(scores, TRUTH),
+    "brier": lambda scores: brier(scores, TRUTH.astype(np.float64)),
+    "ece": lambda scores: ece(scores, TRUTH.astype(np.float64)),
+    "top label ece": lambda scores: top_label_ece(np.stack([scores, 1 - scores], axis=1), TRUTH.astype(np.int64)),
+    "threshold": lambda scores: best_threshold(scores, TRUTH, 1),
+    "threshold with few positives": lambda scores: best_threshold(scores, TRUTH, 100),
+}
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_measure_of_a_value_that_is_not_finite_is_nan(name: str, value: float) -> None:
+    assert np.isfinite(OF_SCORES[name](SCORES))
+    assert np.isnan(OF_SCORES[name](np.array([*SCORES[:3], value])))
+
+
+NONE, NO_TRUTH, NO_CLASSES = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.int64)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ccc(NONE, NONE),
+        pearson(NONE, NONE),
+        accuracy(NO_CLASSES, NO_CLASSES),
+        binary_f1(NO_TRUTH, NO_TRUTH),
+        macro_f1(NO_CLASSES, NO_CLASSES, [0, 1]),
+        auroc(NONE, NO_TRUTH),
+        brier(NONE, NONE),
+        ece(NONE, NONE),
+        top_label_ece(np.zeros((0, 3)), NO_CLASSES),
+        best_threshold(NONE, NO_TRUTH),
+    ],
+)
+def test_a_measure_of_nothing_is_nan(value: float) -> None:
+    assert np.isnan(value)
+
+
+def test_a_value_that_is_not_finite_lies_in_no_bin() -> None:
+    confidence, share, count = reliability(np.array([0.25, np.nan, 0.75]), np.array([1.0, 1.0, 0.0]), bins=2)
+    assert confidence.tolist() == [0.25, 0.75]
+    assert share.tolist() == [1.0, 0.0]
+    assert count.tolist() == [1, 1]

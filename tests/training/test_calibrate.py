@@ -14,7 +14,7 @@ from tests.training.conftest import FinishedRun
 from training import calibrate
 from training.calibrate import fit
 from training.data.prepared import load_prepared
-from training.measuring.fitting import MIN_POSITIVES, fit_axis, fit_expression, fit_unit
+from training.measuring.fitting import GRID, MIN_POSITIVES, fit_axis, fit_expression, fit_unit
 from training.measuring.scoring import Outputs
 from training.runs.trained import read_calibration
 
@@ -52,6 +52,16 @@ def simulated_unit(slope: float, intercept: float) -> tuple[NDArray[np.float64],
     rng = np.random.default_rng(8)
     z = rng.normal(0, 2, 6000)
     return z, rng.random(len(z)) < 1 / (1 + np.exp(-(slope * z + intercept)))
+
+
+def test_the_papers_grid_on_the_calibrated_signal() -> None:
+    logits, positive = simulated_unit(1.0, -1.0)
+    searched, on_grid = fit_unit(logits, positive), fit_unit(logits, positive, "grid")
+    assert on_grid.threshold in GRID
+    assert searched.threshold not in GRID
+    assert (on_grid.slope, on_grid.intercept) == (searched.slope, searched.intercept)
+    f1 = {limit: binary_f1(on_grid.probability(logits) >= limit, positive) for limit in GRID}
+    assert f1[on_grid.threshold] == max(f1.values())
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, -1.0), (1.8, 0.7)])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from model_core.affect import ACTION_UNITS
 from model_core.bundles.bundle import load_bundle
-from model_core.calibration import Calibration, ExpressionCalibration
+from model_core.calibration import AXES, AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.faces.alignment import shrink
 from model_core.inference.predictor import Predictor
 from model_core.preprocessing import to_batch
@@ -21,7 +22,11 @@ from training.runs.config import load_config
 from training.runs.trained import load_evaluable, write_calibration
 from training.train import build_run
 
-CALIBRATION = Calibration(ExpressionCalibration(1.5, (0.25,) * 8))
+CALIBRATION = Calibration(
+    ExpressionCalibration(1.5, (0.25,) * 8),
+    {name: UnitCalibration(2.0, 0.5, 0.25) for name in ACTION_UNITS},
+    {name: AxisCalibration(1.5, 0.0, 0.5) for name in AXES},
+)
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def test_a_run_on_annotated_valence_arousal_says_so_in_its_bundle(
     run = build_run(load_config(finished.config, overrides), tmp_path / "run", torch.device("cpu"))
     run.run()
     assert {"accuracy", "ccc_v"} <= set(run.progress.history[0])
-    command(monkeypatch, tmp_path / "run", tmp_path / "bundle")
+    command(monkeypatch, tmp_path / "run", tmp_path / "bundle", "--uncalibrated")
     references = load_bundle(tmp_path / "bundle").manifest.references
     assert references == {"valence_arousal": "annotated", "expression": "annotated"}
 
@@ -126,3 +131,30 @@ def test_mistakes_end_the_command_with_one_line(folder: Path, monkeypatch: pytes
 def test_the_best_weights_are_the_runs(folder: Path) -> None:
     state = load_evaluable(folder).network.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in load_trained(folder / "best.pt").weights.items())
+
+
+def test_an_uncalibrated_run_is_exported_only_when_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(monkeypatch, folder, folder / "calibrated")
+    assert "warning" not in capsys.readouterr().out
+    (folder / "calibration.json").unlink()
+    with pytest.raises(
+        SystemExit, match=r"has no calibration: run training.calibrate first, or export it as it is"
+    ) as no:
+        command(monkeypatch, folder, folder / "bundle")
+    assert "\n" not in str(no.value)
+    assert not (folder / "bundle").exists()
+    command(monkeypatch, folder, folder / "bundle", "--uncalibrated")
+    assert load_bundle(folder / "bundle").manifest.calibration == Calibration()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert line.endswith("served as the network gives it: valence_arousal, expression, action_units")
+
+
+def test_a_task_that_could_not_be_calibrated_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_calibration(folder, Calibration(CALIBRATION.expression, CALIBRATION.action_units))
+    command(monkeypatch, folder, folder / "bundle")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "warning: not calibrated, and served as the network gives it: valence_arousal"

@@ -3,6 +3,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter, warn
 
 import numpy as np
 import pytest
@@ -78,6 +79,18 @@ def replace(state: dict[str, Any]) -> None:
     state["fc.bias"] = "zeros"
 
 
+def count(state: dict[str, Any]) -> None:
+    state["fc.bias"] = torch.zeros(8, dtype=torch.int64)
+
+
+def turn(state: dict[str, Any]) -> None:
+    state["fc.bias"] = torch.zeros(8, dtype=torch.complex64)
+
+
+def lose(state: dict[str, Any]) -> None:
+    state["fc.bias"] = torch.tensor([float("nan")] * 8)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,6 +98,9 @@ def replace(state: dict[str, Any]) -> None:
         (add, "unexpected cat_head2.CoordAtt.conv1.bias"),
         (reshape, "fc.weight is (7, 512), expected (8, 512)"),
         (replace, "fc.bias is str, expected (8,)"),
+        (count, "fc.bias is of int64, expected floating point numbers"),
+        (turn, "fc.bias is of complex64, expected floating point numbers"),
+        (lose, "fc.bias has values that are not finite"),
     ],
 )
 def test_a_difference_is_refused_by_name(
@@ -172,3 +188,89 @@ def test_a_trunk_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_detector_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="error: unknown face detector 'eagle'"):
         command(monkeypatch, tmp_path / "any.pth", "--out", tmp_path / "bundle", "--detector", "eagle")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page (HTML): download the file itself"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 16777216\n",
+            "is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`",
+        ),
+        (b"", "is empty: download it again"),
+        (b'\x0b\0\0\0\0\0\0\0{"a": 1234}', "is a safetensors file: a torch file is expected here"),
+    ],
+)
+def test_a_file_that_is_something_else_is_told(
+    content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(SystemExit) as caught:
+        command(monkeypatch, tmp_path / "weights.pth", "--out", tmp_path / "bundle")
+    assert str(caught.value).startswith(f"error: {tmp_path / 'weights.pth'} {message}")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"error: .* is a folder: give the file in it"):
+        command(monkeypatch, tmp_path, "--out", tmp_path / "bundle")
+
+
+def test_the_wrapper_of_several_gpus_is_stripped_and_told(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "wrapped.pth"
+    torch.save({"model_state_dict": {f"module.{name}": value for name, value in state.items()}}, source)
+    command(monkeypatch, source, "--out", tmp_path / "bundle")
+    assert "its keys began with 'module.', which was stripped" in capsys.readouterr().out
+    imported = load_bundle(tmp_path / "bundle").network.state_dict()["heads.expression.weight"]
+    torch.testing.assert_close(imported, state["fc.weight"], rtol=1e-3, atol=1e-4)
+    part = {f"module.{name}" if name.startswith("fc") else name: value for name, value in state.items()}
+    with pytest.raises(CheckpointError, match=r"missing fc\.bias"):
+        convert(import_checkpoint.without_wrapper(part))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_a_pickled_backbone_of_other_numbers_is_refused_by_name(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, state = tmp_path / "MFN_msceleb.pth", mfn_state()
+    state["part0.bn.bias"] = state["part0.bn.bias"].to(dtype)
+    with upstream_package() as part:
+        torch.save(nest(part, state), source)
+    message = rf"not an MFN backbone: features\.0\.bn\.bias is of {str(dtype).removeprefix('torch.')}, expected"
+    with pytest.raises(SystemExit, match=message):
+        command(monkeypatch, source, "--out", tmp_path / "mfn")
+
+
+def test_a_wrapped_pickled_backbone_is_unwrapped_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "MFN_msceleb.pth"
+    with upstream_package() as part:
+        wrapper = part()
+        wrapper.add_module("module", nest(part, mfn_state()))
+        torch.save(wrapper, source)
+    command(monkeypatch, source, "--out", tmp_path / "mfn")
+    assert "its keys began with 'module.', which was stripped" in capsys.readouterr().out
+
+
+def test_a_torchscript_archive_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with catch_warnings():
+        simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "script.pth")
+    with pytest.raises(SystemExit, match=r"error: .*script\.pth is a TorchScript archive"):
+        command(monkeypatch, tmp_path / "script.pth", "--out", tmp_path / "bundle")
+
+
+def test_no_librarys_warning_stands_above_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commenting(path: Path) -> object:
+        warn("the library has something to say", stacklevel=2)
+        raise CheckpointError("damaged")
+
+    monkeypatch.setattr(import_checkpoint, "load_plain", commenting)
+    (tmp_path / "any.pth").write_bytes(b"no weights")
+    with catch_warnings(record=True) as comments, pytest.raises(SystemExit, match="error: damaged"):
+        command(monkeypatch, tmp_path / "any.pth", "--out", tmp_path / "bundle")
+    assert comments == []

@@ -198,3 +198,49 @@ def test_with_the_teacher_everything_is_a_target(
     # Nine of ten votes for happiness, and the only training face sets the strength's reference: 1.
     np.testing.assert_allclose(faces.valence_arousal[0], [0.9 * 0.81, 0.9 * 0.51], atol=1e-6)
     assert (faces.valence_arousal[1] == 0).all()
+
+
+class Absent:
+    """A teacher for sets of which no picture gets to it."""
+
+    def __init__(self, path: Path) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (["FER2013Test"], "ferplus has no training pictures"),
+        (["FER2013Train", "FER2013Train", "FER2013Test"], "no face was read in any of the 2 training pictures of .*"),
+    ],
+)
+def test_derived_targets_without_training_faces_are_refused(
+    splits: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank = np.full((48, 48), 90, np.uint8)
+    root = write_ferplus(tmp_path / "ferplus", [(split, f"{i}.png", blank, HAPPY) for i, split in enumerate(splits)])
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    monkeypatch.setattr(prepare, "BlendshapeTeacher", Absent)
+    (tmp_path / "teacher.task").touch()
+    arguments = (
+        "--dataset",
+        "ferplus",
+        "--root",
+        root,
+        "--out",
+        tmp_path / "out",
+        "--teacher",
+        tmp_path / "teacher.task",
+    )
+    with pytest.raises(SystemExit, match=f"error: .*{message}: valence-arousal is derived relative to the training"):
+        command(monkeypatch, *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ferplus", "teacher.task"]
+
+
+def test_a_set_without_training_faces_says_so(
+    astronaut: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_ferplus(tmp_path / "ferplus", [("FER2013Test", "a.png", small_grey_face(astronaut), HAPPY)])
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    assert "no face is a training face: the set can be measured on, not trained on" in capsys.readouterr().out

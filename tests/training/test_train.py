@@ -4,17 +4,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_core.affect import TASKS
-from model_core.bundles.bundle import load_bundle
+from model_core.affect import LABEL_SETS, TASKS
+from model_core.bundles.bundle import load_bundle, save_bundle
 from model_core.models import build_network
 from model_core.models.ddamfn import DDAMFN
-from tests.fakes import write_prepared
+from tests.fakes import formula_state, write_prepared
 from tests.training.conftest import FinishedRun
-from training import train
+from tests.training.importing.upstream_module import mfn_state, nest, upstream_package
+from training import import_checkpoint, train
 from training.data.prepared import load_prepared, write_targets
+from training.export import Labelling, manifest_of
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
 from training.runs.config import load_config
 from training.runs.start import start_from
+from training.runs.trained import load_evaluable
 from training.train import build_run
 
 CPU = torch.device("cpu")
@@ -40,10 +43,16 @@ def test_a_network_continues_from_its_own_kind(finished: FinishedRun, tmp_path: 
     assert all(torch.equal(value, earlier[name]) for name, value in network.state_dict().items())
 
 
-def test_other_heads_are_refused(finished: FinishedRun, tmp_path: Path) -> None:
-    overrides = [f"network.start_from={finished.folder / 'best.pt'}", "network.hidden=8"]
-    with pytest.raises(CheckpointError, match=r"best\.pt has other tasks, labels or heads"):
-        build_run(load_config(finished.config, overrides), tmp_path, CPU)
+def test_heads_of_another_width_are_new_and_told(
+    finished: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"network.start_from={finished.folder}", "network.hidden=8"]
+    network = build_run(load_config(finished.config, overrides), tmp_path, CPU).network
+    earlier = load_trained(finished.folder / "best.pt").weights
+    state = network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in earlier.items() if name.startswith("backbone."))
+    told = ", ".join(f"a new head of {task}" for task in TASKS)
+    assert capsys.readouterr().out == f"{finished.folder}: the backbone is taken; {told}\n"
 
 
 def test_the_pooled_network_cannot_continue_from_the_full_one(finished: FinishedRun, tmp_path: Path) -> None:
@@ -111,6 +120,74 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     assert train.choose_device(name) == torch.device(chosen)
     assert taken == [torch.device(chosen)] * (name != "cpu")
+
+
+def imported(source: Path, folder: Path, content: object, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `training.import_checkpoint` makes of a torch file."""
+    torch.save(content, source)
+    monkeypatch.setattr(sys, "argv", ["training.import_checkpoint", str(source), "--out", str(folder)])
+    import_checkpoint.main()
+    return folder
+
+
+def test_training_goes_on_from_an_imported_affectnet_bundle(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {name: value if value.ndim == 0 else value.float() for name, value in formula_state().items()}
+    content = {"iter": 1, "model_state_dict": state, "optimizer_state_dict": {}}
+    bundle = imported(tmp_path / "affecnet8.pth", tmp_path / "affectnet", content, monkeypatch)
+    capsys.readouterr()
+    overrides = [f"network.start_from={bundle}", "network.backbone=ddamfn", "input.size=112"]
+    network = build_run(load_config(finished.config, overrides), tmp_path / "run", CPU).network
+    told = capsys.readouterr().out
+    assert "the head of expression is taken, a new head of valence_arousal, a new head of action_units" in told
+    assert (
+        "warning: it was trained with colour rgb (now grey), mean (0.485, 0.456, 0.406) (now (0.5, 0.5, 0.5))" in told
+    )
+    assert "alignment ddamfn-frontal-1 (now arcface-1)" in told
+    half = torch.float16  # a bundle's weights rest in it
+    own = network.state_dict()
+    assert torch.equal(own["backbone.features.8.conv.weight"], state["features.8.conv.weight"].to(half).float())
+    rows = {label: own["heads.expression.weight"][i] for i, label in enumerate(LABEL_SETS["ferplus"])}
+    for i, label in enumerate(LABEL_SETS["affectnet8"]):
+        assert torch.equal(rows[label], state["fc.weight"][i].to(half).float()), label
+
+
+@pytest.mark.parametrize("backbone", ["mfn-pooled", "ddamfn", "ddamfn-local"])
+def test_training_goes_on_from_an_imported_trunk(
+    backbone: str,
+    finished: FinishedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = mfn_state()
+    with upstream_package() as part:
+        folder = imported(tmp_path / "MFN_msceleb.pth", tmp_path / "mfn", nest(part, state), monkeypatch)
+    capsys.readouterr()
+    overrides = [f"network.start_from={folder / 'trunk.pt'}", f"network.backbone={backbone}", "input.size=112"]
+    network = build_run(load_config(finished.config, overrides), tmp_path / "run", CPU).network
+    assert torch.equal(network.state_dict()["backbone.features.8.conv.weight"], state["part8.conv.weight"])
+    assert capsys.readouterr().out == f"{folder / 'trunk.pt'}: the trunk is taken; all above it is new\n"
+
+
+def test_training_goes_on_from_a_bundle_with_fewer_tasks(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = ["--set", 'network.tasks=["expression"]', "--set", "optimizer.epochs=1"]
+    command = ["training.train", "--config", str(finished.config)]
+    monkeypatch.setattr(sys, "argv", [*command, "--run", str(tmp_path / "first"), *tasks])
+    train.main()
+    trained = load_evaluable(tmp_path / "first")
+    manifest = manifest_of(trained, Labelling("first", "1", "MIT", "Generated for tests."), {})
+    save_bundle(tmp_path / "bundle", manifest, trained.network)
+    capsys.readouterr()
+    more = ["--set", f"network.start_from={tmp_path / 'bundle'}", "--set", "optimizer.epochs=1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--run", str(tmp_path / "second"), *more])
+    train.main()
+    told = "the head of expression is taken, a new head of valence_arousal, a new head of action_units"
+    assert f"{tmp_path / 'bundle'}: the backbone is taken; {told}\n" in capsys.readouterr().out
+    assert load_trained(tmp_path / "second" / "best.pt").spec.tasks == TASKS
 
 
 def test_a_network_can_go_on_from_a_bundle(tiny_bundle_dir: Path) -> None:

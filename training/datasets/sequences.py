@@ -65,6 +65,15 @@ class SequenceReader(Protocol):
 def numbered_frames(folder: Path, count: int) -> tuple[Path | None, ...]:
     """The pictures of frames 1 to `count`, named by their number (`00001.jpg`); None where there is none.
 
+    Raises as `frame_numbers` does.
+    """
+    frames = frame_numbers(folder)
+    return tuple(frames.get(number) for number in range(1, count + 1))
+
+
+def frame_numbers(folder: Path) -> dict[int, Path]:
+    """The pictures of a folder by the numbers of their frames, which are from 1 on.
+
     Raises DatasetError for a folder without such pictures, and where 0 or a number given twice makes them ambiguous.
     """
     matches = [(path, _FRAME.fullmatch(path.name)) for path in folder.iterdir()] if folder.is_dir() else []
@@ -72,7 +81,7 @@ def numbered_frames(folder: Path, count: int) -> tuple[Path | None, ...]:
     frames = dict(numbered)
     if not frames or 0 in frames or len(frames) < len(numbered):
         raise DatasetError(f"{folder}: expected frames named from 00001.jpg on, each number once")
-    return tuple(frames.get(number) for number in range(1, count + 1))
+    return frames
 
 
 def unit_targets(units: Mapping[str, Mapping[int, bool]], label_set: str) -> SequenceTargets:

@@ -33,8 +33,12 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
         "torch.ShortStorage": torch.int16,
         "torch.CharStorage": torch.int8,
         "torch.ByteStorage": torch.uint8,
+        "torch.BoolStorage": torch.bool,
+        "torch.ComplexFloatStorage": torch.complex64,
+        "torch.ComplexDoubleStorage": torch.complex128,
     }
 )
+"""Storage class -> its type; those that no weight may have are read, so that the weight can be refused by its name."""
 
 
 def load_module(path: Path) -> StandIn:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +17,13 @@ from model_core.calibration import (
     ExpressionCalibration,
     UnitCalibration,
 )
-from model_core.metrics import best_threshold
+from model_core.metrics import best_threshold, binary_f1
+
+ThresholdSearch: TypeAlias = Literal["sorted", "grid"]
+"""`sorted` tries every score; `grid` the candidates of the paper, GRID."""
+
+GRID = tuple(step / 10 for step in range(1, 10))
+"""The paper's candidates for a unit's threshold (arXiv 2503.12260, section 5)."""
 
 MIN_POSITIVES = 20
 """With fewer positives or negatives a unit is not fitted; it keeps its plain sigmoid and a threshold of 0.5."""
@@ -45,7 +52,9 @@ def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Ex
     return ExpressionCalibration(float(log_temperature.detach().exp()), tuple(centred.tolist()))
 
 
-def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCalibration:
+def fit_unit(
+    logits: NDArray[np.float64], positive: NDArray[np.bool_], search: ThresholdSearch = "sorted"
+) -> UnitCalibration:
     """Return Platt's slope and intercept for logits [N], and the probability threshold with the best F1."""
     if min(int(positive.sum()), int((~positive).sum())) < MIN_POSITIVES:
         return UNCALIBRATED_UNIT
@@ -59,8 +68,19 @@ def fit_unit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> UnitCa
     intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
     _minimise(lambda: F.binary_cross_entropy_with_logits(slope * z + intercept, y), [slope, intercept])
     fitted = UnitCalibration(float(slope.detach()), float(intercept.detach()), 0.5)
-    threshold = best_threshold(fitted.probability(logits), positive, MIN_THRESHOLD_POSITIVES)
+    probability = fitted.probability(logits)
+    if search == "grid":
+        threshold = grid_threshold(probability, positive)
+    else:
+        threshold = best_threshold(probability, positive, MIN_THRESHOLD_POSITIVES)
     return UnitCalibration(fitted.slope, fitted.intercept, threshold)
+
+
+def grid_threshold(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the candidate of GRID with the best F1 on probabilities [N]; of equals, the one nearest to 0.5."""
+    f1 = [binary_f1(probability >= threshold, positive) for threshold in GRID]
+    best = [threshold for threshold, value in zip(GRID, f1, strict=True) if value == max(f1)]
+    return min(best, key=lambda threshold: abs(threshold - 0.5))
 
 
 def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> AxisCalibration | None:

@@ -34,6 +34,18 @@ class Outputs:
     action_units: NDArray[np.float64] | None
     """float64 [N, 12]: logits."""
 
+    @property
+    def finite(self) -> bool:
+        """True if every output is finite. The argmax of NaN would still be a class, though a meaningless one."""
+        tasks = (self.valence_arousal, self.expression, self.action_units)
+        return all(np.isfinite(values).all() for values in tasks if values is not None)
+
+
+def require_finite(outputs: Outputs) -> None:
+    """Refuse to measure or calibrate outputs that are not finite. Raises ValueError."""
+    if not outputs.finite:
+        raise ValueError("the network's outputs are not finite: its weights cannot be used")
+
 
 @torch.inference_mode()
 def collect(
@@ -79,8 +91,7 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
 
     `score` is NaN, and alone, where an output is not finite. Raises DatasetError where there is nothing to measure on.
     """
-    given = (outputs.valence_arousal, outputs.expression, outputs.action_units)
-    if not all(np.isfinite(values).all() for values in given if values is not None):
+    if not outputs.finite:
         return {"score": math.nan}
     measures: dict[str, float] = {}
     per_task = []

@@ -3,8 +3,6 @@
 All of them run the same network on the same crops; PyTorch in float32 is the reference.
 """
 
-import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, at_least, fail
 from training.runs.trained import Evaluable, load_for_measuring
 
 BATCH = 32
@@ -90,11 +89,11 @@ def render(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.studies.agreement", description=__doc__)
+    parser = CommandParser(prog="python -m training.studies.agreement", description=__doc__)
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
     parser.add_argument("--prepared", required=True, type=Path)
     parser.add_argument("--split", default="test", choices=SPLITS)
-    parser.add_argument("--limit", type=int, help="only the first faces")
+    parser.add_argument("--limit", type=at_least(1), help="only the first faces")
     args = parser.parse_args()
     try:
         evaluable, faces = load_for_measuring(args.model, args.prepared)
@@ -104,7 +103,7 @@ def main() -> None:
         rows = rows[faces.found[rows]][: args.limit]
         print(render(compare(evaluable, faces, rows)))
     except (BundleError, CheckpointError, DatasetError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
 
 
 if __name__ == "__main__":

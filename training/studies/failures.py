@@ -1,7 +1,5 @@
 """`python -m training.studies.failures`: the weakest level of each perturbation that changes a face's expression."""
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from training.data.perturbations import STRENGTHS, perturbations
 from training.datasets import DatasetError
 from training.datasets.pictures import read_picture
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, fail
 from training.runs.trained import Evaluable, find_evaluable
 
 
@@ -73,7 +72,7 @@ def read_face(path: Path, evaluable: Evaluable, detector: str) -> Crop:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.studies.failures", description=__doc__)
+    parser = CommandParser(prog="python -m training.studies.failures", description=__doc__)
     parser.add_argument("--picture", required=True, type=Path, help="with a face that may be shown")
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
     parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
@@ -85,7 +84,7 @@ def main() -> None:
             raise DatasetError("the network has no expressions, which this shows")
         own, failures, held = find_failures(evaluable, read_face(args.picture, evaluable, args.detector))
     except (BundleError, CheckpointError, DatasetError, ModuleNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     for answer in (own, *failures):
         print(f"{answer.change:<28}{answer.label:<12}{answer.probability:.2f}")
     print(f"the same at all strengths: {', '.join(held)}")

@@ -1,8 +1,6 @@
 """`python -m training.studies.robustness`: accuracy and calibration of expressions as crops get worse."""
 
-import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +22,7 @@ from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.measuring.scoring import collect
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, at_least, fail, require_parent
 from training.runs.trained import Evaluable, load_for_measuring
 
 SHARPNESS_EDGES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -118,24 +117,23 @@ def render(result: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.studies.robustness", description=__doc__)
+    parser = CommandParser(prog="python -m training.studies.robustness", description=__doc__)
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
     parser.add_argument("--prepared", required=True, type=Path)
     parser.add_argument("--split", default="validation", choices=SPLITS)
-    parser.add_argument("--limit", type=int, help="at most so many faces, chosen at random")
+    parser.add_argument("--limit", type=at_least(1), help="at most so many faces, chosen at random")
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--out", type=Path, help="also write the study as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw the curves into this folder")
     args = parser.parse_args()
-    if args.limit is not None and args.limit < 1:
-        parser.error("--limit takes a number of faces from 1 on")
     try:
+        require_parent(args.out)
         evaluable, faces = load_for_measuring(args.model, args.prepared)
         if "expression" not in evaluable.spec.tasks:
             raise DatasetError("the network has no expressions, which this measures")
         chosen = chosen_faces(faces, faces.indices(args.split), args.limit, args.seed)
-    except (BundleError, CheckpointError, DatasetError) as error:
-        sys.exit(f"error: {error}")
+    except (BundleError, CheckpointError, DatasetError, OSError) as error:
+        fail(error)
     result = study(evaluable, chosen, args.seed)
     print(render(result))
     if args.out:

@@ -5,9 +5,7 @@ error and lag where the face changes and by jitter where it does not. The LSTM i
 and measured on those of another.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,6 +31,7 @@ from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
 from training.measuring.temporal_measures import Tracks, compare, render
 from training.runs.checkpoint import CheckpointError
+from training.runs.command_line import CommandParser, at_least, fail, require_parent
 from training.runs.step import total_loss
 from training.runs.trained import Evaluable, load_for_measuring
 from training.studies.simulated import FRAME_RATE, TREMBLING, Motion, blended, ramp, simulate
@@ -167,18 +166,19 @@ def study(
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.studies.temporal", description=__doc__)
+    parser = CommandParser(prog="python -m training.studies.temporal", description=__doc__)
     parser.add_argument("--model", default="default", help="a shipped bundle's name, a bundle's or a run's folder")
     parser.add_argument("--prepared", required=True, type=Path)
     parser.add_argument("--split", default="validation", choices=SPLITS)
-    parser.add_argument("--train-tracks", type=int, default=500)
-    parser.add_argument("--tracks", type=int, default=150, help="measured tracks of each kind")
+    parser.add_argument("--train-tracks", type=at_least(1), default=500)
+    parser.add_argument("--tracks", type=at_least(1), default=150, help="measured tracks of each kind")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     args = parser.parse_args()
     try:
+        require_parent(args.out)
         model, faces = load_for_measuring(args.model, args.prepared)
-    except (BundleError, CheckpointError, DatasetError) as error:
-        sys.exit(f"error: {error}")
+    except (BundleError, CheckpointError, DatasetError, OSError) as error:
+        fail(error)
     figures = study(model, faces, args.split, args.train_tracks, args.tracks)
     print(render(figures))
     if args.out:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.faces.geometry import Face, Frame
+from training.datasets.file_kind import foreign_kind
 
 CROP_PX = 256
 _CROP_SCALE = 1.5
@@ -57,17 +58,31 @@ class TeacherReading:
     """Distance of the inner lips over the height of the face, both measured on the landmarks."""
 
 
+class TeacherError(ValueError):
+    """The teacher's file cannot be used; the message is one line that names it and says why."""
+
+
 class BlendshapeTeacher:
     """Reads landmarks and blendshapes of a detected face. An instance serves one thread."""
 
     def __init__(self, task_file: Path) -> None:
+        """task_file: MediaPipe's `face_landmarker.task`. Raises TeacherError, ModuleNotFoundError without the extra."""
         from ai_edge_litert.interpreter import Interpreter
 
-        with zipfile.ZipFile(task_file) as archive:
-            self._landmarker = Interpreter(model_content=archive.read("face_landmarks_detector.tflite"), num_threads=1)
-            self._blendshaper = Interpreter(model_content=archive.read("face_blendshapes.tflite"), num_threads=1)
-        for network in (self._landmarker, self._blendshaper):
-            network.allocate_tensors()
+        try:
+            with zipfile.ZipFile(task_file) as archive:
+                contents = [archive.read(f"{name}.tflite") for name in ("face_landmarks_detector", "face_blendshapes")]
+        except OSError as error:
+            raise TeacherError(f"the teacher {task_file} cannot be read ({error.strerror})") from error
+        except (zipfile.BadZipFile, KeyError) as error:
+            kind = foreign_kind(task_file) or "is not MediaPipe's face_landmarker.task, or is damaged"
+            raise TeacherError(f"the teacher {task_file} {kind}") from error
+        try:
+            self._landmarker, self._blendshaper = (Interpreter(model_content=each, num_threads=1) for each in contents)
+            for network in (self._landmarker, self._blendshaper):
+                network.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise TeacherError(f"the teacher {task_file} holds networks that cannot be loaded") from error
 
     def read(self, frame: Frame, face: Face) -> TeacherReading | None:
         """Return the reading of a face in a frame, uint8 [H, W, 3] RGB; None if the landmark network sees no face."""

@@ -48,6 +48,8 @@ class ClipConfig(Section):
     """For an architecture, a pretrained tag (`openai`) or a local file; None for the other kinds of `model`."""
     quick_gelu: bool | None = None
     """True where the weights of a local file were trained with QuickGELU. None: the architecture decides."""
+    normalized: bool = False
+    """Scale image vectors to length 1; the paper does not."""
     alignment: str = "arcface-1"
     """Alignment of the crops, a key of `alignment.TEMPLATES`."""
     detector: str = "yuface"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.faces.geometry import Crop
 from model_core.models import CLIP, NetworkSpec
-from model_core.models.clip import ClipSource, class_prompts, load_clip
+from model_core.models.clip import ClipEncoder, ClipSource, class_prompts, load_clip
 from model_core.models.folding import folded
 from model_core.preprocessing import InputSpec, to_batch
 from training.video.config import ClipConfig, EncoderConfig, HeadConfig
@@ -61,8 +61,10 @@ class FrozenEncoder:
 
 
 def encoder_digest(backbone: nn.Module, input_spec: InputSpec) -> str:
-    """What decides a vector: the backbone's weights, and how crops are made and scaled."""
+    """Return a hexadecimal digest of all that decides a vector: crops and their scaling, the weights, CLIP's tower."""
     digest = hashlib.sha256(json.dumps(asdict(input_spec), sort_keys=True).encode())
+    if isinstance(backbone, ClipEncoder):  # the same weights give other vectors with QuickGELU, and normalized
+        digest.update(json.dumps(asdict(backbone.spec), sort_keys=True).encode())
     for name, tensor in backbone.state_dict().items():
         if not name.endswith("num_batches_tracked"):  # training's business
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -87,7 +89,7 @@ def build_encoder(config: EncoderConfig, head: HeadConfig, labels: tuple[str, ..
 
 
 def _clip(config: ClipConfig, head: HeadConfig, labels: tuple[str, ...]) -> FrozenEncoder:
-    source = ClipSource(config.model, config.weights, config.quick_gelu)
+    source = ClipSource(config.model, config.weights, config.quick_gelu, config.normalized)
     if not labels:
         raise ValueError("CLIP tells expressions only")
     loaded = load_clip(source, class_prompts(labels), download=config.download)

@@ -13,7 +13,7 @@ from training.video.predictions import ProtocolError
 from training.video.thresholds import Thresholds
 
 RESULT = "protocol.json"
-FORMAT = 1
+FORMAT = 2
 
 _Measures = dict[str, int | float | dict[str, int | float]]
 _Interval = tuple[float, float]
@@ -22,8 +22,22 @@ _Intervals = dict[str, _Interval | dict[str, _Interval]]
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
+class CalibratedResult:
+    """The result of a system's calibrated outputs, as plain JSON values.
+
+    Action units are decided at 0.5; the tuned measures decide them at the thresholds of the calibration.
+    """
+
+    measures: dict[Task, _Measures]
+    """The measures of `protocol.Measured`."""
+    intervals: dict[Task, _Intervals] = field(default_factory=dict)
+    """The intervals of `protocol.Measured`."""
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
 class ProtocolResult:
-    """The result of a system, as plain JSON values."""
+    """The result of a system, raw as the paper reports it and calibrated beside it, as plain JSON values."""
 
     system: str
     """Name of the system in a table."""
@@ -32,11 +46,13 @@ class ProtocolResult:
     config: dict[str, Any]
     """Its configuration, in any form."""
     measures: dict[Task, _Measures]
-    """The measures of `protocol.Measured`."""
+    """The measures of `protocol.Measured`, of raw outputs."""
     intervals: dict[Task, _Intervals] = field(default_factory=dict)
-    """The intervals of `protocol.Measured`."""
+    """The intervals of `protocol.Measured`, of raw outputs."""
     thresholds: Thresholds | None = None
-    """The thresholds of the tuned measures, with the videos that they were tuned on."""
+    """The thresholds of the tuned measures of raw outputs, with the videos that they were tuned on."""
+    calibrated: CalibratedResult | None = None
+    """The result of calibrated outputs; None where the run has no calibration."""
     format: int = FORMAT
     """Version of the file format."""
 
@@ -69,5 +85,5 @@ def read_result(folder: Path) -> ProtocolResult:
         place = ".".join(map(str, first["loc"]))
         raise ProtocolError(f"{path} is not a result of the protocol ({place}: {first['msg']})") from error
     if result.format != FORMAT:
-        raise ProtocolError(f"{path} has format {result.format}, expected {FORMAT}")
+        raise ProtocolError(f"{path} has format {result.format}, expected {FORMAT}: run training.evaluate again")
     return result

@@ -34,7 +34,7 @@ def track_outputs(network: AffectNetwork, task: Task, track: Track, window: Wind
     if window.state == "reset" and network.recurrent is not None:
         parts = windows(parts, window.length, window.length)
     pieces = [(frames, _outputs(network, task, track.features[frames])) for frames in parts]
-    outputs = np.zeros((len(track.present), pieces[0][1].shape[1] if pieces else 0))
+    outputs = np.zeros(getattr(track.sequence.targets, task).shape)
     for frames, values in pieces:
         outputs[frames] = values
     return outputs
@@ -68,16 +68,17 @@ def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Se
 def predict(
     network: AffectNetwork, config: SequenceConfig, calibration: Calibration, tracks: Sequence[Track]
 ) -> list[SequencePredictions]:
-    """Return calibrated predictions for whole tracks, as they are served.
+    """Return calibrated predictions for whole tracks, as they are served; see `predictions_of`."""
+    return predictions_of(outputs_over_time(network, config, tracks), config.network.task, calibration, tracks)
+
+
+def predictions_of(
+    outputs: Sequence[Floats], task: Task, calibration: Calibration, tracks: Sequence[Track]
+) -> list[SequencePredictions]:
+    """Return predictions for whole tracks from their `outputs_over_time`; an empty calibration leaves them raw.
 
     The references of frames without a picture are masked: nothing is predicted for a face that is not seen.
     """
-    return _predictions(config.network.task, calibration, tracks, outputs_over_time(network, config, tracks))
-
-
-def _predictions(
-    task: Task, calibration: Calibration, tracks: Sequence[Track], outputs: Sequence[Floats]
-) -> list[SequencePredictions]:
     return [
         pictured_only(SequencePredictions(track.sequence, **{task: _calibrated(task, values, calibration)}))
         for track, values in zip(tracks, outputs, strict=True)
@@ -102,7 +103,7 @@ def headline(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Tr
     outputs = outputs_over_time(network, plain, tracks)
     if not all(np.isfinite(values).all() for values in outputs):
         return {"score": math.nan}
-    measures = measure(_predictions(task, Calibration(), tracks, outputs)).measures[task]
+    measures = measure(predictions_of(outputs, task, Calibration(), tracks)).measures[task]
     numbers = {name: value for name, value in measures.items() if isinstance(value, float)}
     score = measures.get(SCORES[task])
     if score is None:

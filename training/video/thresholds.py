@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.metrics import best_threshold, binary_f1
-from training.measuring.fitting import MIN_THRESHOLD_POSITIVES
+from model_core.metrics import best_threshold
+from training.measuring.fitting import MIN_THRESHOLD_POSITIVES, ThresholdSearch, grid_threshold
 from training.video.predictions import ProtocolError, SequencePredictions, pool
 
-Method: TypeAlias = Literal["grid", "sorted"]
-
-GRID = tuple(step / 10 for step in range(1, 10))
-"""The paper's candidates (arXiv 2503.12260, section 5)."""
+Method: TypeAlias = ThresholdSearch | Literal["calibration"]
+"""The search that found the thresholds; `calibration`: they were fitted with a run's calibration."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,9 @@ class Thresholds:
 
 
 def tune_thresholds(
-    held_out: Sequence[SequencePredictions], method: Method = "sorted", min_positives: int = MIN_THRESHOLD_POSITIVES
+    held_out: Sequence[SequencePredictions],
+    method: ThresholdSearch = "sorted",
+    min_positives: int = MIN_THRESHOLD_POSITIVES,
 ) -> Thresholds:
     """The thresholds with the best F1 of each unit on `held_out`, pooled over its labelled frames.
 
@@ -53,14 +52,10 @@ def tune_thresholds(
     for i, name in enumerate(ACTION_UNITS):
         counts = pooled.mask[:, i]
         probability, actual = pooled.values[counts, i], pooled.targets[counts, i] >= 0.5
-        if method == "grid":
-            units[name] = _best_of_grid(probability, actual)
+        if not counts.any():
+            units[name] = 0.5
+        elif method == "grid":
+            units[name] = grid_threshold(probability, actual)
         else:
             units[name] = best_threshold(probability, actual, max(1, min_positives))
     return Thresholds(units, method, tuple(sorted({each.video for each in held_out})))
-
-
-def _best_of_grid(probability: NDArray[np.float64], actual: NDArray[np.bool_]) -> float:
-    f1 = [binary_f1(probability >= threshold, actual) for threshold in GRID]
-    best = [threshold for threshold, value in zip(GRID, f1, strict=True) if value == max(f1)]
-    return min(best, key=lambda threshold: abs(threshold - 0.5))

@@ -35,10 +35,19 @@ def load_tracks(reader: SequenceReader, root: Path, task: Task, cache: FeatureCa
 
     Raises DatasetError, also where there is none.
     """
+    sequences = labelled_sequences(reader, root, task, split)
+    return [Track(each, *cache.features(each)) for each in tqdm(sequences, "features", unit="track", disable=None)]
+
+
+def labelled_sequences(reader: SequenceReader, root: Path, task: Task, split: Split) -> list[VideoSequence]:
+    """Return the sequences of a split that have labels of a task, in the reader's order.
+
+    Raises DatasetError, also where there is none.
+    """
     sequences = [each for each in reader.sequences(root) if each.split == split and _labelled(each, task).any()]
     if not sequences:
         raise DatasetError(f"{root} has no {split} video with labels of {task}")
-    return [Track(each, *cache.features(each)) for each in tqdm(sequences, "features", unit="track", disable=None)]
+    return sequences
 
 
 def _labelled(sequence: VideoSequence, task: Task) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from model_core.calibration import Calibration
 from model_core.models.heads import AffectNetwork
 from training.datasets import build_sequence_reader
 from training.datasets.raw import Split
-from training.measuring.fitting import fit_axes, fit_expression, fit_unit
+from training.measuring.fitting import ThresholdSearch, fit_axes, fit_expression, fit_unit
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained
 from training.runs.config_file import checked
 from training.video.config import SequenceConfig
@@ -35,13 +35,16 @@ class TrainedSequences:
         """The names of the training videos that were not trained on."""
         return list(self.trained.training["videos"]["held_out"])
 
+    def cache(self) -> FeatureCache:
+        """The features of the network's frozen encoder, where the run kept them."""
+        encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
+        return FeatureCache(self.config.data.cache, encoder)
+
     def tracks(self, split: Split) -> list[Track]:
         """Return the tracks of a split; for `train`, those that were held out of training. Raises DatasetError."""
         data = self.config.data
         reader = build_sequence_reader(data.dataset, **data.reader)
-        encoder = FrozenEncoder(self.network.backbone, self.trained.spec, self.trained.input, "")
-        cache = FeatureCache(data.cache, encoder)
-        tracks = load_tracks(reader, self.root, self.config.network.task, cache, split)
+        tracks = load_tracks(reader, self.root, self.config.network.task, self.cache(), split)
         return tracks if split != "train" else [track for track in tracks if track.video in self.held_out]
 
 
@@ -57,7 +60,7 @@ def load_sequences(run: Path, root: Path | None = None) -> TrainedSequences | No
     return TrainedSequences(trained, trained.build(), config, root or config.data.root)
 
 
-def fit_sequences(model: TrainedSequences) -> Calibration:
+def fit_sequences(model: TrainedSequences, search: ThresholdSearch = "sorted") -> Calibration:
     """Return the task's calibration, fitted on the held-out videos, on outputs that are smoothed as configured.
 
     Raises CheckpointError where they have no labels.
@@ -69,7 +72,7 @@ def fit_sequences(model: TrainedSequences) -> Calibration:
     mask = np.concatenate([getattr(track.sequence.targets, f"{task}_mask") for track in tracks]) > 0
     if task == "action_units":
         counts = [mask[:, i] & seen for i in range(len(ACTION_UNITS))]
-        fitted = [fit_unit(outputs[rows, i], target[rows, i] >= 0.5) for i, rows in enumerate(counts)]
+        fitted = [fit_unit(outputs[rows, i], target[rows, i] >= 0.5, search) for i, rows in enumerate(counts)]
         return Calibration(action_units=dict(zip(ACTION_UNITS, fitted, strict=True)))
     rows = mask & seen
     if not rows.any():

@@ -1,6 +1,6 @@
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,17 +43,18 @@ def test_the_papers_prompts() -> None:
     assert prompts[-1] == "A face showing an undefined emotion."
 
 
-def test_cosines_of_the_librarys_own_vectors(weights: Path) -> None:
-    classifier = load_clip(ClipSource(TINY, str(weights)), PROMPTS, temperature=0.5)
+@pytest.mark.parametrize("normalized", [False, True])
+def test_cosines_of_the_librarys_own_vectors(weights: Path, normalized: bool) -> None:
+    classifier = load_clip(ClipSource(TINY, str(weights), normalized=normalized), PROMPTS, temperature=0.5)
     model = open_clip.create_model(TINY, pretrained=str(weights)).eval()
     batch = to_batch(crops(), classifier.encoder.input("arcface-1"))
     with torch.inference_mode():
-        image = model.encode_image(batch, normalize=True)
+        plain, image = model.encode_image(batch), model.encode_image(batch, normalize=True)
         text = model.encode_text(open_clip.get_tokenizer(TINY)(list(PROMPTS)), normalize=True)
         vectors, logits = classifier.encoder(batch), classifier(batch)
     assert vectors.shape == (2, classifier.encoder.vector_size) == (2, 8)
-    torch.testing.assert_close(vectors, image)
-    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(vectors, image if normalized else plain)
+    assert not torch.allclose(plain.norm(dim=1), torch.ones(2), atol=0.1)
     torch.testing.assert_close(logits, image @ text.T / 0.5)
     torch.testing.assert_close(classifier.logits(vectors), logits)
 
@@ -78,9 +79,10 @@ def test_quick_gelu_is_recorded_and_changes_the_vectors(weights: Path, quick_gel
     assert torch.equal(usual.encoder(batch), other.encoder(batch)) is not bool(quick_gelu)
 
 
+@pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("quick_gelu", [False, True])
-def test_a_tower_is_built_again_from_what_a_bundle_says(weights: Path, quick_gelu: bool) -> None:
-    encoder = load_clip(ClipSource(TINY, str(weights), quick_gelu=quick_gelu), PROMPTS).encoder
+def test_a_tower_is_built_again_from_what_a_bundle_says(weights: Path, quick_gelu: bool, normalized: bool) -> None:
+    encoder = load_clip(ClipSource(TINY, str(weights), quick_gelu, normalized), PROMPTS).encoder
     again = build_tower(TowerSpec(**json.loads(json.dumps(asdict(encoder.spec)))))
     again.load_state_dict(encoder.state_dict())
     batch = torch.linspace(-2, 2, 3 * 32 * 32).reshape(1, 3, 32, 32)
@@ -202,6 +204,10 @@ def test_logits_by_hand() -> None:
     image = torch.tensor([3.0, 4, 0]).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
     # The image is (0.6, 0.8, 0); the classes (1, 0, 0) and (0, 0.6, 0.8): cosines 0.6 and 0.48.
     torch.testing.assert_close(classifier(image), torch.tensor([[6.0, 4.8]]))
+    torch.testing.assert_close(classifier.encoder(image), torch.tensor([[0.6, 0.8, 0.0]]))
+    as_it_is = ClipClassifier(ClipEncoder(Tower(), replace(MEANS, normalized=False)), classifier.text, 0.1)
+    torch.testing.assert_close(as_it_is(image), torch.tensor([[6.0, 4.8]]))
+    torch.testing.assert_close(as_it_is.encoder(image), torch.tensor([[3.0, 4.0, 0.0]]))
 
 
 @pytest.mark.parametrize(

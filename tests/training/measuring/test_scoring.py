@@ -10,7 +10,14 @@ from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from tests.training.measuring.test_report import FACES, ROWS, outputs
 from training.datasets import DatasetError
-from training.measuring.scoring import Outputs, collect, concatenated, headline, predicted_majority
+from training.measuring.scoring import (
+    Outputs,
+    collect,
+    concatenated,
+    headline,
+    predicted_majority,
+    require_finite,
+)
 
 SPEC = InputSpec(4, "rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "arcface-1")
 
@@ -75,11 +82,14 @@ def test_the_headline_of_annotated_targets() -> None:
 
 
 @pytest.mark.parametrize("task", ["valence_arousal", "expression", "action_units"])
-def test_an_output_that_is_not_finite_has_no_score(task: str) -> None:
-    given = outputs()
-    values = getattr(given, task).copy()
-    values[0, 0] = np.nan
-    assert np.isnan(headline(FACES, ROWS, replace(given, **{task: values}))["score"])
+def test_outputs_that_are_not_finite_have_no_score(task: str) -> None:
+    values = getattr(outputs(), task).copy()
+    values[1, 0] = np.nan  # the argmax of this row is still a class
+    damaged = replace(outputs(), **{task: values})
+    assert np.isnan(headline(FACES, ROWS, damaged)["score"])
+    with pytest.raises(ValueError, match="the network's outputs are not finite"):
+        require_finite(damaged)
+    require_finite(outputs())
 
 
 def test_constant_units_have_no_correlation() -> None:

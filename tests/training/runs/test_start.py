@@ -23,6 +23,31 @@ def test_with_new_local_features_a_network_answers_as_before(hidden: int | None)
         torch.testing.assert_close(getattr(after, task), getattr(before, task), rtol=0, atol=1e-5)
 
 
+def test_outputs_for_expressions_are_taken_by_name() -> None:
+    earlier = NetworkSpec("mfn-pooled", ("expression",), ("fear", "joy", "anger"), hidden=4)
+    spec = NetworkSpec("mfn-pooled", ("valence_arousal", "expression"), ("anger", "awe", "fear"), hidden=4)
+    source, network = build_network(earlier), build_network(spec)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    told = continue_from(network, spec, source, earlier, Path("run"))
+    new, old = network.state_dict(), source.state_dict()
+    for part in ("weight", "bias"):
+        name = f"heads.expression.2.{part}"
+        assert torch.equal(new[name][[0, 2]], old[name][[2, 0]])  # anger and fear
+        assert torch.equal(new[name][1], before[name][1])  # awe is new
+        assert torch.equal(new[f"heads.expression.0.{part}"], old[f"heads.expression.0.{part}"])
+        assert torch.equal(new[f"heads.valence_arousal.2.{part}"], before[f"heads.valence_arousal.2.{part}"])
+    heads = "the head of expression is taken, a new head of valence_arousal, new outputs for awe"
+    assert told == f"run: the backbone is taken; {heads}"
+
+
+def test_a_head_behind_a_memory_is_not_one_for_single_frames() -> None:
+    earlier, spec = (NetworkSpec("mfn-pooled", ("action_units",), recurrent=width) for width in (6, None))
+    source, network = build_network(earlier), build_network(spec)
+    before = network.state_dict()["heads.action_units.weight"].clone()
+    assert continue_from(network, spec, source, earlier, Path("run")).endswith("a new head of action_units")
+    assert torch.equal(network.state_dict()["heads.action_units.weight"], before)
+
+
 def test_a_ddamfn_cannot_drop_local_features() -> None:
     earlier, spec = (NetworkSpec(name, ("action_units",)) for name in ("ddamfn-local", "ddamfn"))
     with pytest.raises(CheckpointError, match="run: ddamfn cannot continue from a ddamfn-local"):

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,14 @@ from model_core.faces.detection import build_detector
 from model_core.faces.geometry import Face, Frame
 from tests.fakes import face_at
 from training.targets.derived import action_units
-from training.targets.teacher import BLENDSHAPES, CROP_PX, BlendshapeTeacher, TeacherReading, _crop_matrix
+from training.targets.teacher import (
+    BLENDSHAPES,
+    CROP_PX,
+    BlendshapeTeacher,
+    TeacherError,
+    TeacherReading,
+    _crop_matrix,
+)
 
 TASK = Path(__file__).parents[3].parent / "shared" / "data" / "models" / "face_landmarker.task"
 
@@ -81,3 +89,29 @@ def test_the_teachers_crop_by_hand() -> None:
     corner, middle = (matrix @ [x, y, 1] for x, y in ((80 - 75, 90 - 75), (80, 90)))
     np.testing.assert_allclose(corner, [0, 0], atol=1e-9)
     np.testing.assert_allclose(middle, [CROP_PX / 2] * 2, atol=1e-9)
+
+
+def with_networks(path: Path, content: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("face_landmarks_detector", "face_blendshapes"):
+            archive.writestr(f"{name}.tflite", content)
+    return path
+
+
+def test_a_teacher_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the extra `train` is not installed")
+    (tmp_path / "page.task").write_text("<html>Not found</html>")
+    (tmp_path / "noise.task").write_text("noise")
+    (tmp_path / "other.task").write_bytes(with_networks(tmp_path / "other.zip", b"").read_bytes()[:-4])
+    networks = with_networks(tmp_path / "networks.task", b"no networks")
+    for path, message in (
+        (tmp_path / "none.task", r"none\.task cannot be read \(No such file or directory\)"),
+        (tmp_path, "cannot be read"),
+        (tmp_path / "page.task", r"page\.task is a web page \(HTML\)"),
+        (tmp_path / "noise.task", "is not MediaPipe's face_landmarker"),
+        (tmp_path / "other.task", "is not MediaPipe's face_landmarker"),
+        (networks, "holds networks that cannot be loaded"),
+    ):
+        with pytest.raises(TeacherError, match=message) as caught:
+            BlendshapeTeacher(path)
+        assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from model_core.affect import ACTION_UNITS
 from tests.training.sequences import of_units
 from training.video.predictions import ProtocolError
 from training.video.protocol import measure
-from training.video.result import ProtocolResult, read_result, write_result
+from training.video.result import CalibratedResult, ProtocolResult, read_result, write_result
 from training.video.thresholds import tune_thresholds
 
 
@@ -20,7 +20,8 @@ def measured() -> ProtocolResult:
     tuned = tune_thresholds(videos[:1], "grid")
     found = measure(videos[1:], tuned, resamples=5)
     config: dict[str, Any] = {"window": 10, "optimizer": {"rate": 1e-5}}
-    return ProtocolResult("DDAMFN + LSTM", "generated", config, found.measures, found.intervals, tuned)
+    calibrated = CalibratedResult(found.measures, found.intervals)
+    return ProtocolResult("DDAMFN + LSTM", "generated", config, found.measures, found.intervals, tuned, calibrated)
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -32,6 +33,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert document["measures"]["action_units"]["p_au_tuned"] == 1.0
     assert document["intervals"]["action_units"]["p_au_tuned"] == [1.0, 1.0]
     assert document["thresholds"] == {"units": dict.fromkeys(ACTION_UNITS, 0.4), "method": "grid", "tuned_on": ["a"]}
+    assert document["calibrated"] == {"measures": document["measures"], "intervals": document["intervals"]}
     again = read_result(tmp_path)
     write_result(tmp_path, again)
     assert json.loads(path.read_text()) == document
@@ -69,7 +71,8 @@ def test_what_json_lacks_is_not_written(tmp_path: Path) -> None:
         ({"intervals": {"expression": {"p_expr": [0.1]}}}, r"intervals\.expression\.p_expr"),
         ({"thresholds": {"units": {"AU1": 0.5}, "method": "grid", "tuned_on": ["a"]}}, "must name the units"),
         ({"other": 1}, r"\(other: "),
-        ({"format": 2}, "has format 2, expected 1"),
+        ({"calibrated": {"measures": {"expression": {"p_expr": "high"}}}}, r"calibrated\.measures\.expression\.p_expr"),
+        ({"format": 1}, "has format 1, expected 2: run training.evaluate again"),
     ],
 )
 def test_a_damaged_document_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -1,6 +1,7 @@
 """Heads on video data from configuration to bundle, on a small generated set."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,16 +13,21 @@ from model_core.bundles.bundle import load_bundle
 from model_core.bundles.manifest import TemporalSpec
 from model_core.models import NetworkSpec, build_network
 from tests.tiny_clip import TINY, write_tiny_clip
-from training import calibrate, evaluate, export, train
+from tests.training.sequences import unlabelled
+from training import calibrate, evaluate, export, submit, train
 from training.datasets import DatasetError
+from training.datasets.affwild2 import HEADERS
 from training.generate import Plan, generate
+from training.measuring.fitting import GRID
 from training.runs.checkpoint import CheckpointError, load_trained
 from training.runs.config_file import checked, read_values
 from training.runs.trained import read_calibration
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig, WindowConfig
+from training.video.protocol import measure
 from training.video.run import SequenceRun
-from training.video.scoring import track_outputs
+from training.video.scoring import predict, track_outputs
+from training.video.thresholds import Thresholds
 from training.video.tracks import Track
 from training.video.trained import load_sequences
 
@@ -87,8 +93,7 @@ def test_from_configuration_to_bundle(
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert manifest.references == {TASKS[task]: "derived"}
     assert manifest.quality == result
-    length = 5 if (task, memory) == ("expr", "lstm") else 10
-    assert manifest.temporal == (TemporalSpec(30.0, length, "reset", 0.05) if memory == "lstm" else None)
+    assert manifest.temporal == (TemporalSpec(30.0, 10, "reset", 0.05) if memory == "lstm" else None)
     assert not {"data", "encoder", "run"} & set(manifest.training["options"])
 
 
@@ -137,7 +142,7 @@ def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
     network = build_network(NetworkSpec("mfn-pooled", ("action_units",), recurrent=6)).eval()
     present = np.array([True] * 7 + [False] * 2 + [True] * 3)
     features = np.random.default_rng(1).normal(size=(12, 512)).astype(np.float32)
-    track = Track(None, features, present)
+    track = Track(unlabelled(12), features, present)
     alone = network.forward_vectors(torch.from_numpy(features)).action_units.detach().numpy()
     same = {}
     for state in ("reset", "carried"):
@@ -148,19 +153,68 @@ def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:
     assert same == {"reset": [0, 3, 6, 9], "carried": [0, 9]}
 
 
-def test_thresholds_are_those_of_other_videos(
-    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("config", ["paper/ddamfn_lstm_va", "best/ddamfn_fc_au"])
+def test_every_frame_of_videos_without_labels_is_answered(
+    config: str,
+    places: list[str],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_of(f"{config}.toml", places, tmp_path / "run").run()
+    crops = tmp_path / "crops"
+    shutil.copytree(data / "set" / "cropped_aligned" / "generated004", crops / "unknown")
+    (crops / "faceless").mkdir()
+    task = "valence_arousal" if config.endswith("va") else "action_units"
+    rows = [("unknown", number) for number in range(1, 41)] + [("faceless", 1), ("faceless", 2)]
+    images = [f"{name}/{number:05d}.jpg" for name, number in rows]
+    (tmp_path / "example.txt").write_text("\n".join([f"image_location,{HEADERS[task]}", *images]))
+    places_of = ("--frames", crops, "--list", tmp_path / "example.txt", "--out", tmp_path / "answers.txt")
+    command(monkeypatch, submit, "--run", tmp_path / "run", *places_of)
+    told = "42 frames of 2 videos; without any picture, answered by zeros: faceless; the run is not calibrated"
+    assert told in capsys.readouterr().out
+    header, *lines = (tmp_path / "answers.txt").read_text().splitlines()
+    assert header == f"image_location,{HEADERS[task]}"
+    assert [line.split(",")[0] for line in lines] == images
+    assert all(line.count(",") == header.count(",") for line in lines)
+    # The same frames as evaluation sees them, where they have a picture.
+    model = load_sequences(tmp_path / "run")
+    assert model is not None
+    command(monkeypatch, evaluate, "--run", tmp_path / "run", "--resamples", 0, "--submission", tmp_path / "known.txt")
+    known = (tmp_path / "known.txt").read_text().replace("generated004/", "unknown/").splitlines()[1:]
+    assert len(known) > 30
+    assert set(known) <= set(lines)
+    with pytest.raises(SystemExit, match=r"answers\.txt exists; choose another name"):
+        command(monkeypatch, submit, "--run", tmp_path / "run", *places_of)
+
+
+@pytest.mark.parametrize("search", ["sorted", "grid"])
+def test_raw_and_calibrated_outputs_are_measured_apart(
+    search: str, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of("paper/ddamfn_fc_au.toml", places, tmp_path)
     run.run()
-    command(monkeypatch, calibrate, "--run", tmp_path)
+    command(monkeypatch, evaluate, "--run", tmp_path, "--resamples", 0)
+    before = json.loads((tmp_path / "protocol.json").read_text())
+    assert before["calibrated"] is None
+    command(monkeypatch, calibrate, "--run", tmp_path, "--thresholds", search)
     command(monkeypatch, evaluate, "--run", tmp_path, "--resamples", 0)
     result = json.loads((tmp_path / "protocol.json").read_text())
     model = load_sequences(tmp_path)
     assert model is not None
+
+    # Raw: as before the calibration, with thresholds of the paper's grid that the held-out videos tuned.
+    assert {**result, "calibrated": None} == before
     assert result["thresholds"]["tuned_on"] == model.held_out
-    units = read_calibration(tmp_path).action_units
-    assert result["thresholds"]["units"] == {name: unit.threshold for name, unit in units.items()}
+    assert result["thresholds"]["method"] == "grid"
+    assert set(result["thresholds"]["units"].values()) <= set(GRID)
+    # Calibrated: the same measures at the calibration's own thresholds.
+    calibration, tracks = read_calibration(tmp_path), model.tracks("validation")
+    limits = {name: unit.threshold for name, unit in calibration.action_units.items()}
+    answers = predict(model.network, model.config, calibration, tracks)
+    expected = measure(answers, Thresholds(limits, "calibration", tuple(model.held_out))).measures
+    assert result["calibrated"]["measures"] == expected
 
 
 @pytest.mark.parametrize(

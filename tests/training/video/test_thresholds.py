@@ -4,8 +4,9 @@ import pytest
 from model_core.affect import ACTION_UNITS
 from model_core.metrics import binary_f1
 from tests.training.sequences import of_affect, of_units
+from training.measuring.fitting import GRID
 from training.video.predictions import ProtocolError
-from training.video.thresholds import GRID, Thresholds, tune_thresholds
+from training.video.thresholds import Thresholds, tune_thresholds
 
 UNITS = tuple(ACTION_UNITS)
 PROBABILITIES = np.array([0.05, 0.15, 0.22, 0.28, 0.35, 0.45])

@@ -40,3 +40,11 @@ def test_the_papers_settings(system: str) -> None:
 def test_only_our_recipe_scales_clips_vectors(memory: str) -> None:
     assert config_of(f"paper/clip_{memory}_expr").encoder.clip.normalized is False
     assert config_of(f"best/clip_{memory}_expr").encoder.clip.normalized is True
+
+
+@pytest.mark.parametrize(
+    ("system", "smoothing"),
+    [("ddamfn_fc_expr", "offline"), ("ddamfn_lstm_expr", "none"), ("clip_fc_expr", "none"), ("clip_lstm_expr", "none")],
+)
+def test_class_logits_are_smoothed_where_that_won(system: str, smoothing: str) -> None:
+    assert config_of(f"best/{system}").evaluation.smoothing == smoothing

@@ -4,7 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from model_core.faces.geometry import Box, Face, TrackedFace
+import numpy as np
+
+from model_core.faces.geometry import Box, Face, TrackedFace, pairwise_iou
 
 
 class FaceTracker(Protocol):
@@ -73,15 +75,12 @@ class IouTracker:
 
     def _match(self, faces: list[Face]) -> dict[int, _Track]:
         """Return the track of each face that belongs to one, by the face's position in the list."""
-        pairs = [
-            (iou, index, track)
-            for index, face in enumerate(faces)
-            for track in self._tracks
-            if (iou := face.box.iou(track.box)) >= self._min_iou
-        ]
+        overlaps = pairwise_iou([face.box for face in faces], [track.box for track in self._tracks])
+        rows, columns = np.nonzero(overlaps >= self._min_iou)
         owners: dict[int, _Track] = {}
         taken: set[int] = set()
-        for _, index, track in sorted(pairs, key=lambda pair: pair[0], reverse=True):
+        for place in np.argsort(-overlaps[rows, columns], kind="stable"):
+            index, track = int(rows[place]), self._tracks[columns[place]]
             if index not in owners and track.track_id not in taken:
                 owners[index] = track
                 taken.add(track.track_id)

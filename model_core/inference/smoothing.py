@@ -4,7 +4,6 @@ Windows and weights follow the source's timestamps, so that uneven and sparse fr
 """
 
 import math
-from bisect import bisect_left, bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +80,24 @@ class OfflineSmoother:
         """Take the standard deviation of the window in seconds. Raises ValueError unless it is positive."""
         _check_width(width_s)
         self._width_s = width_s
-        self._times_s: list[float] = []
-        self._values: list[Floats] = []
+        # Arrays with room to grow: a window may hold hundreds of values, and is read once for each of them.
+        self._times_s: Floats = np.empty(8)
+        self._values: Floats = np.empty((8, 0))
+        self._start = 0
+        self._end = 0
         self._complete_from_s = -math.inf
+
+    def __len__(self) -> int:
+        """Return the number of values that are held."""
+        return self._end - self._start
 
     def add(self, values: Floats, time_s: float) -> None:
         """Add the outputs [D] at a time in seconds; times must not decrease."""
-        self._times_s.append(time_s)
-        self._values.append(values)
+        if self._end == len(self._times_s) or not self._end:
+            self._make_room(len(values))
+        self._times_s[self._end] = time_s
+        self._values[self._end] = values
+        self._end += 1
 
     def smoothed(self, time_s: float) -> Floats:
         """Return the average [D] around a time over the values added within three widths before and after.
@@ -97,18 +106,30 @@ class OfflineSmoother:
         """
         if time_s < self._complete_from_s:
             raise ValueError(f"the values around {time_s} s are forgotten")
-        start = bisect_left(self._times_s, time_s - 3 * self._width_s)
-        end = bisect_right(self._times_s, time_s + 3 * self._width_s)
-        times_s = np.array(self._times_s[start:end])
+        held_s = self._times_s[self._start : self._end]
+        start = self._start + np.searchsorted(held_s, time_s - 3 * self._width_s)
+        end = self._start + np.searchsorted(held_s, time_s + 3 * self._width_s, side="right")
+        times_s = self._times_s[start:end]
         if time_s not in times_s:
             raise ValueError(f"no value was added at {time_s} s")
-        return _gaussian_average(np.stack(self._values[start:end]), times_s, time_s, self._width_s)
+        return _gaussian_average(self._values[start:end], times_s, time_s, self._width_s)
 
     def forget(self, before_s: float) -> None:
         """Drop the values that are not needed to smooth at `before_s` or later."""
         self._complete_from_s = max(self._complete_from_s, before_s)
-        unneeded = bisect_left(self._times_s, self._complete_from_s - 3 * self._width_s)
-        del self._times_s[:unneeded], self._values[:unneeded]
+        held_s = self._times_s[self._start : self._end]
+        self._start += int(np.searchsorted(held_s, self._complete_from_s - 3 * self._width_s))
+
+    def _make_room(self, width: int) -> None:
+        """Move what is held to the beginning of arrays twice as long as that."""
+        held = slice(self._start, self._end)
+        count = len(self)
+        times_s = np.empty(max(8, 2 * count))
+        values = np.empty((len(times_s), width))
+        times_s[:count] = self._times_s[held]
+        values[:count] = self._values[held] if count else 0.0
+        self._times_s, self._values = times_s, values
+        self._start, self._end = 0, count
 
 
 def _check_width(width_s: float) -> None:

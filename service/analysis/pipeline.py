@@ -106,6 +106,7 @@ class Pipeline:
                 for result in results:
                     clock.count_frame([face.affect for face in result.faces])
                     yield result
+                    await asyncio.sleep(0)  # many results may be known at once, and others wait for the event loop
         finally:
             pending.cancel()
             reader.cancel()
@@ -115,8 +116,7 @@ class Pipeline:
         crops = [located.crops for frame in chunk.frames for located in frame.faces]
         estimates = await self._estimate(crops, clock, lane) if crops else []
         feed = partial(_feed, session, chunk, [estimate.features for estimate in estimates])
-        # Networks with memory run while frames are fed, which takes too long for the event loop.
-        return await self._pooled(feed, lane) if session.temporal else feed()
+        return await self._pooled(feed, lane) if session.blocking else feed()
 
     async def _pooled(self, function: Callable[[], R], lane: Lane) -> R:
         return await _awaited(self._pool.run(function, lane))

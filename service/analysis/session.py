@@ -66,9 +66,9 @@ class Session:
             return [self._result(each) for each in ready]
 
     @property
-    def temporal(self) -> bool:
-        """True if temporal networks run in `feed`."""
-        return self._ensemble.temporal
+    def blocking(self) -> bool:
+        """True if `feed` may take long: temporal networks run in it, or a delay line gives many frames at once."""
+        return self._ensemble.temporal or self._options.smoothing == "offline"
 
     @property
     def delayed(self) -> int:

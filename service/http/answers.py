@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import chain
 
 from starlette.datastructures import MutableHeaders
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.analysis.pipeline import Pipeline
 from service.analysis.results import AnalysisOptions
-from service.errors import DeadlineExceeded, InternalError, Limit
+from service.errors import DeadlineExceeded, Draining, InternalError, Limit
 from service.http.problems import classified, problem
 from service.http.uploads import Upload, receive
 from service.media.sources import Source
@@ -64,19 +64,26 @@ class AnalysisResponse(Response):
         except ClientDisconnect:
             if not body.started:
                 raise
-            return  # nobody reads the end
+            # Nobody reads an end.
         except Exception as error:
-            if not body.started or not await self._farewell(request, body, error):
+            if not body.started:
                 raise
-        await body.close()
+            await self._farewell(request, body, error)
 
     async def _in_time(self, request: Request, body: "_Body") -> None:
+        """Answer before the limit; what a shutdown cuts off fails as Draining."""
         try:
-            async with asyncio.timeout(self._limit["value"]):
+            async with asyncio.timeout(self._limit["value"]) as scope:
                 await self._answer(request, body)
+                await body.close()
         except TimeoutError:
+            if not scope.expired():
+                raise  # somebody else's
             detail = f"the answer was not complete within {self._limit['value']:g} s"
             raise DeadlineExceeded(detail, limit=self._limit) from None
+        except asyncio.CancelledError:
+            # The server cancels what has outlasted the time to drain; a client that leaves is a ClientDisconnect.
+            raise Draining("the service is shutting down") from None
 
     async def _answer(self, request: Request, body: "_Body") -> None:
         # Who would wait too long is turned away before the upload is read.
@@ -101,17 +108,23 @@ class AnalysisResponse(Response):
         body.announce(timings_s)
         await body.write_rest(chain(start, self._sink.end(Ending(source.truncated, timings_s))))
 
-    async def _farewell(self, request: Request, body: "_Body", error: Exception) -> bool:
-        """Tell an error in an answer that has begun; False where its media type has no words for it."""
+    async def _farewell(self, request: Request, body: "_Body", error: Exception) -> None:
+        """Tell an error in an answer that has begun, if its end has not, and its media type has words for that.
+
+        Otherwise the server breaks the connection, for the answer has no end.
+        """
         found = classified(request, error)
+        request_id = request.state.request_id
+        logger.warning("answer %s was cut off: %s", request_id, found.code)
         if isinstance(found, InternalError):
-            logger.error("request %s failed", request.state.request_id, exc_info=error)
-        piece = self._sink.failure(problem(found, request.state.request_id))
-        if piece is None:
-            return False
-        async with asyncio.timeout(FAREWELL_S):
-            await body.write(piece)
-        return True
+            logger.error("request %s failed", request_id, exc_info=error)
+        piece = None if body.ending else self._sink.failure(problem(found, request_id))
+        if piece is not None:
+            # A client that has stopped reading is not waited for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await body.write(piece)
+                    await body.close()
 
 
 class _Body:
@@ -121,6 +134,8 @@ class _Body:
         self._send = send
         self._headers = headers
         self.started = False
+        self.ending = False
+        """Whether the last pieces are being sent, after which no error can be told."""
 
     def announce(self, timings_s: Mapping[str, float]) -> None:
         """Put the seconds of the stages so far into the head, where browsers and proxies look for them."""
@@ -137,6 +152,7 @@ class _Body:
 
     async def write_rest(self, pieces: Iterable[bytes]) -> None:
         """Send the last pieces; an answer that is one piece altogether tells its length."""
+        self.ending = True
         remaining = filter(None, pieces)
         first = next(remaining, b"")
         second = next(remaining, b"")
@@ -144,9 +160,11 @@ class _Body:
             self._headers["Content-Length"] = str(len(first))
         for piece in chain((first, second), remaining):
             await self.write(piece)
+            await asyncio.sleep(0)  # a long document must not keep others from the event loop
 
     async def close(self) -> None:
         """End the answer."""
+        self.ending = True
         if not self.started:
             await self._start()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -16,10 +16,12 @@ def negotiated(request: Request, offered: Sequence[str]) -> str:
     """
     if "respond-async" in (name for name, _ in _listed(request, "prefer")):
         raise InvalidParameter("Prefer: respond-async is not supported")
-    ranges = dict(_listed(request, "accept")) or {"*/*": 1.0}
+    ranges: dict[str, float] = {}
+    for name, quality in _listed(request, "accept") or [("*/*", 1.0)]:
+        ranges[name] = max(quality, ranges.get(name, 0.0))
     ranked = [(_preference(media_type, ranges), -place) for place, media_type in enumerate(offered)]
-    (quality, _), place = max(ranked)
-    if not quality:
+    (best, _), place = max(ranked)
+    if not best:
         raise NotAcceptable(f"the answer is available as {', '.join(offered)}")
     return offered[-place]
 

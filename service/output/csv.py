@@ -193,7 +193,7 @@ class FexColumns(ColumnSet):
 class CsvStream:
     """The sink that gives a header, then the rows of each frame. Nothing is kept.
 
-    Where the analysis fails the last line is a comment, `# error: {...}`.
+    Where the analysis fails the last line is a comment, `# error: {...}`; so is `# truncated: ...` of a damaged file.
     """
 
     media_type = "text/csv"
@@ -212,7 +212,7 @@ class CsvStream:
 
     def end(self, ending: Ending) -> Iterable[bytes]:
         """See Sink."""
-        return ()
+        return [b"# truncated: the file is damaged and ended early\n"] if ending.truncated else []
 
     def failure(self, problem: Mapping[str, object]) -> bytes:
         """See Sink."""

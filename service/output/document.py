@@ -1,6 +1,6 @@
 """Analyses as JSON documents: one for a picture, one for a video."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -85,10 +85,10 @@ class VideoDocument:
         for position, (track_id, track) in enumerate(self._summaries):
             place = {"track_id": track_id, "first_s": track.first_s, "last_s": track.last_s}
             yield (b"," if position else b"") + encoded(place)[:-1] + b',"samples":['
-            yield from _listed(self._samples[track_id])
+            yield from listed(self._samples[track_id])
             yield b'],"summary":' + encoded(track.summary()) + b"}"
         yield b'],"frames":['
-        yield from _listed(self._frames)
+        yield from listed(self._frames)
         yield b'],"timings_ms":' + encoded(milliseconds(ending.timings_s)) + b"}"
 
     def failure(self, problem: Mapping[str, object]) -> None:
@@ -106,12 +106,21 @@ def face_values(face: FaceResult) -> dict[str, Any]:
 
 
 def encoded(values: Mapping[str, Any]) -> bytes:
-    """Return an object as JSON; keys whose value is None are left out."""
-    return to_json(values, exclude_none=True, inf_nan_mode="null")
+    """Return an object as JSON; keys whose value is None are left out, at any depth."""
+    return to_json(_present(values), inf_nan_mode="null")
 
 
-def _listed(entries: Sequence[bytes]) -> Iterator[bytes]:
-    """The entries of a JSON array in pieces, without its brackets."""
+def _present(value: Any) -> Any:
+    """The same without None. The serializer would leave it out of models only, not of plain dicts."""
+    if isinstance(value, Mapping):
+        return {name: _present(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_present(item) for item in value]
+    return value
+
+
+def listed(entries: Iterable[bytes]) -> Iterator[bytes]:
+    """Return the entries of a JSON array in pieces of PIECE_ENTRIES, without its brackets."""
     remaining = iter(entries)
     separator = b""
     while group := list(islice(remaining, PIECE_ENTRIES)):

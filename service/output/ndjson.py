@@ -6,11 +6,11 @@ from typing import Any
 
 from service.analysis.results import FrameResult
 from service.media.videos import MediaInfo, Window
-from service.output.document import encoded, face_values
+from service.output.document import encoded, face_values, listed
 from service.output.notes import RateNotes
 from service.output.schemas import ModelInfo
 from service.output.sink import Ending, milliseconds
-from service.output.summary import TrackSummaries
+from service.output.summary import TrackStatistics, TrackSummaries
 
 PROGRESS_EVERY_S = 1.0
 """Seconds of the video between two `progress` objects, at least."""
@@ -52,26 +52,22 @@ class NdjsonStream:
 
     def end(self, ending: Ending) -> Iterable[bytes]:
         """See Sink."""
-        tracks = [
-            {
-                "track_id": track_id,
-                "first_s": track.first_s,
-                "last_s": track.last_s,
-                "summary": track.summary(),
-            }
-            for track_id, track in self._summaries
-        ]
-        values = {
-            "tracks": tracks,
+        yield b'{"type":"summary","tracks":['
+        yield from listed(encoded(_summarized(track_id, track)) for track_id, track in self._summaries)
+        rest = {
             "frames_analyzed": self._count,
             "truncated": ending.truncated,
             "timings_ms": milliseconds(ending.timings_s),
         }
-        yield _line("summary", values)
+        yield b"]," + encoded(rest)[1:] + b"\n"
 
     def failure(self, problem: Mapping[str, object]) -> bytes:
         """See Sink. The problem's own `type`, a URN of its code, gives way to the object's."""
         return _line("error", {name: value for name, value in problem.items() if name != "type"})
+
+
+def _summarized(track_id: int, track: TrackStatistics) -> dict[str, Any]:
+    return {"track_id": track_id, "first_s": track.first_s, "last_s": track.last_s, "summary": track.summary()}
 
 
 def _line(kind: str, values: Mapping[str, Any]) -> bytes:

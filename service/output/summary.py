@@ -11,6 +11,8 @@ from service.analysis.results import FrameResult
 class RunningSpread:
     """Mean, standard deviation and extremes of values that come one by one (Welford's method)."""
 
+    __slots__ = ("_max", "_mean", "_min", "_squares", "count")
+
     def __init__(self) -> None:
         self.count = 0
         self._mean = 0.0
@@ -41,6 +43,8 @@ class RunningSpread:
 
 class TrackStatistics:
     """One track so far."""
+
+    __slots__ = ("_active", "_arousal", "_labels", "_valence", "_with_units", "first_s", "last_s")
 
     def __init__(self, first_s: float) -> None:
         self.first_s = first_s

@@ -44,7 +44,10 @@ class WatchedCall:
     def run(self, function: Callable[[], R]) -> R:
         """Call the function, in the thread that this is called in."""
         self._thread = get_ident()
-        return function()
+        try:
+            return function()
+        except StopIteration as error:
+            raise RuntimeError(f"the call raised {error!r}") from error  # a future refuses to carry a StopIteration
 
     def ended(self) -> None:
         """The call has ended, or will never start: it is watched no more."""

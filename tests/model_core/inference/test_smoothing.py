@@ -98,10 +98,7 @@ def delayed(values: np.ndarray, times_s: np.ndarray, width_s: float) -> np.ndarr
         smoother.add(value, time_s)
         waiting.append(time_s)
         # What is held: the values not smoothed yet, and those that they need before them.
-        assert (
-            len(smoother._values)
-            == (times_s[: np.searchsorted(times_s, time_s, "right")] >= waiting[0] - 3 * width_s).sum()
-        )
+        assert len(smoother) == (times_s[: np.searchsorted(times_s, time_s, "right")] >= waiting[0] - 3 * width_s).sum()
     release(np.inf)
     return np.array(smoothed)
 
@@ -128,7 +125,7 @@ def test_the_delay_line_holds_a_window_however_long_the_track_is() -> None:
         smoother.add(np.zeros(2), time_s)
         smoother.forget(time_s - LOOKAHEAD_S)
         # 0.45 s of looking ahead and 0.45 s of past: 22 steps of 0.04 s and the value between them.
-        assert len(smoother._values) <= 23
+        assert len(smoother) <= 23
 
 
 def test_what_a_delay_line_looks_ahead_is_three_widths() -> None:

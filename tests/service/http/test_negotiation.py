@@ -28,6 +28,7 @@ def request(**headers: str) -> Request:
         ("application/json;q=0, */*", "application/x-ndjson"),
         ("application/json;q=0.2, */*;q=0.1", "application/json"),
         ("application/json;q=often, text/csv;q=0.1", "text/csv"),
+        ("application/json;q=0.1, text/csv;q=0.5, application/json", "application/json"),  # its highest quality counts
         ("", "application/json"),
     ],
 )

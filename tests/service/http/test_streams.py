@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
@@ -18,12 +19,14 @@ from pydantic import TypeAdapter
 
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Features
+from model_core.inference.predictor import Predictor
 from service.app import create_app
 from service.output.schemas import StreamLine
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.http.test_golden_answers import CASES, clip, serving
 from tests.service.media_files import mp4
+from tests.tiny_bundles import TinyBackbone, tiny_bundle
 
 NDJSON, CSV = "application/x-ndjson", "text/csv"
 FACE = face_at(8, 8, 32)
@@ -205,8 +208,10 @@ def test_what_fails_before_the_first_object_is_an_ordinary_problem(client: TestC
 
 
 @asynccontextmanager
-async def streaming(app: FastAPI, body: bytes) -> AsyncIterator[tuple[asyncio.Task[None], "Connection"]]:
-    """A request for NDJSON whose client reads as the test lets it."""
+async def streaming(
+    app: FastAPI, body: bytes, accept: str = NDJSON
+) -> AsyncIterator[tuple[asyncio.Task[None], "Connection"]]:
+    """A request whose client reads as the test lets it."""
     connection = Connection(body)
     scope = {
         "type": "http",
@@ -216,7 +221,7 @@ async def streaming(app: FastAPI, body: bytes) -> AsyncIterator[tuple[asyncio.Ta
         "path": "/analyze/video",
         "raw_path": b"/analyze/video",
         "query_string": b"fps=1000",
-        "headers": [(b"content-type", b"video/mp4"), (b"accept", NDJSON.encode())],
+        "headers": [(b"content-type", b"video/mp4"), (b"accept", accept.encode())],
         "server": ("t", 80),
         "client": ("t", 1),
         "scheme": "http",
@@ -231,7 +236,9 @@ class Connection:
 
     def __init__(self, body: bytes) -> None:
         self._messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+        self.status = 0
         self.received = b""
+        self.ended = False
         self.first = asyncio.Event()
         self.reads = asyncio.Event()
         self.left = asyncio.Event()
@@ -243,10 +250,12 @@ class Connection:
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
+        self.status = message.get("status", self.status)
         self.received += message.get("body", b"")
         if self.received:
             self.first.set()
             await self.reads.wait()
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 class CountingDetector(FakeDetector):
@@ -303,3 +312,70 @@ def test_a_client_that_leaves_ends_the_work(tmp_path: Path) -> None:
     metrics = asyncio.run(story())
     assert 'affect_in_flight{route="/analyze/video"} 0.0' in metrics
     assert detector.frames <= 8  # of 60
+
+
+@pytest.mark.parametrize("accept", [NDJSON, CSV, "application/json"])
+def test_a_client_that_stops_reading_is_let_go_at_the_time_limit(tmp_path: Path, accept: str) -> None:
+    app = create_app(Settings(video_deadline_s=0.5), FakeDetector(FACE), FakePredictor())
+
+    async def story() -> None:
+        async with streaming(app, mp4(tmp_path / "a.mp4", [100] * 6), accept) as (call, client):
+            await client.first.wait()
+            await asyncio.wait([call], timeout=20)
+            assert call.done()
+            assert not client.ended
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("accept", [NDJSON, CSV, "application/json"])
+def test_what_draining_cuts_off_is_told_as_such(tmp_path: Path, accept: str) -> None:
+    app, predictor = failing(1, None)
+
+    async def story() -> None:
+        async with streaming(app, mp4(tmp_path / "a.mp4", [100] * 40), accept) as (call, client):
+            client.reads.set()
+            while predictor.gate.is_set():
+                await asyncio.sleep(0)
+            if accept != "application/json":
+                await client.first.wait()
+            call.cancel()  # as the server does with what outlasts its time
+            await asyncio.wait([call], timeout=20)
+            predictor.gate.set()
+            assert client.ended
+            assert client.status == (503 if accept == "application/json" else 200)
+            *_, last = client.received.decode().splitlines()
+            assert json.loads(last.removeprefix("# error: "))["code"] == "draining"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("passes", [0, 3])
+def test_a_time_limit_of_somebody_else_is_no_deadline_of_the_request(tmp_path: Path, passes: int) -> None:
+    app, _ = failing(passes, TimeoutError("a network folder"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = ask(client, mp4(tmp_path / "a.mp4", [100] * 40), NDJSON)
+    last = json.loads(response.text.splitlines()[-1])
+    assert (last["code"], response.status_code) == ("internal_error", 200 if passes else 500)
+
+
+def test_what_is_unknown_is_absent_and_not_null(tmp_path: Path) -> None:
+    bundle = tiny_bundle("axes", "valence_arousal", backbone=TinyBackbone())
+    app = create_app(Settings(), FakeDetector(FACE), Predictor([bundle], torch.device("cpu")))
+    content = mp4(tmp_path / "a.mp4", [100] * 20)
+    with TestClient(app) as client:
+        texts = [ask(client, content, accept).text for accept in ("application/json", NDJSON)]
+    for text in texts:
+        assert "null" not in text
+    [track] = json.loads(texts[0])["tracks"]
+    assert set(track["summary"]) == {"valence", "arousal"}
+
+
+def test_a_damaged_file_is_told_in_every_answer(tmp_path: Path) -> None:
+    content = clip()
+    cut = content[: len(content) * 2 // 3]
+    with serving() as client:
+        document, stream, table = (ask(client, cut, accept) for accept in ("*/*", NDJSON, CSV))
+    assert document.json()["video"]["truncated"]
+    assert lines(stream)[-1]["truncated"]
+    assert table.text.splitlines()[-1] == "# truncated: the file is damaged and ended early"

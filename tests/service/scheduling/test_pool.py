@@ -132,3 +132,14 @@ def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
         await pool.close()
 
     asyncio.run(story())
+
+
+def test_an_exhausted_iterator_is_an_error_like_any_other() -> None:
+    async def story() -> None:
+        pool = WorkerPool(1, Watchdog())
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await pool.run(lambda: next(iter(())), Lane.INTERACTIVE)
+        assert await pool.run(lambda: 1, Lane.INTERACTIVE) == 1
+        await pool.close()
+
+    asyncio.run(story())

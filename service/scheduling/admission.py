@@ -8,7 +8,7 @@ the pace at which they leave).
 * A request is in from its admission, before its upload is read, to its answer: of a burst each counts for the next.
 * It works in turns: a picture is one, a video one after another. A turn that took `t` seconds, while `n` turns of its
   lane were under way at its start, says that one leaves every `t / n` seconds. Its upload says nothing.
-* The expected wait is the number of those ahead, less the places that are free, by that pace and its usual deviation.
+* The expected wait is the number of those ahead, less the places that are free, by that pace.
 * Whoever finds a place free comes in at once, however slow the service is.
 * Whoever was let in is never refused later.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from service.scheduling.lanes import Lane
-from service.scheduling.pace import Pace
+from service.scheduling.pace import MovingAverage
 
 
 class WouldWait(Exception):
@@ -79,7 +79,7 @@ class Admission:
         self._clock = clock
         self._tickets: dict[Lane, set[Ticket]] = {lane: set() for lane in Lane}
         self._under_way = dict.fromkeys(Lane, 0)
-        self._paces = {lane: Pace() for lane in Lane}
+        self._paces = {lane: MovingAverage(most=4) for lane in Lane}
 
     @contextmanager
     def admitted(self, lane: Lane) -> Iterator[Ticket]:
@@ -103,7 +103,7 @@ class Admission:
         if sum(ahead.values()) < self._workers:
             return 0.0
         share = 1 - (self._workers - 1) / sum(ahead.values())
-        return share * sum(ahead[each] * self._paces[each].upper_s for each in first)
+        return share * sum(ahead[each] * self._paces[each].value for each in first)
 
     @contextmanager
     def measured(self, lane: Lane) -> Iterator[None]:

@@ -27,33 +27,3 @@ class MovingAverage:
         bounded = min(value, self._most * self.value) if self.value else value
         memory = _MEMORY**weight
         self.value = memory * self.value + (1 - memory) * bounded
-
-
-class Pace:
-    """The seconds that a turn takes, and how far single turns are from that.
-
-    Both are moving averages, as TCP keeps them of its round trips (Jacobson, Congestion Avoidance and Control, 1988).
-    """
-
-    def __init__(self) -> None:
-        self._mean_s = MovingAverage(most=4)
-        self._deviation_s = MovingAverage(most=4)
-
-    @property
-    def mean_s(self) -> float:
-        """The average; 0 before the first turn."""
-        return self._mean_s.value
-
-    @property
-    def upper_s(self) -> float:
-        """Seconds that about 95 of 100 turns stay below: the average plus twice the mean deviation.
-
-        Of a normal distribution that is 1.6 standard deviations above the mean.
-        """
-        return self._mean_s.value + 2 * self._deviation_s.value
-
-    def note(self, turn_s: float) -> None:
-        """Take in a turn's seconds."""
-        if self._mean_s.value:
-            self._deviation_s.note(abs(turn_s - self._mean_s.value))
-        self._mean_s.note(turn_s)

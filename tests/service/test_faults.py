@@ -179,7 +179,7 @@ def test_a_video_whose_detection_hangs_keeps_no_other_thread(tmp_path: Path) -> 
         assert client.post("/analyze/video", files={"file": body}).status_code == 200
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

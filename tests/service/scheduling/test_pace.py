@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.scheduling.pace import MovingAverage, Pace
+from service.scheduling.pace import MovingAverage
 
 VALUES = st.floats(1e-3, 1e3)
 
@@ -30,18 +30,6 @@ def test_an_average_of_nothing_can_rise() -> None:
     for value in (0, 5):
         average.note(value)
     assert average.value == pytest.approx(0.5)
-
-
-def test_a_pace_by_hand() -> None:
-    pace = Pace()
-    assert (pace.mean_s, pace.upper_s) == (0, 0)
-    pace.note(0.1)
-    assert (pace.mean_s, pace.upper_s) == (0.1, 0.1)
-    pace.note(0.2)  # 0.1 from the average before it
-    assert pace.mean_s == pytest.approx(0.11)
-    assert pace.upper_s == pytest.approx(0.11 + 2 * 0.1)
-    pace.note(0.11)  # no deviation, by one tenth
-    assert pace.upper_s == pytest.approx(0.11 + 2 * 0.09)
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(1, 32)), min_size=1), st.sampled_from([4.0, float("inf")]))

@@ -305,7 +305,7 @@ def test_a_client_that_leaves_ends_the_work(tmp_path: Path) -> None:
         async with streaming(app, body) as (call, client):
             await client.first.wait()
             client.left.set()
-            await asyncio.wait_for(call, 5)
+            await asyncio.wait_for(call, 60)
             assert list(app.state.context.directory.iterdir()) == []
             return app.state.context.telemetry.render().decode()
 

@@ -1,16 +1,17 @@
 """Admission control: a request that would wait too long for its turn is refused before it costs anything.
 
-`Admission` does not add up queues, it counts who is in. Every stage a request goes through takes from the same cores,
-so the stages' waits cannot be known from their queues one by one; but whoever is in has to leave before a newcomer's
-turn, and how fast they leave can be measured from outside (Little's law: the time in a system is the number in it by
-the pace at which they leave).
+`Admission` does not add up the lengths of queues. All stages of a request share the same cores, so the wait in one
+stage depends on the others. It counts the requests that are being served instead, and measures how fast they are
+completed. By Little's law the time in a system is the number of requests in it divided by the rate of completions.
 
-* A request is in from its admission, before its upload is read, to its answer: of a burst each counts for the next.
-* It works in turns: a picture is one, a video one after another. A turn that took `t` seconds, while `n` turns of its
-  lane were under way at its start, says that one leaves every `t / n` seconds. Its upload says nothing.
-* The expected wait is the number of those ahead, less the places that are free, by that pace.
-* Whoever finds a place free comes in at once, however slow the service is.
-* Whoever was let in is never refused later.
+* A request counts from its admission, before its upload is read, until its answer is complete. So the first requests of
+  a burst count for the later ones.
+* Work is measured in turns. A picture is one turn, and each chunk of a video is one. A turn of `t` seconds, with `n`
+  turns of its lane under way at its start, means that a turn is completed every `t / n` seconds. Uploads are not
+  measured.
+* The expected wait is the number of requests ahead, less the free places, multiplied by the mean time per turn.
+* A request that finds a free place is admitted, however slow the service is.
+* An admitted request is never refused later.
 """
 
 import time
@@ -35,19 +36,19 @@ class Blocked(Exception):
 
 
 class Ticket:
-    """One request that is in."""
+    """An admitted request."""
 
     def __init__(self, admission: "Admission", lane: Lane, since_s: float) -> None:
         self._admission = admission
         self.lane = lane
         self.since_s = since_s
-        """When it came in, by the admission's clock."""
+        """Time of its admission, by the admission's clock."""
         self.started = False
-        """Whether its work has begun: before that, its upload is read."""
+        """True once its first turn has begun; before that, its upload is read."""
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """A turn of its work; one that fails says nothing of the pace."""
+        """Measure a turn of its work; a turn that fails is not counted."""
         self.started = True
         with self._admission.measured(self.lane):
             yield
@@ -69,9 +70,9 @@ class Admission:
         why_blocked: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """limits_s: the longest wait of each lane. workers: how many turns can be under way without waiting.
+        """Take the longest wait of each lane in seconds, and how many turns can be under way without waiting.
 
-        why_blocked: says what stands still so that nobody may come in, or None.
+        why_blocked: returns the reason why no request can be admitted at present, or None.
         """
         self._limits_s = dict(limits_s)
         self._workers = workers
@@ -83,7 +84,7 @@ class Admission:
 
     @contextmanager
     def admitted(self, lane: Lane) -> Iterator[Ticket]:
-        """Be in for the length of the block. Raises Blocked or WouldWait at its beginning."""
+        """Admit a request for the length of the block. Raises Blocked or WouldWait at its beginning."""
         if (reason := self._why_blocked()) is not None:
             raise Blocked(reason)
         expected_s = self.expected_wait_s(lane)
@@ -97,7 +98,10 @@ class Admission:
             self._tickets[lane].remove(ticket)
 
     def expected_wait_s(self, lane: Lane) -> float:
-        """Seconds until a newcomer's turn; interactive requests go first, so videos count for videos only."""
+        """Return the seconds until the first turn of a new request.
+
+        Interactive requests go first, so bulk requests count for other bulk requests only.
+        """
         first = (Lane.INTERACTIVE,) if lane is Lane.INTERACTIVE else tuple(Lane)
         ahead = {each: self._ahead(each) for each in first}
         if sum(ahead.values()) < self._workers:
@@ -107,7 +111,7 @@ class Admission:
 
     @contextmanager
     def measured(self, lane: Lane) -> Iterator[None]:
-        """A turn, from its start to its end."""
+        """Measure a turn from its start to its end."""
         self._under_way[lane] += 1
         together = self._under_way[lane]
         started = self._clock()
@@ -118,6 +122,6 @@ class Admission:
             self._under_way[lane] -= 1
 
     def _ahead(self, lane: Lane) -> int:
-        """Requests that are in; an upload that outlasts the limit will not be there before a newcomer's turn."""
+        """Count the requests ahead; an upload that outlasts the limit will not be complete before a new request's turn."""
         oldest_s = self._clock() - self._limits_s[lane]
         return sum(ticket.started or ticket.since_s >= oldest_s for ticket in self._tickets[lane])

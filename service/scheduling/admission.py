@@ -122,6 +122,6 @@ class Admission:
             self._under_way[lane] -= 1
 
     def _ahead(self, lane: Lane) -> int:
-        """Count the requests ahead; an upload that outlasts the limit will not be complete before a new request's turn."""
+        """Count the requests ahead. An upload that outlasts the limit is not expected before a new request's turn."""
         oldest_s = self._clock() - self._limits_s[lane]
         return sum(ticket.started or ticket.since_s >= oldest_s for ticket in self._tickets[lane])

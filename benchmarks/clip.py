@@ -25,5 +25,5 @@ def write_clip(path: Path, frames: int, fps: int) -> None:
 
 
 def position(time_s: float) -> tuple[int, int]:
-    """Where the picture's left upper corner is: it swings around the middle, once in twelve seconds across."""
+    """Return the picture's upper left corner at a time: it swings around the middle, across once in twelve seconds."""
     return 384 + round(300 * np.sin(time_s / 2)), 104 + round(80 * np.sin(time_s))

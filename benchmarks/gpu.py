@@ -31,7 +31,7 @@ BASELINE = "eager float32, NCHW"
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is done: faces compared, batch sizes and rounds timed, torch.compile's backend or None for none."""
+    """The extent of a run: faces compared, batch sizes and rounds timed, torch.compile's backend or None for none."""
 
     faces: int = 2048
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
@@ -99,7 +99,7 @@ def speed(network: ConcatenatedNetwork, at: Place, images: Tensor, plan: Plan) -
 
 
 def copies(at: Place, size: int, plan: Plan) -> str:
-    """What it takes to bring batches to the device, from pageable and from pinned memory, as a section."""
+    """Return a section with the times of copies to the device, from pageable and from pinned memory."""
     rows: list[tuple[object, ...]] = []
     for count in plan.batches:
         pageable = torch.zeros(count, 3, size, size)

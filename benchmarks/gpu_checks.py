@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` checks: answers beside the CPU's, recorded passes beside eager ones, a device without memory.
+"""The checks of `benchmarks.gpu`: answers beside the CPU's, recorded passes beside eager ones, a device without memory.
 
 Each check gives a section of markdown, and whether it was passed. Not run on a GPU yet.
 """
@@ -94,7 +94,7 @@ def differences(found: NDArray[np.float64], expected: NDArray[np.float64]) -> tu
 
 
 def within(measured: tuple[float, float, float], precision: str) -> bool:
-    """Whether `differences` keep to LIMITS."""
+    """Return True if the differences are within LIMITS."""
     same, mean, tail = LIMITS[precision]
     return measured[0] >= same and measured[1] <= mean and measured[2] <= tail
 

@@ -18,7 +18,7 @@ NO_ANSWER = 0
 
 @dataclass
 class Answers:
-    """What clients got in `span_s` seconds: how many of each status, and the seconds that each 200 took.
+    """The answers that clients got in `span_s` seconds: the number of each status, and the seconds of each 200.
 
     failures: what NO_ANSWER was, by the name of the exception.
     """
@@ -44,7 +44,7 @@ class Answers:
         return self.faces / self.span_s
 
     def of_class(self, hundreds: int) -> int:
-        """How many statuses of a class, 5 -> 500 to 599."""
+        """Return the number of statuses of a class; 5 stands for 500 to 599."""
         return sum(count for status, count in self.statuses.items() if status // 100 == hundreds)
 
 
@@ -113,7 +113,7 @@ async def open_loop(pictures: Sequence[bytes], rate: float, duration_s: float) -
 
 
 def batches(metrics: str) -> tuple[float, float]:
-    """How many forward passes the text of /metrics tells of, and how many faces went through them."""
+    """Return the number of forward passes, and of faces in them, that the text of /metrics reports."""
     found = dict(re.findall(r"^affect_batch_size_(count|sum) (\S+)$", metrics, re.M))
     return float(found["count"]), float(found["sum"])
 

@@ -124,7 +124,7 @@ def ours(frames: Sequence[Frame]) -> Callable[[], Turn]:
 
 
 def stand_in(frames: Sequence[Frame]) -> Callable[[], Turn]:
-    """The same with a random EfficientNet-B0. Raises PeerMissing without torchvision."""
+    """Time a random EfficientNet-B0 behind the same detector. Raises PeerMissing without torchvision."""
     try:
         from torchvision.models import efficientnet_b0
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What the benchmarks' results are written in: percentiles, markdown tables, and where and when they were measured."""
+"""Reports of benchmarks: percentiles, markdown tables, and the circumstances of a measurement."""
 
 import os
 import platform

@@ -44,7 +44,7 @@ WAYS: Mapping[str, Mapping[str, str]] = {"on": {}, "off": {"AFFECT_MAX_BATCH": "
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: clients of each load, rounds, seconds of a load in a round, offline pictures in a round,
+    """Extent of a measurement: clients of each load, rounds, seconds of a load in a round, offline pictures in a round,
     clients at capacity, seconds of the overload, and further AFFECT_ variables of the service."""
 
     clients: tuple[int, ...] = (1, 4, 16, 64)
@@ -70,7 +70,7 @@ class Load:
 
 
 def offline(sent: Sequence[bytes]) -> Callable[[int], float]:
-    """The same pictures through the same parts without a service: a function of their number that gives faces/s.
+    """Return a function that sends a number of pictures through the same parts without a service and gives faces/s.
 
     Two threads locate, batches of up to 32 are predicted.
     """
@@ -138,7 +138,7 @@ def loads_table(loads: Rounds) -> str:
 
 
 def ratios_table(loads: Rounds, alone: Sequence[float]) -> str:
-    """What batching gains and what the service costs: medians of the rounds' own ratios."""
+    """Return the gain of batching and the cost of the service, as medians of the rounds' own ratios."""
     rows = []
     for clients in dict.fromkeys(clients for _, clients in loads):
         on, off = ([load.answers.faces_per_s() for load in loads[way, clients]] for way in WAYS)
@@ -148,7 +148,7 @@ def ratios_table(loads: Rounds, alone: Sequence[float]) -> str:
 
 
 async def overload(sent: Sequence[bytes], plan: Plan, idle: Answers) -> str:
-    """What becomes of requests that arrive faster than the service can answer."""
+    """Measure the answers to requests that arrive faster than the service can answer."""
     limit_s = await wait_limit_s()
     capacity = await closed_loop(sent, plan.at_capacity, plan.load_s * plan.rounds)
     rate = OVERLOAD * capacity.faces_per_s()

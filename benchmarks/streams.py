@@ -43,7 +43,7 @@ LIMITS = {
 
 @dataclass
 class Streamed:
-    """What was seen of one NDJSON answer."""
+    """Measurements of one NDJSON answer."""
 
     first_s: float = float("nan")
     """Seconds from the end of the upload to the first object."""
@@ -118,7 +118,7 @@ def metric(client: httpx2.Client, name: str) -> float:
 
 
 def open_videos(service: ServiceProcess) -> int:
-    """How many uploads the service has open: files in its private folder (Linux)."""
+    """Return the number of uploads that the service has open, as files in its private folder (Linux)."""
     count = 0
     for descriptor in Path(f"/proc/{service.pid}/fd").iterdir():
         try:

@@ -36,7 +36,7 @@ SYSTEMS = (
 
 @dataclass(frozen=True)
 class Study:
-    """Where everything lies, and how much of it there is. rate, epochs: of the `paper/` configurations."""
+    """The folders and the extent of a study. rate, epochs: of the `paper/` configurations."""
 
     out: Path
     videos: int

@@ -44,7 +44,7 @@ class Analysed:
         return 1000 * self.seconds / self.frames if self.frames else float("nan")
 
     def __sub__(self, earlier: "Analysed") -> "Analysed":
-        """What came after an earlier end."""
+        """Return the part between an earlier end and this one."""
         return Analysed(self.frames - earlier.frames, self.faces - earlier.faces, self.seconds - earlier.seconds)
 
 

@@ -16,7 +16,7 @@ from training.runs.trained import CALIBRATION, Evaluable, load_evaluable
 
 @dataclass(frozen=True)
 class Labelling:
-    """What only the person who exports knows. data_terms: one sentence on the terms of the training data."""
+    """Facts that only the person who exports knows. data_terms: one sentence on the terms of the training data."""
 
     name: str
     version: str

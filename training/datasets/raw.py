@@ -1,4 +1,4 @@
-"""What every data set reader yields."""
+"""The records that every reader of a data set yields."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

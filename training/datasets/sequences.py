@@ -1,4 +1,4 @@
-"""What every reader of video data yields: frames and masked targets in time order; and what readers share."""
+"""Sequences, which every reader of video data yields: frames and masked targets in time order."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,7 +47,7 @@ class Sequence:
 
     @property
     def name(self) -> str:
-        """What its files are called: the video, and the person after an underscore where one is named."""
+        """Return the name of its files: the video, then an underscore and the person if one is named."""
         return f"{self.video}_{self.person}" if self.person else self.video
 
 

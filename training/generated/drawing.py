@@ -26,7 +26,7 @@ Colour = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is: turned to the side and tilted in the picture (radians), scaled, shifted (half sides)."""
+    """The pose of a head: turned to the side and tilted in the picture (radians), scaled, shifted (half sides)."""
 
     yaw: float = 0.0
     roll: float = 0.0

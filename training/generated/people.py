@@ -1,4 +1,4 @@
-"""Who is drawn: faces differ in geometry and colour, and in how they rest."""
+"""The people who are drawn: their faces differ in geometry, in colour and at rest."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Person:
-    """What differs between people: lengths in half sides of the picture, colours as RGB in [0, 255]."""
+    """The properties in which people differ: lengths in half sides of the picture, colours as RGB in [0, 255]."""
 
     head_width: float
     head_height: float

@@ -60,7 +60,7 @@ _AFFECT = np.array([AFFECT_OF[name] for name in EXPRESSIONS])
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What one face shows in T frames.
+    """The expressions and labels of one face in T frames.
 
     intensities: float64 [T, 8] in the order of EXPRESSIONS, at least 0, each row's sum at most 1; levels: float64
     [T, 12] in [0, 1] in the order of ACTION_UNITS; closed: float64 [T] in [0, 1], 1 where a blink shuts the eyes.
@@ -89,7 +89,7 @@ class Trajectory:
 
 
 def trajectory(frames: int, rng: np.random.Generator) -> Trajectory:
-    """What a face shows in this many frames, at least 1."""
+    """Return the trajectory of a face in this many frames, at least 1."""
     intensities = _eased(_episodes(frames, rng))
     talking = _eased(spans(frames, 0.2, 40, rng)[:, None].astype(np.float64))[:, 0]
     syllables = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(frames) / rng.uniform(6, 10) + rng.random()))

@@ -65,7 +65,7 @@ def run(file: IO[bytes], storage: StorageReader) -> Any:
 
 
 class _Machine:
-    """What the opcodes work on: a stack, the stacks below each mark, and the memo."""
+    """The state that opcodes work on: a stack, the stacks below each mark, and the memo."""
 
     def __init__(self, storage: StorageReader) -> None:
         self.stack: list[Any] = []

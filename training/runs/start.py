@@ -1,4 +1,4 @@
-"""Where a network's first weights come from, an earlier run, a bundle or an imported trunk, and which of them stay."""
+"""Initial weights of a network, from an earlier run, a bundle or an imported trunk, and the parameters to freeze."""
 
 from collections.abc import Sequence
 from pathlib import Path

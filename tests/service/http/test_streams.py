@@ -21,6 +21,7 @@ from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import Predictor
 from service.app import create_app
+from service.http import answers
 from service.output.schemas import StreamLine
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
@@ -315,7 +316,10 @@ def test_a_client_that_leaves_ends_the_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accept", [NDJSON, CSV, "application/json"])
-def test_a_client_that_stops_reading_is_let_go_at_the_time_limit(tmp_path: Path, accept: str) -> None:
+def test_a_client_that_stops_reading_is_let_go_at_the_time_limit(
+    tmp_path: Path, accept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "FAREWELL_S", 0.1)
     app = create_app(Settings(video_deadline_s=0.5), FakeDetector(FACE), FakePredictor())
 
     async def story() -> None:

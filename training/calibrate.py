@@ -22,7 +22,9 @@ from training.video.trained import fit_sequences, load_sequences
 
 def fit(faces: PreparedFaces, outputs: Outputs, search: ThresholdSearch = "sorted") -> Calibration:
     """Fit every task that the outputs hold: expressions on the majority set, others where they have targets."""
-    expression, units, axes = None, None, None
+    expression = None
+    units = None
+    axes = None
     if outputs.expression is not None:
         actual = faces.majority[outputs.rows]
         expression = fit_expression(outputs.expression[actual >= 0], actual[actual >= 0])

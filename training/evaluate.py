@@ -33,7 +33,9 @@ _OF_VIDEO = ("root", "submission")
 
 def render(report: Report) -> str:
     """The report as text; a number's 95 % interval stands behind it in brackets."""
-    faces, expression, within = report.faces, report.expression, report.intervals
+    faces = report.faces
+    expression = report.expression
+    within = report.intervals
     with_targets = f"{faces['with_derived_targets']} faces"
     lines = [f"{faces['dataset']} {faces['split']}: {faces['found']} of {faces['count']} faces found"]
     if expression:

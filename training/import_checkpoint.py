@@ -95,7 +95,7 @@ def _require(state: Mapping[str, Any], expected: Mapping[str, torch.Size], kind:
 
 
 def _fault(name: str, value: Any, shape: torch.Size) -> str | None:
-    """What is wrong with one entry, as the end of a sentence; None where nothing is."""
+    """Return the fault of one entry as the end of a sentence, or None."""
     if not isinstance(value, Tensor):
         return f"is {type(value).__name__}, expected {tuple(shape)}"
     if value.shape != shape:

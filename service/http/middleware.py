@@ -36,7 +36,9 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        route, started, status = self._template(scope), time.perf_counter(), 500
+        route = self._template(scope)
+        started = time.perf_counter()
+        status = 500
         scope.setdefault("state", {}).update(request_id=request_id, route=route)
 
         async def send_with_id(message: Message) -> None:

@@ -100,7 +100,9 @@ def _ellipse(centre: tuple[float, float], width: float, height: float) -> Points
 def _curve(first: Sequence[float], control: Sequence[float], last: Sequence[float]) -> Points:
     """A parabola through `first`, its middle at `control`, and `last`: [15, 2]."""
     t = np.linspace(-1, 1, 15)[:, None]
-    a, m, b = np.array(first), np.array(control), np.array(last)
+    a = np.array(first)
+    m = np.array(control)
+    b = np.array(last)
     points: Points = m + t * (b - a) / 2 + t**2 * ((a + b) / 2 - m)
     return points
 

@@ -84,7 +84,9 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         return whole
 
     valence_arousal, axes = outputs.valence_arousal, calibration.valence_arousal
-    logits, units, va_table = outputs.expression, outputs.action_units, None
+    logits = outputs.expression
+    units = outputs.action_units
+    va_table = None
     calibrated = None if logits is None else calibration.expression_probabilities(logits)
     if calibrated is not None and valence_arousal is not None and known.any():
         va_table = calibrated @ circumplex_table(faces.info.labels)

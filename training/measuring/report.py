@@ -147,7 +147,9 @@ def _action_units(answers: Answers) -> dict[str, Any]:
     scores, logits, calibrated, uncalibrated = (np.ascontiguousarray(values[answers.derived].T) for values in arrays)
     units = {}
     for i, name in enumerate(ACTION_UNITS):
-        positive, probability, plain = scores[i] >= POSITIVE_SCORE, calibrated[i], uncalibrated[i]
+        positive = scores[i] >= POSITIVE_SCORE
+        probability = calibrated[i]
+        plain = uncalibrated[i]
         outcome = positive.astype(np.float64)
         values = {
             "positives": int(positive.sum()),

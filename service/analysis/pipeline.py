@@ -91,15 +91,15 @@ class Pipeline:
         """
         session = Session(self._locator, self.ensemble(options.temporal), options, clock)
         reader = FrameReader(source, session.locate, clock)
-        pending = self._pool.run(reader.next_chunk, ticket.lane)
+        pending: asyncio.Future[Chunk] | None = None
         is_last = False
         try:
             while not is_last:
                 with ticket.turn():
-                    chunk = await _awaited(pending)
+                    # Only the first chunk is asked for here, within the turn that measures it.
+                    chunk = await _awaited(pending or self._pool.run(reader.next_chunk, ticket.lane))
                     is_last = chunk.is_last
-                    if not is_last:
-                        pending = self._pool.run(reader.next_chunk, ticket.lane)
+                    pending = None if is_last else self._pool.run(reader.next_chunk, ticket.lane)
                     results = await self._results(session, chunk, ticket.lane, clock)
                 if is_last and session.delayed:
                     results += await self._pooled(session.finish, ticket.lane)
@@ -108,7 +108,8 @@ class Pipeline:
                     yield result
                     await asyncio.sleep(0)  # many results may be known at once, and others wait for the event loop
         finally:
-            pending.cancel()
+            if pending is not None:
+                pending.cancel()
             reader.cancel()
 
     async def _results(self, session: Session, chunk: Chunk, lane: Lane, clock: StageClock) -> list[FrameResult]:

@@ -58,7 +58,15 @@ def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
     if size < TEMPLATE_SIZE:
         return shrink(align(frame, landmarks, template, TEMPLATE_SIZE), size)
     target = (TEMPLATES[template] + 0.5) * (size / TEMPLATE_SIZE) - 0.5  # whole numbers are pixel centres
-    matrix = similarity_transform(landmarks.as_array(), target)
+    return warp(frame, similarity_transform(landmarks.as_array(), target), size)
+
+
+def warp(frame: Frame, matrix: NDArray[np.float64], size: int) -> Crop:
+    """Return the square of a frame that a similarity transform shows, uint8 [size, size, 3] RGB.
+
+    `matrix` is float64 [2, 3], from pixels of the frame to pixels of the crop. Pixels outside the frame repeat its
+    edge. Where the frame is shrunk to less than half, it is averaged first, so that fine texture does not alias.
+    """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         frame, matrix = _shrink_around(frame, matrix, scale, size)

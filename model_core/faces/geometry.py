@@ -88,6 +88,9 @@ class Face:
     confidence: float
     """The detector's own score in [0, 1]."""
 
+    settled: bool = True
+    """False if looks at the face disagree about its landmarks, as for a face that could not be brought upright."""
+
 
 @dataclass(frozen=True)
 class TrackedFace:

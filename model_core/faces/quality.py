@@ -1,24 +1,28 @@
-"""The quality of a face: how large and how sharp it is in the frame."""
+"""The quality of a face: its size and sharpness in the frame, and the reasons to doubt its estimates."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
 
-from model_core.faces.geometry import Box, Crop
+from model_core.faces.geometry import Crop, Face
 
 MIN_FACE_PX = 24
 MIN_SHARPNESS = 0.05
-"""Limits of `Quality.reliable`. At these levels of the robustness study (MODEL_CARD.md) the shipped weights' accuracy
-is still within about three percentage points of that on unchanged faces."""
+"""Limits below which a face is small or blurred. At these levels of the robustness study (MODEL_CARD.md) the shipped
+weights' accuracy is still within about three percentage points of that on unchanged faces."""
 
 _HALF_SHARP_VARIANCE = 100.0
 """Variance of the Laplacian at which the sharpness is one half."""
 
 
+Reason: TypeAlias = Literal["small", "blurred", "turned"]
+
+
 @dataclass(frozen=True)
 class Quality:
-    """The size and the sharpness of a face."""
+    """The size and the sharpness of a face, and whether it is upright in its crop."""
 
     face_px: int
     """Shorter side of the box in pixels of the source frame, rounded down."""
@@ -26,15 +30,25 @@ class Quality:
     sharpness: float
     """Amount of fine detail in the crop, in [0, 1); see `sharpness`."""
 
+    reasons: tuple[Reason, ...] = ()
+    """Reasons to doubt the estimates: the face is small, it is blurred, or it could not be turned upright."""
+
     @property
     def reliable(self) -> bool:
-        """True if the face is large and sharp enough for its estimates to be trusted."""
-        return self.face_px >= MIN_FACE_PX and self.sharpness >= MIN_SHARPNESS
+        """True if there is no reason to doubt the estimates."""
+        return not self.reasons
 
 
-def assess(box: Box, crop: Crop) -> Quality:
-    """Return the quality of a face, from its box in the source frame and its crop, uint8 [S, S, 3] RGB."""
-    return Quality(int(min(box.width, box.height)), sharpness(crop))
+def assess(face: Face, crop: Crop) -> Quality:
+    """Return the quality of a face in the source frame, and of its crop, uint8 [S, S, 3] RGB."""
+    face_px = int(min(face.box.width, face.box.height))
+    detail = sharpness(crop)
+    doubts: dict[Reason, bool] = {
+        "small": face_px < MIN_FACE_PX,
+        "blurred": detail < MIN_SHARPNESS,
+        "turned": not face.settled,
+    }
+    return Quality(face_px, detail, tuple(reason for reason, holds in doubts.items() if holds))
 
 
 def sharpness(crop: Crop) -> float:

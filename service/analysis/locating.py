@@ -7,7 +7,7 @@ from threading import Event, Lock
 from model_core.faces.alignment import align
 from model_core.faces.detection import FaceDetector
 from model_core.faces.following import FollowingDetector
-from model_core.faces.geometry import Crop, Face, Frame
+from model_core.faces.geometry import Box, Crop, Face, Frame
 from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
 from service.media.sources import Source
@@ -72,7 +72,7 @@ class Locator:
                 crops = self._crops(frame, face)
             except ValueError:
                 continue
-            located.append(LocatedFace(face, assess(face.box, crops[0]), crops))
+            located.append(LocatedFace(face, assess(face, crops[0]), crops))
         return tuple(located)
 
     def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:
@@ -142,7 +142,14 @@ class WatchedDetector:
         """See FaceDetector."""
         return self._detector.name
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+    def detect(
+        self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None, thorough: bool = True
+    ) -> list[Face]:
         """See FaceDetector."""
         with self._watchdog.step():
-            return self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces)
+            return self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces, thorough=thorough)
+
+    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+        """See FaceDetector."""
+        with self._watchdog.step():
+            return self._detector.follow(frame, box, min_confidence=min_confidence)

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from model_core.faces.quality import Reason
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Affective = Annotated[float, Field(ge=-1, le=1)]
 PointXY = Annotated[tuple[float, float], Field(description="x and y in pixels of the upright image")]
@@ -52,11 +54,14 @@ class AffectOut(BaseModel):
 
 
 class QualityOut(BaseModel):
-    """face_px: shorter side of the box. sharpness: 0 to 1. reliable: large and sharp enough to be trusted."""
+    """The size and sharpness of a face, and the reasons to doubt its estimates."""
 
-    face_px: int = Field(ge=0)
+    face_px: int = Field(ge=0, description="Shorter side of the box in pixels.")
     sharpness: Probability
-    reliable: bool
+    reliable: bool = Field(description="True if there are no reasons to doubt the estimates.")
+    reasons: list[Reason] = Field(
+        description="`small`: below 24 pixels; `blurred`: little detail; `turned`: it could not be turned upright."
+    )
 
 
 class LocatedOut(AffectOut):

@@ -38,10 +38,17 @@ class FakeDetector:
     def __init__(self, *faces: Face) -> None:
         self.faces = list(faces)
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+    def detect(
+        self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None, thorough: bool = True
+    ) -> list[Face]:
         if frame.max() < 8:
             return []
         return [face for face in self.faces if face.confidence >= min_confidence][:max_faces]
+
+    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+        found = self.detect(frame, min_confidence=min_confidence)
+        best = max(found, key=lambda face: face.box.iou(box), default=None)
+        return best if best is not None and best.box.iou(box) > 0.3 else None
 
 
 class FakeEnsemble:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from model_core.faces.geometry import Crop, Face, Frame
+from model_core.faces.geometry import Crop, Face
 from model_core.inference.encoder import Features
 from service.app import EXIT_HUNG, create_app
 from service.settings import Settings
@@ -104,9 +105,9 @@ class GatedDetector(FakeDetector):
         self.gate = threading.Event()
         self.gate.set()
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+    def detect(self, *args: Any, **kwargs: Any) -> list[Face]:
         self.gate.wait(10)
-        return super().detect(frame, min_confidence=min_confidence, max_faces=max_faces)
+        return super().detect(*args, **kwargs)
 
 
 class ClockedDetector(GatedDetector):
@@ -116,8 +117,8 @@ class ClockedDetector(GatedDetector):
         super().__init__(*faces)
         self.clock = clock
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        found = super().detect(frame, min_confidence=min_confidence, max_faces=max_faces)
+    def detect(self, *args: Any, **kwargs: Any) -> list[Face]:
+        found = super().detect(*args, **kwargs)
         self.clock.now_s += 0.1
         return found
 

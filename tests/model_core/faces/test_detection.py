@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from model_core.faces.detection import DETECTORS, DETECTORS_BY_FILE, FaceDetector, build_detector, family, largest
+from model_core.faces.detection import NETWORKS, NETWORKS_BY_FILE, FaceDetector, build_detector, family, largest
 from model_core.faces.geometry import Face, Frame
 from tests.fakes import face_at
 
 
-@pytest.fixture(scope="module", params=[*DETECTORS, *DETECTORS_BY_FILE])
+@pytest.fixture(scope="module", params=[*NETWORKS, *NETWORKS_BY_FILE])
 def detector(request: pytest.FixtureRequest) -> FaceDetector:
-    if request.param in DETECTORS_BY_FILE:
+    if request.param in NETWORKS_BY_FILE:
         return build_detector(f"{request.param}:{request.getfixturevalue('yunet_file')}")
     return build_detector(request.param)
 
@@ -112,7 +112,7 @@ def test_the_largest_come_first() -> None:
 
 
 def test_every_detector_states_name_and_version(detector: FaceDetector) -> None:
-    assert family(detector.name) in {*DETECTORS, *DETECTORS_BY_FILE}
+    assert family(detector.name) in {*NETWORKS, *NETWORKS_BY_FILE}
     assert detector.name.partition("-")[2]
 
 

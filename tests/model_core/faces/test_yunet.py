@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.faces.detection import YuNetDetector, build_detector
+from model_core.faces.detection import YuNetNetwork, build_detector, build_network, scan
 from model_core.faces.geometry import Frame
 
 
@@ -14,19 +14,19 @@ def test_the_name_is_the_files_content_not_its_place(yunet_file: Path, tmp_path:
     elsewhere = tmp_path / "secret-customer.onnx"
     shutil.copyfile(yunet_file, elsewhere)
     digits = hashlib.sha256(yunet_file.read_bytes()).hexdigest()[:8]
-    assert build_detector(f"yunet:{elsewhere}").name == f"yunet-{digits}"
+    assert build_network(f"yunet:{elsewhere}").name == f"yunet-{digits}"
 
 
 def test_the_file_is_read_once(yunet_file: Path, tmp_path: Path, astronaut: Frame) -> None:
     path = tmp_path / "yunet.onnx"
     shutil.copyfile(yunet_file, path)
-    detector = YuNetDetector(path)
+    network = YuNetNetwork(path)
     path.unlink()
-    assert len(detector.detect(astronaut)) == 1
+    assert len(scan(network, astronaut)) == 1
 
 
 def test_landmarks_are_finer_than_pixels(yunet_file: Path, astronaut: Frame) -> None:
-    (face,) = YuNetDetector(yunet_file).detect(astronaut)
+    (face,) = scan(YuNetNetwork(yunet_file), astronaut)
     marks = face.landmarks.as_array()
     assert (np.abs(marks - marks.round()) > 0.01).any()
 

@@ -29,7 +29,7 @@ def test_answer_has_the_contracts_shape(client: TestClient) -> None:
     assert face["expression"]["probabilities"]["happiness"] == pytest.approx(0.8)
     assert face["action_units"]["AU12"] == {"probability": pytest.approx(0.8), "active": True}
     assert face["action_units"]["AU1"] == {"probability": 0.0, "active": False}
-    assert face["quality"] == {"face_px": 32, "sharpness": 0.0, "reliable": False}
+    assert face["quality"] == {"face_px": 32, "sharpness": 0.0, "reliable": False, "reasons": ["blurred"]}
     stages = {"decode", "detect", "align", "queue", "predict", "track", "render", "total"}
     assert set(document["timings_ms"]) == stages
 

@@ -24,7 +24,7 @@ from model_core.faces.geometry import Face, Frame
 from model_core.inference.predictor import Predictor
 from service.app import create_app
 from service.settings import Settings
-from tests.service.fakes import face_at
+from tests.service.fakes import FakeDetector, face_at
 from tests.tiny_bundles import TinyBackbone, tiny_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -45,12 +45,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-class ScriptedDetector:
+class ScriptedDetector(FakeDetector):
     """Finds two faces that drift towards each other, by a mark in the frame's corner; sometimes one, or none."""
 
     name = "scripted-1"
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+    def detect(
+        self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None, thorough: bool = True
+    ) -> list[Face]:
         number = int(frame[0, 0, 0]) // 10
         faces = [face_at(6 + 1.5 * number, 10, 34, 0.9), face_at(80 - 1.5 * number, 20, 28, 0.7)]
         if number in (5, 6):  # one is not found for a moment

@@ -1,0 +1,153 @@
+"""Placing the landmarks and the box of a detected face precisely, by a small network that looks at the face again.
+
+A detector places the landmarks of one face differently in a scan, in an enlarged region and one pixel further on, by
+about four per cent of the distance between the eyes, and near-upright on a face that lies on its side. This network
+sees each face at one scale, and looks again at where it placed it, until that no longer moves. So the answer depends on
+the face and hardly on the detection that it began with. It was trained on the mean of many looks of the detector yuface
+(training/refinement), so upright faces keep the geometry that the bundles were trained with.
+"""
+
+from importlib.resources import files
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.faces.alignment import TEMPLATES, similarity_transform, warp
+from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
+from model_core.faces.per_thread import PerThread
+
+VERSION = 1
+"""Version of the geometry: crops of different versions differ."""
+
+INPUT_PX = 64
+"""Side in pixels of the grey picture that the network sees."""
+
+PLACES = 14
+OUTPUTS = PLACES + 1
+"""Number of outputs: x and y of five landmarks relative to REGION, four for the box, and the doubt."""
+
+LANDMARK_UNIT_PX = 8.0
+"""Pixels of the input for which one landmark output is 1."""
+
+_CENTRE = np.array([56.0, 60.0])
+"""Centre of a face's region in pixels of the template arcface-1."""
+
+TEMPLATE_SCALE = 0.45
+"""Pixels of the input for each pixel of the template: the region is a third larger than a face's box."""
+
+REGION = (TEMPLATES["arcface-1"] - _CENTRE) * TEMPLATE_SCALE + (INPUT_PX - 1) / 2
+"""Positions of the landmarks of an upright, centred face in the input: float64 [5, 2] as (x, y), in pixels."""
+
+MEAN_BOX = np.array([81.0, 108.0])
+"""Mean width and height of yuface's boxes in pixels of the template."""
+
+BOX_UNIT = np.array([20.0, 20.0, 0.25, 0.25])
+"""What the box outputs count in: its centre in pixels of the template, and the logarithms of width and height."""
+
+MAX_LOOKS = 6
+"""Most looks at one face once it is upright; nearly all stand after three."""
+
+STANDS_PX = 0.05
+"""Mean movement of the landmarks, in pixels of the template, below which they stand."""
+
+TURNED_DOUBT = -1.0
+"""Doubt of a first look from which the face may be turned, so that the other quarter turns are tried."""
+
+SETTLED_DOUBT = -1.5
+"""Doubt of the last look from which a face is not settled."""
+
+
+class Look(NamedTuple):
+    """The network's answer about one region, in pixels of the frame."""
+
+    points: NDArray[np.float64]
+    """float64 [5, 2]: (x, y), in the order of Landmarks."""
+    box: Box
+    """Axis-aligned box around the face, which may be turned."""
+    doubt: float
+    """Natural logarithm of the expected error of the outputs."""
+
+
+class LandmarkRefiner:
+    """Places landmarks and boxes of detected faces; safe to call from several threads at once."""
+
+    def __init__(self) -> None:
+        content = np.frombuffer(files("model_core.faces").joinpath("refiner.onnx").read_bytes(), np.uint8)
+        self._networks = PerThread(lambda: cv2.dnn.readNetFromONNX(content))
+
+    def refine(self, frame: Frame, face: Face) -> Face:
+        """Return a face of a frame, uint8 [H, W, 3] RGB, with its landmarks and its box placed anew.
+
+        The confidence is the detector's. The face is `settled` unless the network doubts its last look.
+        """
+        look = self._look(frame, box_region(face.box))
+        if look.doubt > TURNED_DOUBT:
+            others = (self._look(frame, box_region(face.box, quarter)) for quarter in (1, 2, 3))
+            look = min((look, *others), key=lambda each: each.doubt)
+        for _ in range(MAX_LOOKS):
+            matrix = similarity_transform(look.points, REGION)
+            previous, look = look, self._look(frame, matrix)
+            moved_px = float(np.abs(look.points - previous.points).mean()) * _scale(matrix) / TEMPLATE_SCALE
+            if moved_px < STANDS_PX:
+                break
+        landmarks = Landmarks(*(Point(x, y) for x, y in look.points.tolist()))
+        return Face(look.box, landmarks, face.confidence, settled=look.doubt < SETTLED_DOUBT)
+
+    def _look(self, frame: Frame, matrix: NDArray[np.float64]) -> Look:
+        """Look at the face in the region that `matrix`, float64 [2, 3], maps to the input."""
+        grey = np.asarray(cv2.cvtColor(warp(frame, matrix, INPUT_PX), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        network = self._networks.value
+        network.setInput(normalised(grey)[None, None])
+        (outputs,) = network.forward().astype(np.float64)
+        region = REGION + outputs[:10].reshape(5, 2) * LANDMARK_UNIT_PX
+        inverse = cv2.invertAffineTransform(matrix)
+        points = region @ inverse[:, :2].T + inverse[:, 2]
+        return Look(points, placed_box(points, outputs[10:PLACES]), float(outputs[PLACES]))
+
+
+def normalised(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return a grey picture, uint8 [H, W], as the network expects it: float32 [H, W], about zero mean and unit spread.
+
+    So neither brightness nor contrast of a picture matters.
+    """
+    values = grey.astype(np.float32) / 255
+    normal: NDArray[np.float32] = (values - values.mean()) / (values.std() + 0.05)
+    return normal
+
+
+def box_region(box: Box, quarter: int = 0) -> NDArray[np.float64]:
+    """Return the transform, float64 [2, 3], from the frame to the input for a face of which only the box is known.
+
+    The input shows the face's surroundings turned by `quarter` quarter turns, 0 to 3.
+    """
+    scale = TEMPLATE_SCALE * MEAN_BOX[1] / max(box.width, box.height, 1.0)
+    middle = np.array([box.x + box.width / 2 - 0.5, box.y + box.height / 2 - 0.5])  # pixel centres are whole numbers
+    turn = scale * np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), quarter)
+    return np.column_stack([turn, (INPUT_PX - 1) / 2 - turn @ middle])
+
+
+def box_outputs(points: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
+    """Return the outputs, float64 [4], that stand for the box of an upright face with these landmarks, [5, 2]."""
+    matrix = similarity_transform(points, TEMPLATES["arcface-1"])
+    middle = matrix[:, :2] @ [box.x + box.width / 2 - 0.5, box.y + box.height / 2 - 0.5] + matrix[:, 2]
+    size = np.log(np.array([box.width, box.height]) * _scale(matrix) / MEAN_BOX)
+    outputs: NDArray[np.float64] = np.concatenate([middle - _CENTRE, size]) / BOX_UNIT
+    return outputs
+
+
+def placed_box(points: NDArray[np.float64], outputs: NDArray[np.float64]) -> Box:
+    """Return the box of `box_outputs` around a face that may be turned.
+
+    The inverse of box_outputs for an upright face; a turned one gets the box of the ellipse that the upright box holds.
+    """
+    middle, size = np.split(outputs * BOX_UNIT, 2)
+    inverse = cv2.invertAffineTransform(similarity_transform(points, TEMPLATES["arcface-1"]))
+    centre = inverse[:, :2] @ (middle + _CENTRE) + inverse[:, 2] + 0.5
+    width, height = np.hypot(*(inverse[:, :2] * (MEAN_BOX * np.exp(np.clip(size, -1, 1)))).T).tolist()
+    return Box(float(centre[0]) - width / 2, float(centre[1]) - height / 2, width, height)
+
+
+def _scale(matrix: NDArray[np.float64]) -> float:
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,7 @@ from service.http.openapi import complete
 from service.http.problems import install_handlers
 from service.http.routes import analyze, operations
 from service.http.security import ApiKeys
+from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.output.bundles import describe_tasks
 from service.output.schemas import ModelInfo
@@ -42,6 +44,9 @@ logger = structlog.get_logger("service")
 BULK_S = 0.02
 """What a video's faces may take of a forward pass, in seconds: no more than a picture takes itself on two cores, for
 a picture may come at its start and wait for its end."""
+
+OPEN_VIDEOS = 4
+"""Videos that are read at the same time, for each thread that decodes: every one holds a process of its own."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs, so that a supervisor restarts it."""
@@ -74,14 +79,21 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         cv2.setNumThreads(1)  # parallelism comes from the pool
-        with TemporaryDirectory(prefix="affect-") as directory:
+        decoders = DecoderPool(
+            settings.decode_workers,
+            settings.max_pixels,
+            on_loss=lambda reason: telemetry.decoder_losses.labels(reason).inc(),
+        )
+        with TemporaryDirectory(prefix="affect-") as directory, closing(decoders):
+            context = partial(Context, settings, telemetry, directory=Path(directory), limits=limits, decoders=decoders)
             if predictor is None:
-                app.state.context = Context(settings, telemetry, Readiness(()), Path(directory), limits, None)
+                app.state.context = context(readiness=Readiness(()), model=None)
                 yield
                 return
+            decoders.start()
             predictors = (predictor, *replicas)
             async with _serving(settings, detector, predictors, telemetry, on_hang, clock) as (readiness, model):
-                app.state.context = Context(settings, telemetry, readiness, Path(directory), limits, model)
+                app.state.context = context(readiness=readiness, model=model)
                 yield
 
     app = FastAPI(
@@ -185,7 +197,9 @@ def _model(
     fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
     waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
-    pipeline = Pipeline(locator, estimator, predictor, pool, admission, waits)
+    pipeline = Pipeline(
+        locator, estimator, predictor, pool, admission, waits, open_videos=OPEN_VIDEOS * settings.decode_workers
+    )
     info, framewise = (
         ModelInfo(
             device=",".join(devices),

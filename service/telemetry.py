@@ -47,6 +47,12 @@ class Telemetry:
         self.stage_seconds = Histogram(
             "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
         )
+        self.decoder_losses = Counter(
+            "affect_decoder_losses",
+            "Decoder processes that a file crashed, kept from getting on, or took too much memory.",
+            ["reason"],
+            registry=registry,
+        )
         self.batch_size = Histogram("affect_batch_size", "Faces in a forward pass.", buckets=_SIZES, registry=registry)
         self.batch_retries = Counter(
             "affect_batch_retries", "Forward passes that failed and were tried again in halves.", registry=registry

@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCal
 from model_core.faces.geometry import Frame
 from model_core.models import NetworkSpec, build_network
 from model_core.preprocessing import InputSpec
+from service.media.decoders import Decoder, DecoderPool
 
 settings.register_profile("quick", deadline=None, max_examples=50)
 settings.load_profile("quick")
@@ -26,6 +29,33 @@ TINY_CALIBRATION = Calibration(
     ExpressionCalibration(2.0, (0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5)),
     dict.fromkeys(ACTION_UNITS, UNCALIBRATED_UNIT) | {"AU12": UnitCalibration(2.0, -1.0, 0.25)},
 )
+
+
+class LentDecoders(DecoderPool):
+    """The pool of an app in a test: its processes are those of the whole test run, since starting some takes time."""
+
+    lender: DecoderPool
+
+    def start(self) -> None:
+        """They are started already."""
+
+    def lease(self) -> Decoder:
+        return self.lender.lease()
+
+    def give_back(self, decoder: Decoder) -> None:
+        self.lender.give_back(decoder)
+
+    def close(self) -> None:
+        """They go on."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lent_decoders() -> Iterator[None]:
+    """Apps of all tests share two decoder processes; those that test the processes make pools of their own."""
+    with closing(DecoderPool(2, 50_000_000)) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LentDecoders, "lender", pool, raising=False)
+        patch.setattr("service.app.DecoderPool", LentDecoders)
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ fixed number of frames is in flight, whatever the length of the video.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -54,13 +54,16 @@ class Pipeline:
         pool: WorkerPool,
         admission: Admission,
         wait_limits: Mapping[Lane, Limit],
+        open_videos: int,
     ) -> None:
+        """`open_videos`: most videos that are read at the same time; further ones wait, without a thread."""
         self._locator = locator
         self._estimator = estimator
         self._predictor = predictor
         self._pool = pool
         self._admission = admission
         self._wait_limits = wait_limits
+        self._open_videos = asyncio.Semaphore(open_videos)
 
     @contextmanager
     def admitted(self, lane: Lane) -> Iterator[Ticket]:
@@ -89,6 +92,14 @@ class Pipeline:
 
         Closing the generator ends the work and releases the source. Raises the ServiceErrors of decoding and queues.
         """
+        opening = self._open_videos if ticket.lane is Lane.BULK else nullcontext()
+        async with opening, aclosing(self._analysed(source, options, ticket, clock)) as results:
+            async for result in results:
+                yield result
+
+    async def _analysed(
+        self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
+    ) -> AsyncGenerator[FrameResult, None]:
         session = Session(self._locator, self.ensemble(options.temporal), options, clock)
         reader = FrameReader(source, session.locate, clock)
         pending: asyncio.Future[Chunk] | None = None

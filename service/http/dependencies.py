@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from model_core.inference.predictor import Predictor
 from service.analysis.pipeline import Pipeline
 from service.errors import NotReady
+from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.output.schemas import ModelInfo
 from service.readiness import Readiness
@@ -40,6 +41,8 @@ class Context:
     directory: Path
     """Private folder for uploads that need a name."""
     limits: DecodeLimits
+    decoders: DecoderPool
+    """The processes in which uploads are decoded."""
     model: Model | None
 
 

@@ -13,8 +13,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import Limit, MalformedRequest, StorageFull, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
+from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
-from service.media.sources import PictureSource, Source, VideoSource
+from service.media.sources import Source
 from service.media.videos import Window
 from service.scheduling.lanes import Lane
 
@@ -38,25 +39,27 @@ class Upload:
     """Makes the source of the frames in that file."""
 
 
-def picture_upload(directory: Path, max_bytes: int, limits: DecodeLimits) -> Upload:
+def picture_upload(directory: Path, max_bytes: int, decoders: DecoderPool, limits: DecodeLimits) -> Upload:
     """Return the upload of a picture, of which a large one is kept in `directory`."""
     return Upload(
         lane=Lane.INTERACTIVE,
         raw_types=("image/",),
         max_bytes=max_bytes,
         file=lambda: SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(directory)),
-        source=lambda file: PictureSource(file, limits),
+        source=lambda file: decoders.picture(file, limits),
     )
 
 
-def video_upload(directory: Path, max_bytes: int, limits: DecodeLimits, window: Window) -> Upload:
+def video_upload(
+    directory: Path, max_bytes: int, decoders: DecoderPool, limits: DecodeLimits, window: Window
+) -> Upload:
     """Return the upload of a video, kept in `directory`, of which a window is analysed."""
     return Upload(
         lane=Lane.BULK,
         raw_types=("video/", "image/gif"),
         max_bytes=max_bytes,
         file=lambda: NamedTemporaryFile(dir=directory),
-        source=lambda file: VideoSource(Path(file.name), limits, window),
+        source=lambda file: decoders.video(file, limits, window),
     )
 
 

@@ -50,6 +50,7 @@ class NativeColumns(ColumnSet):
             "face_px",
             "sharpness",
             "reliable",
+            "reasons",
         ]
         covered = set(tasks)
         if "valence_arousal" in covered:
@@ -77,6 +78,7 @@ class NativeColumns(ColumnSet):
             "face_px": face.quality.face_px,
             "sharpness": face.quality.sharpness,
             "reliable": int(face.quality.reliable),
+            "reasons": " ".join(face.quality.reasons) or "none",  # an empty cell would be a missing value
         }
         affect = face.affect
         if affect.valence is not None:

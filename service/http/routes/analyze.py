@@ -29,7 +29,7 @@ async def analyze_frame(
     """Faces of a picture (JPEG, PNG, WebP, BMP) with valence-arousal, expression and action units."""
     negotiated(request, [FrameDocument.media_type])
     limit = time_limit(request, "deadline_s", context.settings)
-    taken = picture_upload(context.directory, context.settings.max_upload_bytes, context.limits)
+    taken = picture_upload(context.directory, context.settings.max_upload_bytes, context.decoders, context.limits)
     sink = FrameDocument(model.info, request_id)
     return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limit)
 
@@ -47,6 +47,6 @@ async def analyze_video(
     media_type = negotiated(request, VIDEO_MEDIA_TYPES)
     limit = time_limit(request, "video_deadline_s", context.settings)
     window = query.window(model.pipeline.ensemble(query.temporal))
-    taken = video_upload(context.directory, context.settings.max_upload_bytes, context.limits, window)
+    taken = video_upload(context.directory, context.settings.max_upload_bytes, context.decoders, context.limits, window)
     sink = video_sink(media_type, query, window, model, request_id)
     return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limit)

@@ -75,7 +75,8 @@ def as_row(sample: dict[str, Any]) -> dict[str, object]:
         row |= {unit: state["probability"], f"{unit}_active": float(state["active"])}
     quality = sample["quality"] | {"reliable": float(sample["quality"]["reliable"])}
     direct = {name: sample[name] for name in ("frame", "time_s", "detection_confidence", "valence", "arousal")}
-    return row | quality | direct | {"expression": sample["expression"]["label"]}
+    texts = {"expression": sample["expression"]["label"], "reasons": " ".join(sample["quality"]["reasons"]) or "none"}
+    return row | quality | direct | texts
 
 
 @pytest.mark.parametrize("name", [name for name in VIDEOS if name != "video_framewise"])
@@ -92,7 +93,8 @@ def test_all_three_media_types_hold_the_same_numbers(name: str) -> None:
     assert {(int(row["frame"]), int(row["track_id"])) for row in with_faces} == expected.keys()
     for row in with_faces:
         sample = as_row(expected[int(row["frame"]), int(row.pop("track_id"))])
-        assert row.pop("expression") == sample.pop("expression")
+        for text in ("expression", "reasons"):
+            assert row.pop(text) == sample.pop(text)
         assert {name: float(value) for name, value in row.items()} == pytest.approx(sample, abs=1e-6)
     # The summary is the document's, and so is what the file is.
     told = [{name: track[name] for name in ("track_id", "first_s", "last_s")} for track in document.json()["tracks"]]

@@ -1,0 +1,370 @@
+"""Decoder processes as the service uses them: sources whose bytes are decoded elsewhere, and the pool they share."""
+
+import mmap
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from threading import Event, Lock
+from typing import IO, Any
+
+import numpy as np
+import structlog
+
+from service import errors
+from service.errors import NotReady, ServiceError, UndecodableMedia
+from service.media.limits import DecodeLimits
+from service.media.messages import Disconnected, receive, send
+from service.media.videos import MediaInfo, TimedFrame, Window
+from service.media.worker import SLOTS
+
+logger = structlog.get_logger("service")
+
+FRAME_S = 10.0
+"""Seconds in which a decoder must give or skip a frame."""
+
+KEPT_BYTES = 64 * 1024 * 1024
+"""Shared memory that a decoder keeps for its next file; more is returned to the system."""
+
+_LOOK_S = 0.05
+"""Seconds between two looks whether a source was cancelled."""
+
+_CLIENT_ERRORS = frozenset(
+    {"UnsupportedMediaType", "UndecodableMedia", "NoVideoFrames", "TooManyPixels", "VideoTooLong", "InvalidParameter"}
+)
+"""Errors that a decoder may report; it can send any text."""
+
+_ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""The environment of a process: nothing of the service's own, which holds keys."""
+
+WORKER = (sys.executable, "-m", "service.media.worker")
+
+
+class DecoderPool:
+    """Processes that decode one file each. Some are started ahead; safe to call from several threads.
+
+    >>> decoders = DecoderPool(ready=2, max_pixels=50_000_000)
+    >>> for timed in decoders.video(file, limits, Window(fps=5)).frames(Event()):
+    ...     print(timed.time_s, timed.frame.shape)
+    """
+
+    def __init__(
+        self,
+        ready: int,
+        max_pixels: int,
+        *,
+        frame_s: float = FRAME_S,
+        command: Sequence[str] = WORKER,
+        on_loss: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """Take the number of processes to keep ready, and the largest frame's pixels.
+
+        `frame_s`: seconds in which a decoder must give or skip a frame. `command`: the program of a process. `on_loss`
+        is called with the reason when a process was lost: `crashed`, `slow` or `memory`.
+        """
+        self._ready = ready
+        self._command = (*command, str(max_pixels))
+        self._frame_s = frame_s
+        self._on_loss = on_loss
+        self._idle: list[Decoder] = []
+        self._used: set[Decoder] = set()
+        self._lock = Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the processes that are kept ready; returns at once."""
+        with self._lock:
+            while len(self._idle) < self._ready and not self._closed:
+                self._idle.append(Decoder(self._command))
+
+    def picture(self, file: IO[bytes], limits: DecodeLimits) -> "IsolatedSource":
+        """Return the source of a picture in an open file, which may be in memory only."""
+        return IsolatedSource(self, partial(_copied, file), {"source": "picture", "limits": asdict(limits)})
+
+    def video(self, file: IO[bytes], limits: DecodeLimits, window: Window) -> "IsolatedSource":
+        """Return the source of a window of a video in an open file on disk."""
+        request = {"source": "video", "limits": asdict(limits), "window": asdict(window)}
+        return IsolatedSource(self, partial(_reopened, file), request)
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds in which a decoder must give or skip a frame."""
+        return self._frame_s
+
+    def lease(self) -> "Decoder":
+        """Return a process for one file. Raises NotReady if none can be started."""
+        with self._lock:
+            if self._closed:
+                raise NotReady("the service is shutting down")
+            while self._idle:
+                decoder = self._idle.pop(0)
+                if decoder.alive:
+                    break
+                decoder.kill()
+            else:
+                decoder = self._started()
+            self._used.add(decoder)
+        return decoder
+
+    def give_back(self, decoder: "Decoder") -> None:
+        """End the use of a process. One that is not reusable is replaced."""
+        with self._lock:
+            self._used.discard(decoder)
+            if (
+                decoder.reusable
+                and decoder.shared_bytes <= KEPT_BYTES
+                and not self._closed
+                and len(self._idle) < self._ready
+            ):
+                self._idle.append(decoder)
+                return
+        decoder.kill()
+        with suppress(NotReady):
+            self._refill()
+
+    def lost(self, reason: str) -> None:
+        """Count a process that had to be given up."""
+        logger.warning("a decoder process was lost", reason=reason)
+        self._on_loss(reason)
+
+    def close(self) -> None:
+        """Kill all processes; sources that are being read end with NotReady."""
+        with self._lock:
+            self._closed = True
+            decoders = [*self._idle, *self._used]
+            self._idle.clear()
+        for decoder in decoders:
+            decoder.kill()
+
+    def _refill(self) -> None:
+        with self._lock:
+            while len(self._idle) < self._ready and not self._closed:
+                self._idle.append(self._started())
+
+    def _started(self) -> "Decoder":
+        try:
+            return Decoder(self._command)
+        except OSError as error:
+            logger.error("no decoder process can be started", error=str(error))
+            raise NotReady("the service cannot start a process to decode the file") from None
+
+
+class Decoder:
+    """One decoder process, and the memory that it shares with the service."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start the process; raises OSError if that fails. It is asked at once, and answers when it is up."""
+        ours, theirs = socket.socketpair()
+        *program, max_pixels = command
+        try:
+            self._process = subprocess.Popen(
+                [*program, str(theirs.fileno()), max_pixels],
+                stdin=subprocess.PIPE,  # it ends when this does
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # where C libraries write about damaged files
+                pass_fds=[theirs.fileno()],
+                env=_ENVIRONMENT,
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._channel = ours
+        self._memory: mmap.mmap | None = None
+        self._slot_bytes = 0
+        self.reusable = False
+        """True once a file was read to its end, or to an error that the process reported."""
+
+    @property
+    def alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """The status with which the process has ended, or None."""
+        return self._process.poll()
+
+    def ask(self, request: dict[str, Any], descriptor: int) -> None:
+        """Hand a file over. Raises Disconnected."""
+        self.reusable = False
+        self._channel.settimeout(None)
+        send(self._channel, request, [descriptor])
+
+    def answer(self, timeout_s: float) -> dict[str, Any]:
+        """Return the next message. Raises TimeoutError after `timeout_s`, and Disconnected."""
+        self._channel.settimeout(timeout_s)
+        message, descriptors = receive(self._channel)
+        for descriptor in descriptors:  # a decoder has none to send
+            os.close(descriptor)
+        return message
+
+    def share(self, slot_bytes: int) -> None:
+        """Give the process memory for SLOTS frames of a size."""
+        size = SLOTS * slot_bytes
+        with _anonymous_file() as file:
+            os.truncate(file.fileno(), size)
+            self._memory = mmap.mmap(file.fileno(), size)
+            self._slot_bytes = slot_bytes
+            send(self._channel, {"memory": size}, [file.fileno()])
+
+    def frame(self, message: dict[str, Any]) -> TimedFrame:
+        """Return a view of a frame in shared memory. Raises Disconnected where the message makes no sense."""
+        try:
+            slot, height, width = (int(message[name]) for name in ("frame", "height", "width"))
+            size = height * width * 3
+            if self._memory is None or not (0 <= slot < SLOTS and min(height, width) > 0 and size <= self._slot_bytes):
+                raise ValueError
+            pixels = np.frombuffer(self._memory, np.uint8, size, slot * self._slot_bytes)
+            return TimedFrame(pixels.reshape(height, width, 3), float(message["time_s"]), int(message["index"]))
+        except (KeyError, TypeError, ValueError):
+            raise Disconnected("a frame's message makes no sense") from None
+
+    def free(self, slot: int) -> None:
+        """Let the process write into a slot again."""
+        with suppress(Disconnected):  # the next answer tells
+            send(self._channel, {"free": slot})
+
+    @property
+    def shared_bytes(self) -> int:
+        """Memory shared with the process."""
+        return SLOTS * self._slot_bytes
+
+    def kill(self) -> None:
+        """End the process, whatever it does; may be called again."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+@dataclass
+class _Patience:
+    """The time in which a decoder must show that it gets on."""
+
+    frame_s: float
+    since_s: float
+
+    def renew(self) -> None:
+        self.since_s = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() - self.since_s > self.frame_s
+
+
+class IsolatedSource:
+    """A Source that is decoded in a process of a DecoderPool.
+
+    Its frames are views of shared memory, which are valid until the next frame is asked for.
+    """
+
+    info: MediaInfo
+    truncated = False
+
+    def __init__(self, decoders: DecoderPool, opened: Callable[[], IO[bytes]], request: dict[str, Any]) -> None:
+        """`opened` returns an open file of the source's own, which is handed to the process."""
+        self._decoders = decoders
+        self._opened = opened
+        self._request = request
+
+    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+        """See Source.
+
+        A file that crashes its decoder, takes it more memory than it may have or keeps it from getting on is
+        UndecodableMedia.
+        """
+        decoder = self._decoders.lease()
+        try:
+            with self._opened() as file:
+                decoder.ask(self._request, file.fileno())
+            yield from self._answers(decoder, cancelled)
+        except Disconnected:
+            raise self._crash(decoder) from None
+        finally:
+            self._decoders.give_back(decoder)
+
+    def _answers(self, decoder: Decoder, cancelled: Event) -> Generator[TimedFrame, None, None]:
+        patience = _Patience(self._decoders.frame_s, time.monotonic())
+        while not cancelled.is_set():
+            try:
+                message = decoder.answer(_LOOK_S)
+            except TimeoutError:
+                if patience.over:
+                    self._decoders.lost("slow")
+                    detail = f"a frame of the file takes longer than {self._decoders.frame_s:g} s to decode"
+                    raise UndecodableMedia(detail) from None
+                continue
+            if "info" in message:
+                self.info = MediaInfo(**message["info"])
+            if "buffer" in message:
+                decoder.share(self._checked_size(message["buffer"]))
+            elif "frame" in message:
+                yield decoder.frame(message)
+                decoder.free(message["frame"])
+            elif "end" in message:
+                self.truncated = bool(message["end"])
+                decoder.reusable = bool(message.get("reusable"))
+                return
+            elif "error" in message or "failure" in message:
+                decoder.reusable = message.get("error") in _CLIENT_ERRORS
+                raise self._error(message)
+            patience.renew()
+
+    def _checked_size(self, slot_bytes: object) -> int:
+        """Return the size of a frame in bytes. Raises Disconnected for one beyond the limits."""
+        largest = 3 * int(self._request["limits"]["max_pixels"])
+        if not isinstance(slot_bytes, int) or not 0 < slot_bytes <= largest:
+            raise Disconnected("a frame is larger than the limit")
+        return slot_bytes
+
+    def _error(self, message: dict[str, Any]) -> ServiceError:
+        """Return the error that a decoder reports."""
+        name = message.get("error")
+        if name in _CLIENT_ERRORS:
+            kind: type[ServiceError] = getattr(errors, str(name))
+            return kind(str(message.get("detail")), limit=message.get("limit"))
+        if name == "MemoryError":
+            self._decoders.lost("memory")
+            return UndecodableMedia("the file needs more memory to decode than one file may have")
+        logger.warning("a decoder failed on a file", trace=str(message.get("failure")))
+        return UndecodableMedia("the file could not be decoded")
+
+    def _crash(self, decoder: Decoder) -> ServiceError:
+        self._decoders.lost("crashed")
+        if decoder.returncode == 0:
+            return NotReady("the decoder ended")
+        return UndecodableMedia("the decoder broke down over the file, or it needs more memory than one file may have")
+
+
+def _copied(file: IO[bytes]) -> IO[bytes]:
+    copy = _anonymous_file()
+    shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy
+
+
+def _reopened(file: IO[bytes]) -> IO[bytes]:
+    """Return the same file with a position of its own, since several processes may read it."""
+    return os.fdopen(os.open(f"/dev/fd/{file.fileno()}", os.O_RDONLY), "rb")
+
+
+def _anonymous_file() -> IO[bytes]:
+    """Return a new file without a name, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("affect"), "w+b")
+    return tempfile.TemporaryFile()

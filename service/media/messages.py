@@ -1,0 +1,65 @@
+"""Messages between the service and a decoder process: JSON with a length before it, and file descriptors.
+
+Neither side trusts the other's bytes with more than JSON, since a decoder that a file has taken over can send anything.
+"""
+
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Longest message; those of decoders are a few hundred bytes."""
+
+_LENGTH = struct.Struct("<I")
+
+
+class Disconnected(Exception):
+    """The other side is gone, or sends what is no message."""
+
+
+def send(channel: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Send a message with file descriptors. Raises Disconnected."""
+    content = json.dumps(message).encode()
+    try:
+        # The descriptors travel with the first byte, however the rest is cut.
+        socket.send_fds(channel, [_LENGTH.pack(len(content))], descriptors)
+        channel.sendall(content)
+    except OSError:
+        raise Disconnected("the message could not be sent") from None
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return the next message and its file descriptors, at most one.
+
+    Raises Disconnected, and TimeoutError where nothing came in the channel's time; then it may be called again.
+    """
+    try:
+        start, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, 1)
+    except TimeoutError:
+        raise
+    except OSError:
+        raise Disconnected("the connection is broken") from None
+    if not start:
+        raise Disconnected("the other side has closed the connection")
+    try:
+        (length,) = _LENGTH.unpack(start)
+        if length > MAX_MESSAGE_BYTES:
+            raise Disconnected("the message is too long")
+        message = json.loads(_exactly(channel, length))
+    except (struct.error, ValueError, OSError):
+        raise Disconnected("what came is no message") from None
+    if not isinstance(message, dict):
+        raise Disconnected("what came is no message")
+    return message, descriptors
+
+
+def _exactly(channel: socket.socket, length: int) -> bytes:
+    content = b""
+    while len(content) < length:
+        part = channel.recv(length - len(content))
+        if not part:
+            raise Disconnected("the other side has closed the connection")
+        content += part
+    return content

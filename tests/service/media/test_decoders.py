@@ -1,0 +1,310 @@
+"""Decoder processes: what they cost when a file kills them, which is one answer, and what is left, which is nothing."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+from threading import Event
+from typing import IO, Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service import app as service_app
+from service.errors import NotReady, TooManyPixels, UndecodableMedia
+from service.media.decoders import KEPT_BYTES, DecoderPool
+from service.media.limits import DecodeLimits
+from service.media.videos import Window
+from service.settings import Settings
+from tests.service.fakes import FakeDetector, FakePredictor, face_at
+from tests.service.media_files import encoded, mp4, png
+
+LIMITS = DecodeLimits(50_000_000, 600, 10_000)
+
+SCRIPT = """
+import os, sys, time
+import numpy as np
+from service.media import worker
+from service.media.videos import MediaInfo, TimedFrame
+
+class Source:
+    info = MediaInfo(8, 8, fps=10.0)
+    truncated = False
+    def frames(self, cancelled):
+        yield TimedFrame(np.zeros((8, 8, 3), np.uint8), 0.0, 0)
+        {behaviour}
+
+honest = worker.open_source
+worker.open_source = lambda request, file: Source() if request["source"] == "video" else honest(request, file)
+worker.main()
+"""
+
+BEHAVIOURS = {
+    "dies": "os.kill(os.getpid(), 9)",
+    "exits": "os._exit(0)",
+    "takes 4 GB": "kept = [np.ones(2**26) for _ in range(8)]",
+    "sleeps": "time.sleep(600)",
+    "sends garbage": "os.write(int(sys.argv[1]), b'GET / HTTP/1.1' * 9)",
+    "announces a huge frame": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), {'buffer': 2**40})",
+    "tells of a frame that is not there": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
+    "{'frame': 7, 'height': 9**9, 'width': 1, 'time_s': 0, 'index': 1}); time.sleep(600)",
+    "fails": "raise ZeroDivisionError('a fault of ours')",
+}
+
+
+def command(behaviour: str) -> tuple[str, ...]:
+    return sys.executable, "-c", SCRIPT.replace("{behaviour}", BEHAVIOURS[behaviour])
+
+
+@contextmanager
+def decoders(**options: Any) -> Iterator[DecoderPool]:
+    with closing(DecoderPool(1, 1_000_000, **options)) as pool:
+        yield pool
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def children() -> set[int]:
+    """Processes of this one that run, or that nobody has waited for."""
+    return {
+        int(child) for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
+    }
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+@contextmanager
+def video_file(folder: Path, levels: list[int]) -> Iterator[IO[bytes]]:
+    with NamedTemporaryFile(dir=folder) as file:
+        file.write(mp4(folder / "made.mp4", levels))
+        file.flush()
+        yield file
+
+
+def test_a_picture_is_that_of_the_file() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 50, 3)).astype(np.uint8)
+    with decoders() as pool:
+        for _ in range(3):
+            source = pool.picture(io.BytesIO(encoded(picture, ".png")), LIMITS)
+            [timed] = [(each.frame.copy(), each.time_s, each.index) for each in source.frames(Event())]
+            assert (timed[0] == picture).all()
+            assert timed[1:] == (0.0, 0)
+            assert (source.info.width, source.info.height) == (50, 30)
+
+
+def test_one_process_reads_one_file_after_the_other() -> None:
+    with decoders() as pool:
+        pool.start()
+        before = children()
+        for size in (20, 40, 10):
+            source = pool.picture(io.BytesIO(png(100, size, size)), LIMITS)
+            assert [timed.frame.shape for timed in source.frames(Event())] == [(size, size, 3)]
+        with pytest.raises(UndecodableMedia):
+            list(pool.picture(io.BytesIO(png(100)[:60]), LIMITS).frames(Event()))
+        with pytest.raises(TooManyPixels) as error:
+            list(pool.picture(io.BytesIO(png(100)), DecodeLimits(100, 600, 10)).frames(Event()))
+        assert error.value.limit == {"name": "AFFECT_MAX_PIXELS", "value": 100}
+        assert children() == before
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_picture_comes_from_memory_or_from_disk(rolled: bool) -> None:
+    content = png(77, 64, 48)
+    with decoders() as pool, SpooledTemporaryFile(max_size=10 if rolled else 10**6) as file:
+        file.write(content)
+        file.seek(0)
+        [level] = [timed.frame.mean() for timed in pool.picture(file, LIMITS).frames(Event())]
+        assert level == pytest.approx(77, abs=2)
+
+
+def test_a_videos_frames_are_those_of_the_file(tmp_path: Path) -> None:
+    levels = list(range(20, 220, 10))
+    with decoders() as pool, video_file(tmp_path, levels) as file:
+        for _ in range(2):
+            source = pool.video(file, LIMITS, Window(fps=10))
+            read = [(timed.index, timed.time_s, timed.frame.mean()) for timed in source.frames(Event())]
+            assert [index for index, _, _ in read] == list(range(20))
+            assert [time_s for _, time_s, _ in read] == pytest.approx([i / 10 for i in range(20)])
+            assert [level for _, _, level in read] == pytest.approx(levels, abs=4)
+            assert source.info.fps == pytest.approx(10)
+            assert not source.truncated
+
+
+def test_two_files_are_read_at_the_same_time(tmp_path: Path) -> None:
+    with decoders() as pool, video_file(tmp_path, [50] * 9) as one, video_file(tmp_path, [150] * 9) as other:
+        pairs = zip(
+            pool.video(one, LIMITS, Window()).frames(Event()),
+            pool.video(other, LIMITS, Window()).frames(Event()),
+            strict=True,
+        )
+        levels = [(first.frame.mean(), second.frame.mean()) for first, second in pairs]
+        assert levels == [(pytest.approx(50, abs=4), pytest.approx(150, abs=4))] * 9
+
+
+def test_large_shared_memory_is_not_kept() -> None:
+    with decoders() as pool:
+        before = children()
+        side = int((KEPT_BYTES / 6) ** 0.5) + 50
+        frames = pool.picture(io.BytesIO(png(1, side, side)), LIMITS).frames(Event())
+        [used] = [children() - before for _ in frames]
+        assert not used & children()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "detail"),
+    [
+        ("dies", "crashed", "the decoder broke down over the file"),
+        ("takes 4 GB", "memory", "the file needs more memory"),
+        ("sleeps", "slow", "a frame of the file takes longer than 0.5 s to decode"),
+        ("sends garbage", "crashed", "the decoder broke down over the file"),
+        ("announces a huge frame", "crashed", "the decoder broke down over the file"),
+        ("tells of a frame that is not there", "crashed", "the decoder broke down over the file"),
+        ("fails", None, "the file could not be decoded"),
+    ],
+)
+def test_a_file_that_ends_its_decoder_is_an_error_of_the_file(
+    tmp_path: Path, behaviour: str, reason: str | None, detail: str
+) -> None:
+    lost: list[str] = []
+    frame_s = 0.5 if behaviour == "sleeps" else 30
+    with (
+        decoders(command=command(behaviour), frame_s=frame_s, on_loss=lost.append) as pool,
+        video_file(tmp_path, [50] * 3) as file,
+    ):
+        list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
+        open_files, memory_mb = descriptors(), resident_mb()
+        with pytest.raises(UndecodableMedia, match=detail):
+            list(pool.video(file, LIMITS, Window()).frames(Event()))
+        assert lost == ([reason] if reason else [])
+        # The next file is read, and nothing is left of the last one.
+        assert len(list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))) == 1
+        assert descriptors() == open_files
+        assert resident_mb() - memory_mb < 20
+    assert not children() & set(_zombies())
+
+
+def _zombies() -> Iterator[int]:
+    for child in children():
+        if ") Z " in Path(f"/proc/{child}/stat").read_text():
+            yield child
+
+
+def test_a_decoder_that_is_killed_from_outside_costs_one_answer(tmp_path: Path) -> None:
+    with decoders() as pool, video_file(tmp_path, [50] * 40) as file:
+        before = children()
+        frames = pool.video(file, LIMITS, Window()).frames(Event())
+        next(frames)
+        [process] = children() - before
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(UndecodableMedia, match="broke down"):
+            list(frames)
+        assert len(list(pool.video(file, LIMITS, Window()).frames(Event()))) == 40
+
+
+def test_an_idle_decoder_that_died_is_replaced() -> None:
+    with decoders() as pool:
+        before = children()
+        pool.start()
+        [process] = children() - before
+        os.kill(process, signal.SIGKILL)
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        assert len(list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))) == 1
+
+
+@pytest.mark.parametrize("by", ["cancelling", "closing"])
+def test_a_source_that_nobody_needs_frees_its_decoder(tmp_path: Path, by: str) -> None:
+    with decoders() as pool, video_file(tmp_path, [50] * 90) as file:
+        before = children()
+        cancelled = Event()
+        frames = pool.video(file, LIMITS, Window()).frames(cancelled)
+        next(frames)
+        used = children() - before
+        if by == "cancelling":
+            cancelled.set()
+            assert list(frames) == []
+        else:
+            frames.close()
+        assert not used & children()
+
+
+def test_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
+    before = children()
+    pool = DecoderPool(2, 1_000_000)
+    pool.start()
+    with video_file(tmp_path, [50] * 90) as file:
+        frames = pool.video(file, LIMITS, Window()).frames(Event())
+        next(frames)
+        pool.close()
+        assert children() == before
+        frames.close()
+    with pytest.raises(NotReady):
+        pool.lease()
+
+
+def test_a_process_that_cannot_be_started_is_not_the_files_fault() -> None:
+    with decoders(command=("/absent/python",)) as pool, pytest.raises(NotReady):
+        list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
+
+
+def test_decoders_end_with_the_service() -> None:
+    script = (
+        "import os, time; from service.media.decoders import DecoderPool; pool = DecoderPool(2, 10**6); pool.start(); "
+        "print(*(each._process.pid for each in pool._idle), flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        workers = [int(word) for word in process.stdout.readline().split()]
+        process.kill()
+    end_s = time.monotonic() + 20
+    while any(_lives(worker) for worker in workers):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def _lives(process: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_decoder_gets_none_of_the_services_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_API_KEYS", "a-secret-of-the-service")
+    with decoders() as pool:
+        before = children()
+        pool.start()
+        [process] = children() - before
+        list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
+        assert b"secret" not in Path(f"/proc/{process}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("behaviour", ["dies", "takes 4 GB", "sends garbage"])
+def test_over_http_one_request_fails_and_the_next_is_answered(
+    tmp_path: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pool(*args: Any, **options: Any) -> DecoderPool:
+        return DecoderPool(*args, **options, command=command(behaviour))
+
+    monkeypatch.setattr(service_app, "DecoderPool", pool)
+    app = service_app.create_app(Settings(), FakeDetector(face_at(8, 8, 32)), FakePredictor())
+    with TestClient(app) as client:
+        film = mp4(tmp_path / "film.mp4", [50] * 5)
+        failed = client.post("/analyze/video", files={"file": film})
+        assert failed.status_code == 422
+        assert failed.json()["code"] == "undecodable_media"
+        answered = client.post("/analyze/frame", files={"file": png(204)})
+        assert answered.status_code == 200
+        metrics = client.get("/metrics").text
+        reason = "memory" if behaviour == "takes 4 GB" else "crashed"
+        assert f'affect_decoder_losses_total{{reason="{reason}"}} 1.0' in metrics

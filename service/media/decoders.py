@@ -23,15 +23,12 @@ from service.errors import NotReady, ServiceError, UndecodableMedia
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
 from service.media.videos import MediaInfo, TimedFrame, Window
-from service.media.worker import SLOTS
+from service.media.worker import KEPT_BYTES, SLOTS
 
 logger = structlog.get_logger("service")
 
 FRAME_S = 10.0
 """Seconds in which a decoder must give or skip a frame."""
-
-KEPT_BYTES = 64 * 1024 * 1024
-"""Shared memory that a decoder keeps for its next file; more is returned to the system."""
 
 _LOOK_S = 0.05
 """Seconds between two looks whether a source was cancelled."""
@@ -108,7 +105,7 @@ class DecoderPool:
             if self._closed:
                 raise NotReady("the service is shutting down")
             while self._idle:
-                decoder = self._idle.pop(0)
+                decoder = self._idle.pop()  # its memory is warm
                 if decoder.alive:
                     break
                 decoder.kill()
@@ -121,12 +118,8 @@ class DecoderPool:
         """End the use of a process. One that is not reusable is replaced."""
         with self._lock:
             self._used.discard(decoder)
-            if (
-                decoder.reusable
-                and decoder.shared_bytes <= KEPT_BYTES
-                and not self._closed
-                and len(self._idle) < self._ready
-            ):
+            if decoder.reusable and not self._closed and len(self._idle) < self._ready:
+                decoder.trim()
                 self._idle.append(decoder)
                 return
         decoder.kill()
@@ -184,7 +177,6 @@ class Decoder:
             theirs.close()
         self._channel = ours
         self._memory: mmap.mmap | None = None
-        self._slot_bytes = 0
         self.reusable = False
         """True once a file was read to its end, or to an error that the process reported."""
 
@@ -212,36 +204,33 @@ class Decoder:
             os.close(descriptor)
         return message
 
-    def share(self, slot_bytes: int) -> None:
-        """Give the process memory for SLOTS frames of a size."""
-        size = SLOTS * slot_bytes
+    def share(self, size: int) -> None:
+        """Give the process shared memory, instead of what it has."""
         with _anonymous_file() as file:
             os.truncate(file.fileno(), size)
             self._memory = mmap.mmap(file.fileno(), size)
-            self._slot_bytes = slot_bytes
             send(self._channel, {"memory": size}, [file.fileno()])
+
+    def trim(self) -> None:
+        """Let go of large shared memory, as the process does before its next file."""
+        if self._memory is not None and len(self._memory) > KEPT_BYTES:
+            self._memory = None
 
     def frame(self, message: dict[str, Any]) -> TimedFrame:
         """Return a view of a frame in shared memory. Raises Disconnected where the message makes no sense."""
         try:
-            slot, height, width = (int(message[name]) for name in ("frame", "height", "width"))
-            size = height * width * 3
-            if self._memory is None or not (0 <= slot < SLOTS and min(height, width) > 0 and size <= self._slot_bytes):
+            start, height, width = (int(message[name]) for name in ("frame", "height", "width"))
+            if self._memory is None or start < 0 or min(height, width) < 1:
                 raise ValueError
-            pixels = np.frombuffer(self._memory, np.uint8, size, slot * self._slot_bytes)
+            pixels = np.frombuffer(self._memory, np.uint8, height * width * 3, start)
             return TimedFrame(pixels.reshape(height, width, 3), float(message["time_s"]), int(message["index"]))
         except (KeyError, TypeError, ValueError):
             raise Disconnected("a frame's message makes no sense") from None
 
-    def free(self, slot: int) -> None:
-        """Let the process write into a slot again."""
+    def free(self, start: int) -> None:
+        """Let the process write where a frame was."""
         with suppress(Disconnected):  # the next answer tells
-            send(self._channel, {"free": slot})
-
-    @property
-    def shared_bytes(self) -> int:
-        """Memory shared with the process."""
-        return SLOTS * self._slot_bytes
+            send(self._channel, {"free": start})
 
     def kill(self) -> None:
         """End the process, whatever it does; may be called again."""
@@ -325,12 +314,12 @@ class IsolatedSource:
                 raise self._error(message)
             patience.renew()
 
-    def _checked_size(self, slot_bytes: object) -> int:
-        """Return the size of a frame in bytes. Raises Disconnected for one beyond the limits."""
-        largest = 3 * int(self._request["limits"]["max_pixels"])
-        if not isinstance(slot_bytes, int) or not 0 < slot_bytes <= largest:
+    def _checked_size(self, size: object) -> int:
+        """Return the bytes of shared memory asked for. Raises Disconnected for more than frames within the limits."""
+        largest = SLOTS * 3 * int(self._request["limits"]["max_pixels"])
+        if not isinstance(size, int) or not 0 < size <= largest:
             raise Disconnected("a frame is larger than the limit")
-        return slot_bytes
+        return size
 
     def _error(self, message: dict[str, Any]) -> ServiceError:
         """Return the error that a decoder reports."""

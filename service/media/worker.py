@@ -2,11 +2,10 @@
 
     service                                      this process
     {"source": "video", ...} + the file    ->    limits itself, opens the file
-                                           <-    {"info": ...}
-                                           <-    {"buffer": bytes of a frame}
-    {} + shared memory, SLOTS times that   ->
-                                           <-    {"frame": slot, "height": ..., "time_s": ...}, SLOTS ahead
-    {"free": slot}                         ->
+                                           <-    {"buffer": bytes}, where it has not enough shared memory
+    {} + shared memory                     ->
+                                           <-    {"frame": its first byte, "height": ..., "info": ...}, SLOTS ahead
+    {"free": first byte}                   ->
                                            <-    {"end": truncated} or {"error": ...}
 
 A decoder that crashes, hangs or takes too much memory dies here, and the service loses one answer. It imports neither
@@ -34,10 +33,13 @@ from service.errors import ServiceError
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
 from service.media.sources import PictureSource, Source, VideoSource
-from service.media.videos import TimedFrame, Window
+from service.media.videos import MediaInfo, TimedFrame, Window
 
 SLOTS = 2
-"""Frames in shared memory: while the service looks at one, the next is decoded."""
+"""Frames of a video in shared memory: while the service looks at one, the next is decoded."""
+
+KEPT_BYTES = 64 * 1024 * 1024
+"""Shared memory that is kept for the next file; more is returned to the system."""
 
 BYTES_A_PIXEL = 16
 """Memory for each pixel of the largest frame: a picture of four 16-bit channels, its 8-bit copy and the result."""
@@ -84,54 +86,61 @@ class Progress(threading.Event):
 
 
 class SharedFrames:
-    """The slots of shared memory, as this process writes them."""
+    """Places for frames in shared memory, as this process writes them."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._memory = np.empty(0, np.uint8)
+        self._slots = SLOTS
         self._free: list[int] = []
+        self._place_bytes = 0
 
-    def begin(self) -> None:
-        """All slots are free for a new file."""
-        self._free = list(range(SLOTS))
+    def begin(self, slots: int) -> None:
+        """Forget the frames of the file before; the next one has `slots` places."""
+        if len(self._memory) > KEPT_BYTES:
+            self._memory = np.empty(0, np.uint8)
+        self._slots = slots
+        self._place_bytes = 0
 
-    def write(self, timed: TimedFrame) -> None:
-        """Copy a frame into a free slot and tell the service; waits until there is one."""
+    def write(self, timed: TimedFrame, info: MediaInfo) -> None:
+        """Copy a frame into a free place and tell the service; waits until there is one."""
         frame = timed.frame
-        if frame.nbytes > len(self._memory) // SLOTS:
-            self._grow(frame.nbytes)
+        if frame.nbytes > self._place_bytes:
+            self._divide(frame.nbytes)
         while not self._free:
             self._free.append(int(receive(self._channel)[0]["free"]))
-        slot = self._free.pop(0)
-        start = slot * (len(self._memory) // SLOTS)
+        start = self._free.pop(0)
         np.copyto(self._memory[start : start + frame.nbytes].reshape(frame.shape), frame)
         height, width = frame.shape[:2]
-        place = {"time_s": timed.time_s, "index": timed.index}
-        send(self._channel, {"frame": slot, "height": height, "width": width} | place)
+        told = {"height": height, "width": width, "time_s": timed.time_s, "index": timed.index}
+        send(self._channel, {"frame": start, "info": asdict(info)} | told)
 
-    def _grow(self, slot_bytes: int) -> None:
-        send(self._channel, {"buffer": slot_bytes})
-        descriptors: list[int] = []
-        while not descriptors:  # slots of the smaller memory may be given back first
-            _, descriptors = receive(self._channel)
-        self._memory = np.frombuffer(mmap.mmap(descriptors[0], slot_bytes * SLOTS), np.uint8)
-        os.close(descriptors[0])
-        self._free = list(range(SLOTS))
+    def _divide(self, place_bytes: int) -> None:
+        """Make places of a size, in more shared memory if need be."""
+        in_use = self._slots - len(self._free) if self._place_bytes else 0
+        if place_bytes * self._slots > len(self._memory):
+            send(self._channel, {"buffer": place_bytes * self._slots})
+            descriptors: list[int] = []
+            while not descriptors:  # places of the smaller memory may be given back first
+                _, descriptors = receive(self._channel)
+            self._memory = np.frombuffer(mmap.mmap(descriptors[0], place_bytes * self._slots), np.uint8)
+            os.close(descriptors[0])
+        else:
+            for _ in range(in_use):
+                receive(self._channel)
+        self._place_bytes = place_bytes
+        self._free = [slot * place_bytes for slot in range(self._slots)]
 
 
 def decode(request: dict[str, Any], descriptor: int, channel: socket.socket, frames: SharedFrames) -> None:
     """Read the frames of one file and send them, then the end or the error."""
-    frames.begin()
+    frames.begin(1 if request["source"] == "picture" else SLOTS)
     try:
         source = open_source(request, descriptor)
-        told = False
         for timed in source.frames(Progress(channel)):
-            if not told:
-                send(channel, {"info": asdict(source.info)})
-                told = True
-            frames.write(timed)
-        info = {} if told or not hasattr(source, "info") else {"info": asdict(source.info)}
-        send(channel, {"end": source.truncated, "reusable": _resident_bytes() < MAX_RESIDENT_BYTES} | info)
+            frames.write(timed, source.info)
+        told = {"end": source.truncated, "reusable": _resident_bytes() < MAX_RESIDENT_BYTES}
+        send(channel, told | ({"info": asdict(source.info)} if hasattr(source, "info") else {}))
     except ServiceError as error:
         send(channel, {"error": type(error).__name__, "detail": error.detail, "limit": error.limit})
     except MemoryError:

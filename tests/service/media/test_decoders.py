@@ -19,7 +19,8 @@ from fastapi.testclient import TestClient
 
 from service import app as service_app
 from service.errors import NotReady, TooManyPixels, UndecodableMedia
-from service.media.decoders import KEPT_BYTES, DecoderPool
+from service.media.decoders import DecoderPool
+from service.media.worker import KEPT_BYTES
 from service.media.limits import DecodeLimits
 from service.media.videos import Window
 from service.settings import Settings

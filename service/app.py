@@ -55,7 +55,7 @@ EXIT_HUNG = 70
 def end_process() -> None:
     """End the process without waiting for its threads; called when one has hung for twice `stall_s`."""
     logger.critical(
-        "a thread hangs in the network, in detection or in decoding; the process ends", exit_status=EXIT_HUNG
+        "a thread hangs in the network or in face detection; the process ends", exit_status=EXIT_HUNG
     )
     os._exit(EXIT_HUNG)
 
@@ -172,7 +172,7 @@ def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock
     def why_blocked() -> str | None:
         if estimator.blocked:
             return "the network does not answer"
-        return "decoding or face detection does not answer" if pool.blocked else None
+        return "face detection does not answer" if pool.blocked else None
 
     limits_s = {Lane.INTERACTIVE: settings.max_wait_s, Lane.BULK: settings.max_video_wait_s}
     return Admission(limits_s, settings.decode_workers, why_blocked, clock)

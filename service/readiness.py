@@ -37,7 +37,7 @@ class Readiness:
     """Asks each of its parts for a forward pass if the last one is too long ago. Without parts it is never ready."""
 
     def __init__(self, parts: Sequence[Probed], locating_stalled: Callable[[], bool] = lambda: False) -> None:
-        """`locating_stalled` returns whether decoding or face detection is known to hang."""
+        """`locating_stalled` returns whether face detection is known to hang."""
         self._parts = tuple(parts)
         self._locating_stalled = locating_stalled
         self._lock = asyncio.Lock()

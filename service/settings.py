@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     )
     stall_s: Seconds = Field(
         30,
-        description="Longest time for one forward pass, one face detection or the decoding of one picture, in seconds. "
+        description="Longest time for one forward pass or one face detection, in seconds. "
         "Beyond it the requests concerned get 503; after twice that time the process exits with status 70.",
     )
     deadline_s: Seconds = Field(60, description="Longest time for the answer to a picture, in seconds; beyond it 504.")

@@ -165,4 +165,4 @@ async def _awaited(call: "asyncio.Future[R]") -> R:
     try:
         return await call
     except WorkerStalled:
-        raise NotReady("decoding or face detection does not answer") from None
+        raise NotReady("face detection does not answer") from None

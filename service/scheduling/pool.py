@@ -31,9 +31,8 @@ class _Running:
 class WorkerPool:
     """`workers` threads. Belongs to one event loop, the one of its callers; may be made before the loop runs.
 
-    An interactive call that stalls, by the watchdog, or a bulk call that stalls in one of its steps, fails with
-    WorkerStalled, though its thread stays occupied. While all threads are stalled, whatever waits or comes fails
-    likewise.
+    A call that stalls in one of its steps, by the watchdog, fails with WorkerStalled, though its thread stays occupied.
+    While all threads are stalled, whatever waits or comes fails likewise.
     """
 
     def __init__(self, workers: int, watchdog: Watchdog) -> None:
@@ -81,7 +80,7 @@ class WorkerPool:
         while len(self._running) < self._workers and self._queue:
             lane = self._next_lane()
             future, function = self._queue.pop(lane)
-            watched = self._watchdog.watch(partial(self._give_up, future), only_steps=lane is Lane.BULK)
+            watched = self._watchdog.watch(partial(self._give_up, future), only_steps=True)
             running = _Running(future, lane, watched)
             self._running.add(running)
             ended = loop.run_in_executor(self._executor, watched.run, function)

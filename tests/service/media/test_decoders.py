@@ -20,9 +20,9 @@ from fastapi.testclient import TestClient
 from service import app as service_app
 from service.errors import NotReady, TooManyPixels, UndecodableMedia
 from service.media.decoders import DecoderPool
-from service.media.worker import KEPT_BYTES
 from service.media.limits import DecodeLimits
 from service.media.videos import Window
+from service.media.worker import KEPT_BYTES
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import encoded, mp4, png
@@ -154,12 +154,16 @@ def test_two_files_are_read_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_large_shared_memory_is_not_kept() -> None:
+    side = int((KEPT_BYTES / 3) ** 0.5) + 50
+    content = png(1, side, side)
     with decoders() as pool:
-        before = children()
-        side = int((KEPT_BYTES / 6) ** 0.5) + 50
-        frames = pool.picture(io.BytesIO(png(1, side, side)), LIMITS).frames(Event())
-        [used] = [children() - before for _ in frames]
-        assert not used & children()
+        list(pool.picture(io.BytesIO(png(1)), LIMITS).frames(Event()))
+        before_mb = resident_mb()
+        seen_mb = [
+            timed.frame.max() + resident_mb() for timed in pool.picture(io.BytesIO(content), LIMITS).frames(Event())
+        ]
+        assert seen_mb[0] - before_mb > KEPT_BYTES / 1.1e6
+        assert resident_mb() - before_mb < 10
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     data = encode(noise(), "JPEG", progressive=True)
     assert decode_image(data, LIMITS).shape == (64, 96, 3)
     scan = data[data.rindex(b"\xff\xda") : -2]
-    with pytest.raises(UndecodableMedia, match="100 scans"):
+    with pytest.raises(UndecodableMedia, match="at least 101"):
         decode_image(data[:-2] + 100 * scan + data[-2:], LIMITS)
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from model_core.faces.geometry import Frame
@@ -25,24 +24,42 @@ _BASE_MODES: Final = {"1": "L", "L": "L", "LA": "L", "I;16": "L", "CMYK": "CMYK"
 """Mode of a picture -> mode of its colours without transparency, where that is not RGB."""
 
 
-def write_srgb(image: Image.Image, target: Frame) -> None:
-    """Write the pixels of a loaded picture to `target`, uint8 [H, W, 3] of the picture's size, as sRGB.
+def to_srgb(pixels: Image.Image | Frame, profile: bytes) -> Frame:
+    """Return the pixels of a picture as uint8 [H, W, 3] sRGB; the same array where they are that already.
 
-    16-bit samples keep their upper 8 bits. Colours of an embedded ICC profile are converted; a profile that is damaged,
-    of other channels or sRGB anyway changes nothing. Transparent pixels are blended over white.
+    `pixels` is a loaded Pillow picture, or uint8 [H, W, 3 or 4] RGB or RGBA; `profile` is its ICC profile, or empty. A
+    profile that is damaged, of other channels or sRGB anyway changes nothing. 16-bit samples keep their upper 8 bits.
+    Transparent pixels are blended over white.
     """
-    base = _BASE_MODES.get(image.mode, "RGB")
-    profile = image.info.get("icc_profile") or b""
+    mode = pixels.mode if isinstance(pixels, Image.Image) else "RGB"
+    base = _BASE_MODES.get(mode, "RGB")
     transform = _transform_to_srgb(profile, base) if 0 < len(profile) <= MAX_PROFILE_BYTES else None
-    for top in range(0, image.height, _STRIP_ROWS):
-        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
-        if strip.mode == "I;16":
-            strip = _upper_bits(strip)
-        colours = strip.convert(base) if transform is not None else strip.convert("RGB")
-        pixels = np.asarray(colours if transform is None else transform.apply(colours))
-        if strip.has_transparency_data:
-            pixels = _over_white(pixels, np.asarray(strip.convert("RGBA").getchannel("A")))
-        target[top : top + _STRIP_ROWS] = pixels
+    if isinstance(pixels, np.ndarray) and pixels.shape[2] == 3 and transform is None:
+        return pixels
+    width, height = pixels.size if isinstance(pixels, Image.Image) else pixels.shape[1::-1]
+    result = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, height)
+        if isinstance(pixels, Image.Image):
+            strip = pixels.crop((0, top, width, bottom))
+        else:
+            strip = Image.fromarray(pixels[top:bottom])
+        result[top:bottom] = _strip_to_srgb(strip, base, transform)
+    return result
+
+
+def _strip_to_srgb(strip: Image.Image, base: str, transform: ImageCms.ImageCmsTransform | None) -> Frame:
+    """Return a strip of a picture as uint8 [H, W, 3] sRGB; `base` is the mode of its colours and of `transform`."""
+    if strip.mode == "I;16":
+        strip = _upper_bits(strip)
+    colours = strip.convert("RGB") if transform is None else transform.apply(strip.convert(base))
+    pixels = np.asarray(colours)
+    if not strip.has_transparency_data:
+        return pixels
+    alpha = np.asarray(strip.convert("RGBA").getchannel("A"))
+    # White minus the alpha-weighted distance to white, all in 8 bits.
+    distance = cv2.multiply(255 - pixels, cv2.merge([alpha] * 3), scale=1 / 255)
+    return 255 - np.asarray(distance, dtype=np.uint8)
 
 
 def _upper_bits(strip: Image.Image) -> Image.Image:
@@ -50,13 +67,6 @@ def _upper_bits(strip: Image.Image) -> Image.Image:
     grey = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
     grey.info = strip.info
     return grey
-
-
-def _over_white(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blend uint8 [H, W, 3] by alpha, uint8 [H, W], over white."""
-    # White minus the alpha-weighted distance to white, all in 8 bits.
-    distance = cv2.multiply(255 - pixels, cv2.merge([alpha] * 3), scale=1 / 255)
-    return np.asarray(255 - np.asarray(distance, dtype=np.uint8), dtype=np.uint8)
 
 
 @lru_cache(maxsize=16)

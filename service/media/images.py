@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,31 +19,41 @@ from PIL import Image, PngImagePlugin
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from model_core.faces.geometry import Frame
 from service.errors import ServiceError, UndecodableMedia, UnsupportedMediaType
 from service.media import formats
-from service.media.colours import MAX_PROFILE_BYTES, write_srgb
+from service.media.colours import MAX_PROFILE_BYTES, to_srgb
 from service.media.limits import DecodeLimits
 
 # cv2 would print a line for each damaged upload, which concerns its client and not the log.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _ORIENTATION_TAG = 0x0112
-_AS_STORED: Mapping[int, Callable[[Frame], Frame]] = MappingProxyType(
+_UPRIGHT: Mapping[int, Callable[[Frame], cv2.typing.MatLike]] = MappingProxyType(
     {
-        1: lambda upright: upright,
-        2: lambda upright: upright[:, ::-1],
-        3: lambda upright: upright[::-1, ::-1],
-        4: lambda upright: upright[::-1],
-        5: lambda upright: upright.swapaxes(0, 1),
-        6: lambda upright: upright.swapaxes(0, 1)[::-1],
-        7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
-        8: lambda upright: upright[::-1].swapaxes(0, 1),
+        1: lambda image: image,
+        2: lambda image: cv2.flip(image, 1),
+        3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
+        4: lambda image: cv2.flip(image, 0),
+        5: cv2.transpose,
+        6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+        7: lambda image: cv2.transpose(cv2.rotate(image, cv2.ROTATE_180)),
+        8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
     }
 )
-"""EXIF orientation -> the view of an upright frame that has the rows and columns of the file."""
+"""EXIF orientation -> the function that makes the stored image upright."""
+
+
+class Picture(NamedTuple):
+    """The content of a picture file, decoded and otherwise as stored."""
+
+    pixels: Image.Image | Frame
+    """A loaded picture of any mode, or uint8 [H, W, 3 or 4] RGB or RGBA."""
+    exif: bytes = b""
+    """The block of EXIF data, or empty."""
+    profile: bytes = b""
+    """The ICC profile of the colours, or empty."""
 
 
 def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
@@ -57,17 +67,13 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
     if found is None or found not in _READERS:
         raise UnsupportedMediaType(formats.refusal(data, formats.Kind.PICTURE))
     try:
-        image = _READERS[found](data, limits)
-        image.load()
-        width, height = image.size
+        picture = _READERS[found](data, limits)
     except (ServiceError, MemoryError):
         raise
-    except Exception as error:  # the plugins raise nearly every built-in type for damaged files
-        raise UndecodableMedia(f"{found.name} was sent, but it is damaged or incomplete") from error
-    orientation = _orientation(image.info.get("exif", b""))
-    frame = np.empty((width, height, 3) if orientation >= 5 else (height, width, 3), np.uint8)
-    write_srgb(image, _AS_STORED[orientation](frame))
-    return frame
+    except Exception as error:  # the decoders raise nearly every built-in type for damaged files
+        raise UndecodableMedia(f"found {found.name}, but it is damaged or incomplete") from error
+    image = to_srgb(picture.pixels, picture.profile)
+    return np.asarray(_UPRIGHT[_orientation(picture.exif)](image), dtype=np.uint8)
 
 
 def _orientation(exif: bytes) -> int:
@@ -79,11 +85,17 @@ def _orientation(exif: bytes) -> int:
         (entries,) = struct.unpack_from(order + "H", exif, offset)
         for position in range(offset + 2, offset + 2 + 12 * entries, 12):
             tag, value = struct.unpack_from(order + "H6xH", exif, position)
-            if tag == _ORIENTATION_TAG and value in _AS_STORED:
+            if tag == _ORIENTATION_TAG and value in _UPRIGHT:
                 return int(value)
     except struct.error:
         pass
     return 1
+
+
+def _loaded(image: Image.Image) -> Picture:
+    """Decode the pixels of an opened picture."""
+    image.load()
+    return Picture(image, image.info.get("exif") or b"", image.info.get("icc_profile") or b"")
 
 
 _MAX_JPEG_SEGMENTS = 10_000
@@ -101,8 +113,8 @@ _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7})
 _ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
 
 
-def _open_jpeg(data: bytes, limits: DecodeLimits) -> Image.Image:
-    """Open a JPEG. Of a motion photo, or one with a gain map, what lies behind the picture's end is not looked at."""
+def _read_jpeg(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a JPEG. Of a motion photo, or one with a gain map, what lies behind the picture's end is not looked at."""
     scans = pixels = 0
     for marker, content in _jpeg_segments(data):
         if marker == _START_OF_SCAN:
@@ -120,7 +132,21 @@ def _open_jpeg(data: bytes, limits: DecodeLimits) -> Image.Image:
             limits.check_pixels(width, height)
             pixels = width * height
     # Image.open would take pictures behind the first for further frames.
-    return JpegImageFile(io.BytesIO(data))
+    image = JpegImageFile(io.BytesIO(data))
+    return _loaded(image) if image.mode != "RGB" else _load_colours(image)
+
+
+def _load_colours(image: JpegImageFile) -> Picture:
+    """Load an opened colour JPEG; the decoder writes to an array, which saves two passes over the pixels."""
+    width, height = image.size
+    padded = np.empty((height, width, 4), np.uint8)
+    mode = "RGBX"
+    shared = Image.frombuffer(mode, image.size, padded, "raw", mode, 0, 1)
+    image._mode = mode
+    image.tile = [tile._replace(args=(mode, "")) for tile in image.tile]
+    image.im = shared.im
+    picture = _loaded(image)
+    return picture._replace(pixels=np.asarray(cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), dtype=np.uint8))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -148,11 +174,11 @@ _GREY, _TRUECOLOUR = 0, 2
 PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
 
 
-def _open_png(data: bytes, limits: DecodeLimits) -> Image.Image:
-    """Open a PNG. Of an animation only the picture is looked at that programs show which know no animations."""
+def _read_png(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a PNG. Of an animation only the picture is looked at that programs show which know no animations."""
     image = PngImagePlugin.PngImageFile(io.BytesIO(_essential_png(data)))
     limits.check_pixels(*image.size)
-    return image
+    return _loaded(image)
 
 
 def _essential_png(data: bytes) -> bytes:
@@ -195,8 +221,8 @@ def _transparent_level(content: bytes, depth: int, colour: int) -> bytes:
     return struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
-def _open_webp(data: bytes, limits: DecodeLimits) -> Image.Image:
-    """Open a WebP. Its decoder allocates all pixels when it is made, so the size is read here before."""
+def _read_webp(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a WebP by cv2, since Pillow takes 13 bytes a pixel for it, some of them before it tells the size."""
     kind = data[12:16]
     if kind == b"VP8X":
         width = 1 + int.from_bytes(data[24:27], "little")
@@ -208,24 +234,33 @@ def _open_webp(data: bytes, limits: DecodeLimits) -> Image.Image:
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     limits.check_pixels(width, height)
-    return WebPImageFile(io.BytesIO(data))
+    image, kinds, blocks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), flags=cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise UndecodableMedia("the WebP file is damaged or incomplete")
+    metadata = {kind: block.tobytes() for kind, block in zip(kinds, blocks, strict=True)}
+    pixels = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB, dst=image)
+    return Picture(
+        np.asarray(pixels, dtype=np.uint8),
+        metadata.get(cv2.IMAGE_METADATA_EXIF, b""),
+        metadata.get(cv2.IMAGE_METADATA_ICCP, b""),
+    )
 
 
-def _open_heic(data: bytes, limits: DecodeLimits) -> Image.Image:
-    """Open a HEIC. The decoder turns it upright and says so in its EXIF data."""
+def _read_heic(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a HEIC. The decoder turns it upright and says so in its EXIF data."""
     file = pillow_heif.open_heif(io.BytesIO(data))
     limits.check_pixels(*file.size)
-    return file.to_pillow()
+    return _loaded(file.to_pillow())
 
 
-def _open_avif(data: bytes, limits: DecodeLimits) -> Image.Image:
-    """Open an AVIF. The decoder leaves it as stored and puts the container's orientation into the EXIF data."""
+def _read_avif(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read an AVIF. The decoder leaves it as stored and puts the container's orientation into the EXIF data."""
     image = AvifImageFile(io.BytesIO(data))
     limits.check_pixels(*image.size)
-    return image
+    return _loaded(image)
 
 
-def _open_bmp(data: bytes, limits: DecodeLimits) -> Image.Image:
+def _read_bmp(data: bytes, limits: DecodeLimits) -> Picture:
     """Read a BMP. Pillow reads its size, and cv2 its pixels: Pillow unpacks run lengths by slow Python code.
 
     A fourth channel means nothing in many of these files, and is not looked at.
@@ -234,17 +269,17 @@ def _open_bmp(data: bytes, limits: DecodeLimits) -> Image.Image:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
         raise UndecodableMedia("the BMP file is damaged or incomplete")
-    return Image.fromarray(pixels)
+    return Picture(np.asarray(pixels, dtype=np.uint8))
 
 
-_READERS: Final[Mapping[formats.Format, Callable[[bytes, DecodeLimits], Image.Image]]] = MappingProxyType(
+_READERS: Final[Mapping[formats.Format, Callable[[bytes, DecodeLimits], Picture]]] = MappingProxyType(
     {
-        formats.JPEG: _open_jpeg,
-        formats.PNG: _open_png,
-        formats.WEBP: _open_webp,
-        formats.HEIC: _open_heic,
-        formats.AVIF: _open_avif,
-        formats.BMP: _open_bmp,
+        formats.JPEG: _read_jpeg,
+        formats.PNG: _read_png,
+        formats.WEBP: _read_webp,
+        formats.HEIC: _read_heic,
+        formats.AVIF: _read_avif,
+        formats.BMP: _read_bmp,
     }
 )
-"""Format -> function that opens its files, and raises TooManyPixels before it decodes any."""
+"""Format -> the function that reads its files, and raises TooManyPixels before it decodes any pixel."""

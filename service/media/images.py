@@ -92,8 +92,9 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _loaded(image: Image.Image) -> Picture:
-    """Decode the pixels of an opened picture."""
+def _load(image: Image.Image, limits: DecodeLimits) -> Picture:
+    """Decode the pixels of an opened picture, if they are within the limits."""
+    limits.check_pixels(*image.size)
     image.load()
     return Picture(image, image.info.get("exif") or b"", image.info.get("icc_profile") or b"")
 
@@ -111,12 +112,16 @@ _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7})
 _ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
+_APPLICATION_DATA = frozenset({*range(0xE0, 0xF0), 0xFE})
+_DECODED_DATA = (b"JFIF\0", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe")
+"""Beginnings of the application's segments that matter here; Pillow would read others, and fail on damaged ones."""
 
 
 def _read_jpeg(data: bytes, limits: DecodeLimits) -> Picture:
     """Read a JPEG. Of a motion photo, or one with a gain map, what lies behind the picture's end is not looked at."""
-    scans = pixels = 0
-    for marker, content in _jpeg_segments(data):
+    kept: list[memoryview] = []
+    scans = pixels = begin = 0
+    for marker, content, end in _jpeg_segments(data):
         if marker == _START_OF_SCAN:
             scans += 1
             if scans > _MAX_JPEG_SCANS or scans * pixels > _MAX_SCANNED_PIXELS:
@@ -131,26 +136,30 @@ def _read_jpeg(data: bytes, limits: DecodeLimits) -> Picture:
                 raise UnsupportedMediaType(f"found a JPEG of {bits} bits a sample; save it with 8")
             limits.check_pixels(width, height)
             pixels = width * height
+        elif marker in _APPLICATION_DATA and (end - content < 12 or not data.startswith(_DECODED_DATA, content)):
+            kept.append(memoryview(data)[begin : content - 4])
+            begin = end
+    kept.append(memoryview(data)[begin:])
     # Image.open would take pictures behind the first for further frames.
-    image = JpegImageFile(io.BytesIO(data))
-    return _loaded(image) if image.mode != "RGB" else _load_colours(image)
+    image = JpegImageFile(io.BytesIO(b"".join(kept)))
+    return _load_colours(image, limits) if image.mode == "RGB" else _load(image, limits)
 
 
-def _load_colours(image: JpegImageFile) -> Picture:
+def _load_colours(image: JpegImageFile, limits: DecodeLimits) -> Picture:
     """Load an opened colour JPEG; the decoder writes to an array, which saves two passes over the pixels."""
     width, height = image.size
-    padded = np.empty((height, width, 4), np.uint8)
+    padded = np.zeros((height, width, 4), np.uint8)
     mode = "RGBX"
     shared = Image.frombuffer(mode, image.size, padded, "raw", mode, 0, 1)
     image._mode = mode
     image.tile = [tile._replace(args=(mode, "")) for tile in image.tile]
     image.im = shared.im
-    picture = _loaded(image)
+    picture = _load(image, limits)
     return picture._replace(pixels=np.asarray(cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), dtype=np.uint8))
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the marker of each segment of the first picture in a JPEG file, and where the segment's content begins."""
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment of the first picture in a JPEG file, and where its content begins and ends."""
     position = 2
     for _ in range(_MAX_JPEG_SEGMENTS):
         found = _JPEG_MARKER.search(data, position)
@@ -159,7 +168,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         position = found.end()
         if found[0][1] >= 0xC0:  # those below have no content
             (length,) = struct.unpack_from(">H", data, position)
-            yield found[0][1], position + 2
+            yield found[0][1], position + 2, position + length
             position += length
     raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SEGMENTS} segments")
 
@@ -168,6 +177,7 @@ _MAX_PNG_CHUNKS = 100_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _EXTRA_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"})
+"""Chunks of which the first counts."""
 _GREY, _TRUECOLOUR = 0, 2
 
 # Pillow refuses a file with a larger profile, since a small one can unpack to gigabytes; honest ones exceed its 1 MiB.
@@ -177,8 +187,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
 def _read_png(data: bytes, limits: DecodeLimits) -> Picture:
     """Read a PNG. Of an animation only the picture is looked at that programs show which know no animations."""
     image = PngImagePlugin.PngImageFile(io.BytesIO(_essential_png(data)))
-    limits.check_pixels(*image.size)
-    return _loaded(image)
+    return _load(image, limits)
 
 
 def _essential_png(data: bytes) -> bytes:
@@ -189,6 +198,7 @@ def _essential_png(data: bytes) -> bytes:
     """
     view = memoryview(data)
     kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
+    extra = set(_EXTRA_CHUNKS)
     depth, colour = struct.unpack_from(">BB", data, 24)
     position = len(_PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
@@ -196,7 +206,8 @@ def _essential_png(data: bytes) -> bytes:
         end = position + 12 + length
         if end > len(data):
             break
-        if kind in _PIXEL_CHUNKS or kind in _EXTRA_CHUNKS:
+        if kind in _PIXEL_CHUNKS or kind in extra:
+            extra.discard(kind)
             intact = zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
             if not intact and kind in (b"IHDR", b"PLTE", b"IDAT"):
                 raise UndecodableMedia(f"the PNG file is damaged: wrong checksum of a chunk {kind.decode()}")
@@ -250,14 +261,13 @@ def _read_heic(data: bytes, limits: DecodeLimits) -> Picture:
     """Read a HEIC. The decoder turns it upright and says so in its EXIF data."""
     file = pillow_heif.open_heif(io.BytesIO(data))
     limits.check_pixels(*file.size)
-    return _loaded(file.to_pillow())
+    return _load(file.to_pillow(), limits)
 
 
 def _read_avif(data: bytes, limits: DecodeLimits) -> Picture:
     """Read an AVIF. The decoder leaves it as stored and puts the container's orientation into the EXIF data."""
     image = AvifImageFile(io.BytesIO(data))
-    limits.check_pixels(*image.size)
-    return _loaded(image)
+    return _load(image, limits)
 
 
 def _read_bmp(data: bytes, limits: DecodeLimits) -> Picture:

@@ -1,121 +1,83 @@
-"""Decodes an untrusted image file, under limits. All errors are ServiceErrors.
+"""Decodes an untrusted picture file, under limits, as viewers show it. All errors are ServiceErrors.
 
-A file of a few kilobytes can claim 20,000 x 20,000 pixels. So its header is read first, which tells how many pixels a
-decoder would allocate. Alpha is blended here, since cv2 leaves that to its caller.
+A file of a few kilobytes can claim 20,000 x 20,000 pixels, so its size is read and judged before any pixel. Pillow and
+libheif decode; the plugin of the recognised format is called directly, so no other one ever sees the file.
 """
 
+import io
+import re
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import pillow_heif
+from PIL import Image, PngImagePlugin
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from model_core.faces.geometry import Frame
-from service.errors import UndecodableMedia, UnsupportedMediaType
+from service.errors import ServiceError, UndecodableMedia, UnsupportedMediaType
+from service.media import formats
+from service.media.colours import MAX_PROFILE_BYTES, to_srgb
 from service.media.limits import DecodeLimits
 
 # cv2 would print a line for each damaged upload, which concerns its client and not the log.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-_MAX_JPEG_SEGMENTS = 10_000
-_MAX_PNG_CHUNKS = 100_000
-_MAX_JPEG_SCANS = 100
-"""Encoders write about ten; each one makes the decoder visit every pixel, so thousands of empty ones stall it."""
-
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Start-of-frame markers, less the tables that share their range."""
-
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT: Mapping[int, Callable[[Frame], Frame]] = MappingProxyType(
+_UPRIGHT: Mapping[int, Callable[[Frame], cv2.typing.MatLike]] = MappingProxyType(
     {
         1: lambda image: image,
-        2: lambda image: image[:, ::-1],
-        3: lambda image: image[::-1, ::-1],
-        4: lambda image: image[::-1],
-        5: lambda image: image.swapaxes(0, 1),
-        6: lambda image: image[::-1].swapaxes(0, 1),
-        7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
-        8: lambda image: image.swapaxes(0, 1)[::-1],
+        2: lambda image: cv2.flip(image, 1),
+        3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
+        4: lambda image: cv2.flip(image, 0),
+        5: cv2.transpose,
+        6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+        7: lambda image: cv2.transpose(cv2.rotate(image, cv2.ROTATE_180)),
+        8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
     }
 )
 """EXIF orientation -> the function that makes the stored image upright."""
 
 
+class Picture(NamedTuple):
+    """The content of a picture file, decoded and otherwise as stored."""
+
+    pixels: Image.Image | Frame
+    """A loaded picture of any mode, or uint8 [H, W, 3 or 4] RGB or RGBA."""
+    exif: bytes = b""
+    """The block of EXIF data, or empty."""
+    profile: bytes = b""
+    """The ICC profile of the colours, or empty."""
+
+
 def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
-    """Decode a JPEG, PNG, WebP or BMP: uint8 [H, W, 3] RGB, EXIF orientation applied; of an animation the first frame.
+    """Decode a JPEG, PNG, WebP, HEIC, AVIF or BMP: upright uint8 [H, W, 3] sRGB; of an animation the first frame.
 
-    Grey and CMYK become RGB, 16-bit samples keep their upper 8 bits, transparent pixels are blended over white, as
-    viewers show them. Raises UnsupportedMediaType, TooManyPixels or UndecodableMedia, the last for cut files too.
+    Grey, CMYK and the colours of an ICC profile become sRGB, 16-bit samples keep their upper 8 bits, transparent pixels
+    are blended over white. Raises UnsupportedMediaType, TooManyPixels or UndecodableMedia, the last for cut files too.
+    A MemoryError is not the file's fault and passes.
     """
-    header = read_image_header(data)
-    limits.check_pixels(header.width, header.height)
-    buffer = np.frombuffer(data, np.uint8)
+    found = formats.recognise(data)
+    if found is None or found not in _READERS:
+        raise UnsupportedMediaType(formats.refusal(data, formats.Kind.PICTURE))
     try:
-        if header.alpha and (blended := decode_over_white(buffer)) is not None:
-            return blended
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UndecodableMedia("the image is damaged or incomplete")
-    return np.asarray(image, dtype=np.uint8)
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """The header of an image file, before any rotation."""
-
-    width: int
-    """Width in pixels as stored."""
-    height: int
-    """Height in pixels as stored."""
-    alpha: bool = False
-    """True if pixels may be transparent."""
-
-
-def read_image_header(data: bytes) -> ImageHeader:
-    """Recognise JPEG, PNG, WebP or BMP by content and read its size.
-
-    Raises UnsupportedMediaType for anything else, UndecodableMedia where the header is cut or makes no sense.
-    """
-    for name, (matches, read) in _READERS.items():
-        if not matches(data):
-            continue
-        try:
-            header = read(data)
-        except (struct.error, IndexError):
-            raise UndecodableMedia(f"the {name} file is incomplete") from None
-        if header.width < 1 or header.height < 1:
-            raise UndecodableMedia(f"the {name} file has no valid size in its header")
-        return header
-    raise UnsupportedMediaType("the content is not a JPEG, PNG, WebP or BMP image")
-
-
-def decode_over_white(buffer: NDArray[np.uint8]) -> Frame | None:
-    """Decode an image and blend it over white: upright uint8 [H, W, 3] RGB, or None where the decoder finds no alpha.
-
-    `buffer` is uint8 [N], the file. Only unchanged decoding keeps alpha, and it leaves orientation and depth to us.
-    """
-    image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-    if image is None or image.shape[2:] != (4,):
-        return None
-    pixels = np.asarray(image if image.dtype == np.uint8 else image // 256, dtype=np.uint8)
-    # White minus the alpha-weighted distance to white, all in 8 bits.
-    distance = cv2.multiply(255 - pixels[:, :, 2::-1], cv2.merge([pixels[:, :, 3]] * 3), scale=1 / 255)
-    exif = dict(zip(kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
-    return _upright(255 - np.asarray(distance, dtype=np.uint8), b"" if exif is None else exif.tobytes())
-
-
-def _upright(image: Frame, exif: bytes) -> Frame:
-    """Apply the orientation that a block of EXIF data gives; without a valid one the image is unchanged."""
-    return np.ascontiguousarray(_UPRIGHT[_orientation(exif)](image))
+        picture = _READERS[found](data, limits)
+    except (ServiceError, MemoryError):
+        raise
+    except Exception as error:  # the decoders raise nearly every built-in type for damaged files
+        raise UndecodableMedia(f"found {found.name}, but it is damaged or incomplete") from error
+    image = to_srgb(picture.pixels, picture.profile)
+    return np.asarray(_UPRIGHT[_orientation(picture.exif)](image), dtype=np.uint8)
 
 
 def _orientation(exif: bytes) -> int:
-    """Return the orientation tag, 1 to 8, of the first directory; 1 if it is missing or not valid."""
+    """Return the orientation, 1 to 8, that a block of EXIF data gives; 1 if that is missing or not valid."""
     exif = exif.removeprefix(b"Exif\x00\x00")
     order = ">" if exif.startswith(b"MM") else "<"
     try:
@@ -130,70 +92,204 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _read_jpeg(data: bytes) -> ImageHeader:
-    if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
-        raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SCANS} scans")
+def _load(image: Image.Image, limits: DecodeLimits) -> Picture:
+    """Decode the pixels of an opened picture, if they are within the limits."""
+    limits.check_pixels(*image.size)
+    image.load()
+    return Picture(image, image.info.get("exif") or b"", image.info.get("icc_profile") or b"")
+
+
+_MAX_JPEG_SEGMENTS = 10_000
+_MAX_JPEG_SCANS = 100
+_MAX_SCANNED_PIXELS = 2_000_000_000
+"""Most scans times pixels: each scan makes the decoder visit all pixels, so that empty ones stall it at 0.6 ns each.
+Encoders write about ten scans."""
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
+"""A marker in coded data: not a stuffed or fill byte, a restart or a start of image, which stand alone."""
+
+_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+_OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7})
+_ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
+_APPLICATION_DATA = frozenset({*range(0xE0, 0xF0), 0xFE})
+_DECODED_DATA = (b"JFIF\0", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe")
+"""Beginnings of the application's segments that matter here; Pillow would read others, and fail on damaged ones."""
+
+
+def _read_jpeg(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a JPEG. Of a motion photo, or one with a gain map, what lies behind the picture's end is not looked at."""
+    kept: list[memoryview] = []
+    scans = pixels = begin = 0
+    for marker, content, end in _jpeg_segments(data):
+        if marker == _START_OF_SCAN:
+            scans += 1
+            if scans > _MAX_JPEG_SCANS or scans * pixels > _MAX_SCANNED_PIXELS:
+                raise UndecodableMedia(f"the JPEG file has too many scans, at least {scans}")
+        elif marker in _ARITHMETIC_FRAMES:
+            raise UnsupportedMediaType("found an arithmetic-coded JPEG; save it with Huffman coding, as is usual")
+        elif marker in _OTHER_FRAMES:
+            raise UnsupportedMediaType("found a lossless or hierarchical JPEG; save it as an ordinary JPEG or PNG")
+        elif marker in _HUFFMAN_FRAMES:
+            bits, height, width = struct.unpack_from(">BHH", data, content)
+            if bits != 8:
+                raise UnsupportedMediaType(f"found a JPEG of {bits} bits a sample; save it with 8")
+            limits.check_pixels(width, height)
+            pixels = width * height
+        elif marker in _APPLICATION_DATA and (end - content < 12 or not data.startswith(_DECODED_DATA, content)):
+            kept.append(memoryview(data)[begin : content - 4])
+            begin = end
+    kept.append(memoryview(data)[begin:])
+    # Image.open would take pictures behind the first for further frames.
+    image = JpegImageFile(io.BytesIO(b"".join(kept)))
+    return _load_colours(image, limits) if image.mode == "RGB" else _load(image, limits)
+
+
+def _load_colours(image: JpegImageFile, limits: DecodeLimits) -> Picture:
+    """Load an opened colour JPEG; the decoder writes to an array, which saves two passes over the pixels."""
+    width, height = image.size
+    padded = np.zeros((height, width, 4), np.uint8)
+    mode = "RGBX"
+    shared = Image.frombuffer(mode, image.size, padded, "raw", mode, 0, 1)
+    image._mode = mode
+    image.tile = [tile._replace(args=(mode, "")) for tile in image.tile]
+    image.im = shared.im
+    picture = _load(image, limits)
+    return picture._replace(pixels=np.asarray(cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), dtype=np.uint8))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment of the first picture in a JPEG file, and where its content begins and ends."""
     position = 2
     for _ in range(_MAX_JPEG_SEGMENTS):
-        while data[position + 1] == 0xFF:  # fill bytes before a marker
-            position += 1
-        marker, length = struct.unpack_from(">xBH", data, position)
-        if data[position] != 0xFF or marker == 0xDA:
-            break
-        if marker in _JPEG_SIZES:
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            return ImageHeader(width, height)
-        position += 2 + length
-    raise UndecodableMedia("the JPEG file has no size before its pixels")
+        found = _JPEG_MARKER.search(data, position)
+        if found is None or found[0][1] == _END_OF_IMAGE:
+            return
+        position = found.end()
+        if found[0][1] >= 0xC0:  # those below have no content
+            (length,) = struct.unpack_from(">H", data, position)
+            yield found[0][1], position + 2, position + length
+            position += length
+    raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SEGMENTS} segments")
 
 
-def _read_png(data: bytes) -> ImageHeader:
-    chunk, width, height, colour = struct.unpack_from(">4sIIxB", data, 12)
-    if chunk != b"IHDR":
-        raise UndecodableMedia("the PNG file does not begin with its header")
-    # Colour types 4 and 6 carry alpha; for a palette or a colour key a chunk of its own does.
-    alpha, position = colour in (4, 6), 8
-    # All chunks are checked, since the decoder allocates and fills as many bytes as any of them announces, up to 4 GiB.
+_MAX_PNG_CHUNKS = 100_000
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_EXTRA_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"})
+"""Chunks of which the first counts."""
+_GREY, _TRUECOLOUR = 0, 2
+
+# Pillow refuses a file with a larger profile, since a small one can unpack to gigabytes; honest ones exceed its 1 MiB.
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
+
+
+def _read_png(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a PNG. Of an animation only the picture is looked at that programs show which know no animations."""
+    image = PngImagePlugin.PngImageFile(io.BytesIO(_essential_png(data)))
+    return _load(image, limits)
+
+
+def _essential_png(data: bytes) -> bytes:
+    """Return a PNG file without the chunks that its pixels, their colours and orientation do not depend on.
+
+    So no text is unpacked, of which some megabytes can hold gigabytes. A chunk that ends behind the file is an error,
+    and so is a wrong checksum of pixels; the other chunks with one are left out.
+    """
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
+    extra = set(_EXTRA_CHUNKS)
+    depth, colour = struct.unpack_from(">BB", data, 24)
+    position = len(_PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
-        length, chunk = struct.unpack_from(">I4s", data, position)
-        position += 12 + length
-        alpha |= chunk == b"tRNS"
-        if chunk == b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
             break
-    if position > len(data) or chunk != b"IEND":
-        raise UndecodableMedia("the PNG file is incomplete")
-    return ImageHeader(width, height, alpha)
+        if kind in _PIXEL_CHUNKS or kind in extra:
+            extra.discard(kind)
+            intact = zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
+            if not intact and kind in (b"IHDR", b"PLTE", b"IDAT"):
+                raise UndecodableMedia(f"the PNG file is damaged: wrong checksum of a chunk {kind.decode()}")
+            if kind == b"tRNS" and colour in (_GREY, _TRUECOLOUR):
+                kept.append(_transparent_level(data[position + 8 : end - 4], depth, colour))
+            elif intact or kind == b"IEND":
+                kept.append(view[position:end])
+        if kind == b"IEND":
+            return b"".join(kept)
+        position = end
+    raise UndecodableMedia("the PNG file is incomplete")
 
 
-def _read_webp(data: bytes) -> ImageHeader:
+def _transparent_level(content: bytes, depth: int, colour: int) -> bytes:
+    """Return the chunk that names the transparent grey or colour, in the 8 bits that Pillow brings samples to."""
+    channels = 1 if colour == _GREY else 3
+    if len(content) < 2 * channels:
+        return b""
+    levels = struct.unpack_from(f">{channels}H", content)
+    scaled = [level >> 8 if depth == 16 else level * 255 // (2**depth - 1) for level in levels]
+    chunk = b"tRNS" + struct.pack(f">{channels}H", *(min(level, 0xFFFF) for level in scaled))
+    return struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def _read_webp(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a WebP by cv2, since Pillow takes 13 bytes a pixel for it, some of them before it tells the size."""
     kind = data[12:16]
     if kind == b"VP8X":
-        (flags,) = struct.unpack_from("<B", data, 20)
-        width, height = (1 + int.from_bytes(struct.unpack_from("3s", data, at)[0], "little") for at in (24, 27))
-        return ImageHeader(width, height, alpha=bool(flags & 0x10))
-    if kind == b"VP8L":
+        width = 1 + int.from_bytes(data[24:27], "little")
+        height = 1 + int.from_bytes(data[27:30], "little")
+    elif kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return ImageHeader(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=bool(bits >> 28 & 1))
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return ImageHeader(width & 0x3FFF, height & 0x3FFF)
-    raise UndecodableMedia("the WebP file does not begin with an image")
+        width = 1 + (bits & 0x3FFF)
+        height = 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    limits.check_pixels(width, height)
+    image, kinds, blocks = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), flags=cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise UndecodableMedia("the WebP file is damaged or incomplete")
+    metadata = {kind: block.tobytes() for kind, block in zip(kinds, blocks, strict=True)}
+    pixels = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB, dst=image)
+    return Picture(
+        np.asarray(pixels, dtype=np.uint8),
+        metadata.get(cv2.IMAGE_METADATA_EXIF, b""),
+        metadata.get(cv2.IMAGE_METADATA_ICCP, b""),
+    )
 
 
-def _read_bmp(data: bytes) -> ImageHeader:
-    (size,) = struct.unpack_from("<I", data, 14)
-    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
-    return ImageHeader(width, abs(height))  # a negative height means rows from the top
+def _read_heic(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a HEIC. The decoder turns it upright and says so in its EXIF data."""
+    file = pillow_heif.open_heif(io.BytesIO(data))
+    limits.check_pixels(*file.size)
+    return _load(file.to_pillow(), limits)
 
 
-_BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124))
-_READERS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[bytes], ImageHeader]]] = MappingProxyType(
+def _read_avif(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read an AVIF. The decoder leaves it as stored and puts the container's orientation into the EXIF data."""
+    image = AvifImageFile(io.BytesIO(data))
+    return _load(image, limits)
+
+
+def _read_bmp(data: bytes, limits: DecodeLimits) -> Picture:
+    """Read a BMP. Pillow reads its size, and cv2 its pixels: Pillow unpacks run lengths by slow Python code.
+
+    A fourth channel means nothing in many of these files, and is not looked at.
+    """
+    limits.check_pixels(*BmpImageFile(io.BytesIO(data)).size)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
+        raise UndecodableMedia("the BMP file is damaged or incomplete")
+    return Picture(np.asarray(pixels, dtype=np.uint8))
+
+
+_READERS: Final[Mapping[formats.Format, Callable[[bytes, DecodeLimits], Picture]]] = MappingProxyType(
     {
-        "JPEG": (lambda data: data.startswith(b"\xff\xd8\xff"), _read_jpeg),
-        "PNG": (lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), _read_png),
-        "WebP": (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _read_webp),
-        # Many a text begins with these two letters; the header's size, which follows, makes sure.
-        "BMP": (lambda data: data[:2] == b"BM" and data[14:18] in _BMP_HEADERS, _read_bmp),
+        formats.JPEG: _read_jpeg,
+        formats.PNG: _read_png,
+        formats.WEBP: _read_webp,
+        formats.HEIC: _read_heic,
+        formats.AVIF: _read_avif,
+        formats.BMP: _read_bmp,
     }
 )
-"""Format -> (test whether the content is of this format, reader of its header)."""
+"""Format -> the function that reads its files, and raises TooManyPixels before it decodes any pixel."""

@@ -30,7 +30,7 @@ def refused(response: object, status: int, code: str) -> dict:
     assert document["status"] == status
     assert document["request_id"] == response.headers["x-request-id"]
     assert "Traceback" not in response.text
-    assert not re.search(r"(^|\s)/", document["detail"])  # no path of the server
+    assert not re.search(r"(^|\s)/(?!analyze/)", document["detail"])  # no path of the server
     return document
 
 
@@ -74,10 +74,16 @@ class TestFrames:
     def test_animated_gif(self, client: TestClient) -> None:
         frames = [Image.new("L", (32, 32), level) for level in (50, 200)]
         content = pillow(frames[0], "GIF", save_all=True, append_images=frames[1:])
-        refused(frame(client, content, "x.gif"), 415, "unsupported_media_type")
+        document = refused(frame(client, content, "x.gif"), 415, "unsupported_media_type")
+        assert document["detail"] == "found a GIF animation; send it to /analyze/video"
 
     def test_video_sent_as_a_frame(self, client: TestClient, tmp_path: Path) -> None:
-        refused(frame(client, mp4(tmp_path / "v.mp4", [100] * 3)), 415, "unsupported_media_type")
+        document = refused(frame(client, mp4(tmp_path / "v.mp4", [100] * 3)), 415, "unsupported_media_type")
+        assert document["detail"] == "found an MP4 video; send it to /analyze/video"
+
+    def test_tiff(self, client: TestClient) -> None:
+        document = refused(frame(client, pillow(Image.new("L", (8, 8)), "TIFF")), 415, "unsupported_media_type")
+        assert document["detail"] == "found a TIFF picture or a raw photo; convert it to JPEG or PNG"
 
     def test_damaged_inside(self, client: TestClient) -> None:
         content = bytearray(png(100))

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import encoded, pillow, png
+
+register_heif_opener()  # for writing
 
 
 def post(client: TestClient, content: bytes, **options: object) -> dict:
@@ -85,8 +88,10 @@ def test_formats(client: TestClient, suffix: str) -> None:
         (Image.new("RGBA", (64, 48), (153, 153, 153, 255)), "PNG", 0.6),
         (Image.new("LA", (64, 48), (153, 255)), "PNG", 0.6),
         (Image.new("CMYK", (64, 48), (0, 0, 0, 102)), "JPEG", 0.6),
+        (Image.new("RGB", (64, 48), (153, 153, 153)), "HEIF", 0.6),
+        (Image.new("RGB", (64, 48), (153, 153, 153)), "AVIF", 0.6),
     ],
-    ids=["grey", "16-bit", "alpha", "grey-alpha", "cmyk"],
+    ids=["grey", "16-bit", "alpha", "grey-alpha", "cmyk", "heic", "avif"],
 )
 def test_pixel_formats(client: TestClient, image: Image.Image, form: str, level: float) -> None:
     assert post(client, pillow(image, form))["faces"][0]["valence"] == pytest.approx(level, abs=0.02)

@@ -142,30 +142,30 @@ class VideoFile:
 
     @property
     def fps(self) -> float | None:
-        """Average frames a second, None if the container does not tell.
-
-        Of H.264 in AVI libav counts fields; the lowest rate that fits all timestamps gives that away.
-        """
-        average, lowest = self._stream.average_rate, self._stream.base_rate
-        if not average:
+        """Average frames a second, None if the container does not tell."""
+        stream = self._stream
+        if self.format.name == "GIF" and stream.duration:  # of which libav knows the first frames only
+            return stream.frames / (stream.duration * self._tick_s)
+        if not stream.average_rate:
             return None
-        return float(min(average, lowest) if lowest else average)
+        # Of H.264 in AVI libav counts fields; the lowest rate that fits all timestamps gives that away.
+        return float(min(stream.average_rate, stream.base_rate or math.inf))
 
     @property
     def has_constant_rate(self) -> bool:
         """True if the container announces that all frames are equally long."""
         return self.fps is not None and self._stream.base_rate == self._stream.average_rate
 
-    @property
-    def end_s(self) -> float | None:
-        """When the last frame is over, as the container announces it; None if unknown.
+    def duration_s(self, first_s: float) -> float | None:
+        """Return the seconds from the first frame's timestamp to the end, as the container announces; None if unknown.
 
-        Where the container tells only its own length, longer sound counts.
+        Where the container tells only when all of it ends, longer sound counts.
         """
-        stream = self._stream
-        if stream.duration is not None and stream.start_time is not None:
-            return (stream.start_time + stream.duration) * self._tick_s
-        return self._container.duration / av.time_base if self._container.duration else None
+        if self._stream.duration is not None:
+            return round(self._stream.duration * self._tick_s, 6)
+        if self._container.duration is None:
+            return None
+        return round(max(0.0, self._container.duration / av.time_base - first_s), 6)
 
     @property
     def is_truncated(self) -> bool:
@@ -178,6 +178,8 @@ class VideoFile:
             return True
         if self.format.name == "GIF":
             return not self._path.read_bytes().rstrip(b"\0\r\n\t ").endswith(b";")
+        if self.format.name == "WMV" and not self._container.duration:
+            return True  # libav takes the length from the header if the size there is about that of the file
         if self.format.name == "AVI":  # whose length libav estimates by its sound
             announced_s = self._stream.frames * self._tick_s
         else:
@@ -364,9 +366,10 @@ def _picture_stream(form: VideoFormat, container: InputContainer) -> VideoStream
     """Return the default stream of moving pictures, never a cover picture."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & still]
-    if not streams:
-        has = "sound but no picture" if container.streams.audio else "no picture stream"
-        raise NoVideoFrames(f"the {form.name} file has {has}")
+    if not streams and container.streams.audio:
+        raise NoVideoFrames(f"the {form.name} file has sound but no picture")
+    if not streams:  # an MP4 that is cut off before its index looks like this
+        raise UndecodableMedia(f"the {form.name} file is damaged or incomplete")
     return max(streams, key=lambda stream: (stream.frames != 1, bool(stream.disposition & Disposition.default)))
 
 

@@ -184,9 +184,7 @@ class Video:
 
     def _info(self, first: DecodedFrame) -> MediaInfo:
         width, height = self._screen.size(first.picture)
-        end_s = self._file.end_s
-        duration_s = None if end_s is None or end_s <= first.time_s else round(end_s - first.time_s, 6)
-        return MediaInfo(width, height, self._file.fps, first.time_s, duration_s)
+        return MediaInfo(width, height, self._file.fps, first.time_s, self._file.duration_s(first.time_s))
 
     def _check_window(self) -> None:
         """Refuse at once a window that ends before the video begins, or is too long by what the container announces.

@@ -57,6 +57,11 @@ def number_shown(frame: Frame) -> int:
     return round((float(frame.mean()) - 20) / 4)
 
 
+def noisy(frames: int, size: tuple[int, int] = (64, 48)) -> list[Frame]:
+    """Frames of noise, each as hard to compress as the others."""
+    return list(np.random.default_rng(0).integers(0, 256, (frames, size[1], size[0], 3), np.uint8))
+
+
 def video(
     path: Path,
     frames: Iterable[Frame | av.VideoFrame],
@@ -64,7 +69,7 @@ def video(
     *,
     fps: float = 25,
     times: Sequence[float] | None = None,
-    tick: Fraction = Fraction(1, 90_000),
+    tick: Fraction = Fraction(1, 1000),
     pixel_format: str = "yuv420p",
     form: str | None = None,
     options: dict[str, str] | None = None,
@@ -131,6 +136,17 @@ def remuxed(
                 packet.pts += by
                 packet.dts += by
                 writing.mux(packet)
+    return path
+
+
+def damaged(path: Path, *numbers: int) -> Path:
+    """Overwrite packets of a file's pictures with zeros."""
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    data = path.read_bytes()
+    for number in numbers:
+        data = data.replace(packets[number], bytes(len(packets[number])))
+    path.write_bytes(data)
     return path
 
 

@@ -1,9 +1,8 @@
 """Files are read on their own clock and to their true end, by few formats and codecs of libav."""
 
 import json
-import struct
 import subprocess
-from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +10,17 @@ import av
 import numpy as np
 import pytest
 
-from service.errors import InvalidParameter, NoVideoFrames, TooManyPixels, UndecodableMedia, UnsupportedMediaType
+from service.errors import (
+    InvalidParameter,
+    NoVideoFrames,
+    ServiceError,
+    TooManyPixels,
+    UndecodableMedia,
+    UnsupportedMediaType,
+)
 from service.media.limits import DecodeLimits
 from service.media.videos import MediaInfo, TimedFrame, Window, open_video
-from tests.service.media_files import grey, number_shown, numbered, remuxed, video
+from tests.service.media_files import damaged, grey, noisy, number_shown, numbered, remuxed, video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=700, max_frames=100_000)
 FAST = {"preset": "ultrafast"}
@@ -86,7 +92,8 @@ def test_all_frames_of_every_format_are_read(files: dict[str, Path], name: str) 
     told = info(files[name])
     assert told.fps == pytest.approx(25)
     assert told.start_s == first_s
-    assert told.duration_s == pytest.approx(2, abs=0.05)
+    # An MPEG-PS has no index, and a timestamp only here and there.
+    assert told.duration_s == pytest.approx(2, abs=1 if name == "mpeg2.mpg" else 0.05)
 
 
 @pytest.mark.system("ffprobe")
@@ -94,8 +101,10 @@ def test_all_frames_of_every_format_are_read(files: dict[str, Path], name: str) 
 def test_timestamps_are_those_of_ffprobe(files: dict[str, Path], name: str) -> None:
     show = "-v error -select_streams v -show_entries frame=best_effort_timestamp_time -of json".split()
     told = json.loads(subprocess.run(["ffprobe", *show, files[name]], capture_output=True, check=True).stdout)
-    expected = [float(frame["best_effort_timestamp_time"]) for frame in told["frames"]]
-    assert [frame.time_s for frame in read(files[name])] == pytest.approx(expected, abs=0.001)
+    key = "best_effort_timestamp_time"  # which the last frame of an MPEG-PS lacks
+    expected = [float(frame[key]) for frame in told["frames"] if key in frame]
+    assert [frame.time_s for frame in read(files[name])[: len(expected)]] == pytest.approx(expected, abs=0.001)
+    assert len(expected) >= 49
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -126,7 +135,12 @@ class TestClock:
     @pytest.mark.parametrize("form", ["mp4", "matroska"])
     def test_pictures_that_begin_after_the_sound(self, tmp_path: Path, form: str) -> None:
         path = video(
-            tmp_path / "late", numbered(25), times=[0.5 + n / 25 for n in range(25)], form=form, sound_s=2, sound_first=True
+            tmp_path / "late",
+            numbered(25),
+            times=[0.5 + n / 25 for n in range(25)],
+            form=form,
+            sound_s=2,
+            sound_first=True,
         )
         told = info(path)
         assert told.start_s == pytest.approx(0.5, abs=0.03)  # Matroska is shifted by the sound's priming
@@ -139,9 +153,9 @@ class TestClock:
         with av.open(str(path)) as container:
             assert sum(packet.is_discard for packet in container.demux(video=0)) == 8  # 1.00 to 1.28 s
         found = places(read(path))
-        assert found[0] == (0, 0.02, 33)
-        assert found[-1] == (16, 0.66, 49)
-        assert places(read(path, start_s=0.3)) == found[7:]
+        assert found[0] == (0, 0.0, 33)
+        assert found[-1] == (16, 0.64, 49)
+        assert places(read(path, start_s=0.3)) == found[8:]
         assert not is_truncated(path)
 
     def test_a_recording_without_rate_and_length(self, tmp_path: Path) -> None:
@@ -230,20 +244,25 @@ class TestEnd:
         ("name", "muxing"),
         [
             ("h264.mp4", {"movflags": "faststart"}),
-            ("h264.mp4", {"movflags": "frag_keyframe+empty_moov", "frag_duration": "200000"}),
             ("h264.mkv", {}),
             ("mjpeg.avi", {}),
             ("flv.flv", {}),
             ("wmv2.wmv", {}),
         ],
     )
-    def test_a_cut_file(
-        self, files: dict[str, Path], tmp_path: Path, name: str, muxing: dict[str, str], share: float
-    ) -> None:
-        whole = remuxed(files[name], tmp_path / name, muxing=muxing)
+    def test_a_cut_file(self, tmp_path: Path, name: str, muxing: dict[str, str], share: float) -> None:
+        whole = video(tmp_path / name, noisy(50), muxing=muxing, **CONTAINERS[name])
         path = tmp_path / "cut"
         path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
         assert 0 < len(read(path)) < 50
+        assert is_truncated(path)
+
+    def test_a_cut_fragment(self, tmp_path: Path) -> None:
+        muxing = {"movflags": "empty_moov", "frag_duration": "400000"}
+        path = video(tmp_path / "cut.mp4", noisy(50), muxing=muxing)
+        data = path.read_bytes()
+        path.write_bytes(data[: data.rindex(b"mdat") + 5000])  # cuts the last of five
+        assert 40 < len(read(path)) < 50
         assert is_truncated(path)
 
 
@@ -251,30 +270,20 @@ class TestDamage:
     """Reading goes on after damage, as players do."""
 
     def test_damaged_packets_in_the_middle_are_left_out(self, tmp_path: Path) -> None:
-        path = video(tmp_path / "clip.avi", numbered(50), "mjpeg", pixel_format="yuvj420p")
-        data = bytearray(path.read_bytes())
-        pictures = [at for at in range(len(data) - 3) if data[at : at + 3] == b"\xff\xd8\xff"]
-        for number in (20, 21):
-            data[pictures[number] : pictures[number] + 40] = bytes(40)
-        path.write_bytes(data)
+        path = damaged(video(tmp_path / "clip.avi", numbered(50), "mjpeg", pixel_format="yuvj420p"), 20, 21)
         frames = places(read(path))
         assert [index for index, _, _ in frames] == [*range(20), *range(22, 50)]
-        assert all(index == pytest.approx(shown, abs=1) for index, _, shown in frames)
+        assert [shown for _, _, shown in frames] == pytest.approx([*range(20), *range(22, 50)], abs=1)
         assert not is_truncated(path)
         assert places(read(path, start_s=1)) == frames[23:]
 
     def test_damage_to_the_end_is_a_truncation(self, tmp_path: Path) -> None:
-        path = video(tmp_path / "clip.avi", numbered(50), "mjpeg", pixel_format="yuvj420p")
-        data = path.read_bytes()
-        half = len(data) // 2
-        path.write_bytes(data[:half] + data[half:].replace(b"\xff\xd8\xff", bytes(3)))
-        assert 0 < len(read(path)) < 50
+        path = damaged(video(tmp_path / "clip.avi", numbered(50), "mjpeg", pixel_format="yuvj420p"), *range(30, 50))
+        assert [frame.index for frame in read(path)] == list(range(30))
         assert is_truncated(path)
 
     def test_a_damaged_first_frame_is_an_error(self, tmp_path: Path) -> None:
-        path = video(tmp_path / "clip.avi", numbered(5), "mjpeg", pixel_format="yuvj420p")
-        data = path.read_bytes()
-        path.write_bytes(data.replace(b"\xff\xd8\xff", bytes(3), 1))
+        path = damaged(video(tmp_path / "clip.avi", numbered(5), "mjpeg", pixel_format="yuvj420p"), 0)
         with pytest.raises(UndecodableMedia, match="first frame"):
             read(path)
 
@@ -282,10 +291,12 @@ class TestDamage:
         self, files: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         path = tmp_path / "damaged"
-        data = bytearray(files["h264.mkv"].read_bytes())
-        data[len(data) // 3 :: 7] = bytes(len(data[len(data) // 3 :: 7]))
-        path.write_bytes(data)
-        is_truncated(path)
+        for whole in files.values():
+            data = bytearray(whole.read_bytes())
+            data[len(data) // 2 :: 7] = bytes(len(data[len(data) // 2 :: 7]))
+            path.write_bytes(data)
+            with suppress(ServiceError):
+                is_truncated(path)
         assert capfd.readouterr() == ("", "")
 
 

@@ -238,12 +238,17 @@ class VideoFile:
                 options={
                     "protocol_whitelist": "file",
                     "codec_whitelist": ",".join(CODECS),
-                    "max_pixels": str(self._limits.max_pixels),
+                    "max_pixels": self._max_coded_pixels,
                 },
                 metadata_errors="replace",
             )
         except av.FFmpegError as error:
             raise UndecodableMedia(f"the {self.format.name} file is damaged or incomplete") from error
+
+    @property
+    def _max_coded_pixels(self) -> str:
+        """libav's limit on a frame, which counts the padding that decoders need at its borders."""
+        return str(self._limits.max_pixels * 5 // 4 + 200_000)
 
     def _prepare_streams(self) -> None:
         """Set the decoder up. Sound is only read for where it ends; other pictures, subtitles and data are not read."""
@@ -251,7 +256,7 @@ class VideoFile:
         if context is None or context.name not in CODECS:
             raise UnsupportedMediaType(f"the {self.format.name} file's pictures are in a codec that is not read")
         context.thread_count = 1  # a pool of decoders shares the cores already
-        context.options = {"max_pixels": str(self._limits.max_pixels)}
+        context.options = {"max_pixels": self._max_coded_pixels}
         for stream in self._container.streams:
             if stream is not self._stream and stream.type != "audio":
                 stream.discard = Discard.all

@@ -176,7 +176,8 @@ class _Deinterlacer:
     def _ready(self) -> Iterator[DecodedFrame]:
         with suppress(BlockingIOError, EOFError):
             while True:
-                yield replace(self._waiting.popleft(), picture=self._graph.vpull())
+                picture = self._graph.vpull()
+                yield replace(self._waiting.popleft(), picture=picture)
 
 
 def _layout(picture: VideoFrame) -> tuple[int, int, str]:

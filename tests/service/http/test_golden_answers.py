@@ -30,7 +30,7 @@ from tests.tiny_bundles import TinyBackbone, tiny_bundle
 GOLDEN = Path(__file__).parents[1] / "golden"
 WIDTH, HEIGHT, FRAMES = 128, 72, 24
 
-ADDED = {"frames", "notes", "start_s"}
+ADDED = {"frames", "notes"}
 """What answers have had since."""
 
 CASES: dict[str, dict[str, Any]] = {

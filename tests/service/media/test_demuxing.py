@@ -313,16 +313,6 @@ class TestHostileFiles:
         with pytest.raises(UnsupportedMediaType, match=r"not a video in MP4, .* or Ogg"):
             read(path)
 
-    def test_a_film_may_not_lie_in_another_file(self, files: dict[str, Path], tmp_path: Path) -> None:
-        # A QuickTime file may refer to its samples by the name of a file.
-        data = files["mpeg4.mp4"].read_bytes()
-        own = data.index(b"dref") - 4
-        assert data[own + 20 : own + 28] == b"url \0\0\0\x01"  # in this file
-        path = tmp_path / "refers.mp4"
-        path.write_bytes(data[: own + 24] + bytes(4) + data[own + 28 :])
-        with open_video(path, LIMITS, Window()) as opened:
-            assert len(list(opened)) == 20  # the samples are taken from the file itself
-
     def test_codecs_that_are_not_listed_are_refused(self, tmp_path: Path) -> None:
         path = video(tmp_path / "clip.mkv", numbered(3), "snow", options={"strict": "-2"})
         with pytest.raises(UnsupportedMediaType, match="codec"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -51,7 +51,8 @@ class Orientation:
 
         The matrix takes the point (x, y) of the coded picture to (a x + c y, b x + d y).
         """
-        side_data = cast("SideDataContainer", picture.side_data)  # the stub of av knows only one kind
+        # `picture.side_data` would make a cycle of references, which keeps frames until they are collected.
+        side_data = SideDataContainer(picture)  # type: ignore[call-arg]  # the stub lacks its constructor
         if "DISPLAYMATRIX" not in side_data:
             return cls()
         matrix = side_data["DISPLAYMATRIX"]

@@ -433,6 +433,20 @@ def test_the_file_is_closed_on_every_path(clips: dict[str, Path]) -> None:
         gc.enable()
 
 
+def test_one_frame_is_held_at_a_time(clips: dict[str, Path]) -> None:
+    def alive() -> int:
+        return sum(type(each) is av.VideoFrame for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    before = alive()
+    try:
+        with open_video(clips["mp4"], LIMITS, Window(fps=1000)) as video:
+            assert max(alive() - before for _ in video) <= 4  # as decoded and as shown, of this frame and the last
+    finally:
+        gc.enable()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     container=st.sampled_from(["mp4", "avi", "webm", "gif", *FURTHER]),

@@ -112,7 +112,7 @@ class VideoFile:
             self._prepare_streams()
             stack.pop_all()
         self._tick_s = float(self._stream.time_base or 1)
-        self._end_s = -math.inf
+        self._ends: dict[int, int] = {}
         self._last_corrupt: defaultdict[int, deque[bool]] = defaultdict(lambda: deque(maxlen=2))
         self._is_damaged = False
 
@@ -184,7 +184,9 @@ class VideoFile:
             announced_s = self._stream.frames * self._tick_s
         else:
             announced_s = (self._container.duration or 0) / av.time_base
-        return self._end_s < announced_s - _TRUNCATION_S - 1.5 / (self.fps or 25)
+        streams = self._container.streams
+        ends_s = [float(end * (streams[index].time_base or 1)) for index, end in self._ends.items()]
+        return max(ends_s, default=0.0) < announced_s - _TRUNCATION_S - 1.5 / (self.fps or 25)
 
     def frames(self, cancelled: Event, start: Keyframe | None = None) -> Iterator[DecodedFrame]:
         """Decode the file and yield the frames that a player shows; ends after the first once `cancelled` is set.
@@ -271,16 +273,20 @@ class VideoFile:
                         yield cast("Packet[VideoStream]", packet)
         except av.FFmpegError:
             self._is_damaged = True
+        except IndexError:
+            pass  # PyAV fails at the end of a file in which streams appeared after its beginning
         end = cast("Packet[VideoStream]", Packet())
         end.stream = self._stream
         yield end
 
     def _note_end(self, packet: "Packet[Stream]") -> None:
+        index = packet.stream_index
         timestamp = packet.dts if packet.pts is None else packet.pts
         if timestamp is not None:
-            self._end_s = max(self._end_s, float((timestamp + (packet.duration or 0)) * packet.time_base))
+            end = timestamp + (packet.duration or 0)
+            self._ends[index] = max(self._ends.get(index, end), end)
         # libav marks the packet that the end of the file cut short, and its parsers may split that in two.
-        self._last_corrupt[packet.stream_index].append(packet.is_corrupt)
+        self._last_corrupt[index].append(packet.is_corrupt)
 
     def _decoded(self, packet: "Packet[VideoStream]", is_first: bool) -> list[VideoFrame]:
         """Return the frames that a packet completes, none if it is damaged."""
@@ -302,7 +308,8 @@ class _Clock:
 
     Times are presentation timestamps. AVI has none: there players show a frame when they read the packet that makes the
     decoder give it out. The index of a frame is the number of packets with earlier timestamps, so it is the same
-    wherever decoding began; a delayed AVI is decoded from its beginning, and its frames are counted.
+    wherever decoding began; a delayed AVI is decoded from its beginning, and its frames are counted. Where the two
+    fields of a frame are in packets of their own, as in some H.264 broadcasts, both count.
     """
 
     def __init__(self, form: VideoFormat, stream: VideoStream) -> None:

@@ -61,11 +61,14 @@ CONTAINERS: dict[str, dict[str, object]] = {
     "mjpeg.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
     "mpeg4.avi": {"codec": "mpeg4"},
     "h264.avi": {"codec": "libx264", "options": {"preset": "ultrafast", "bf": "0"}},
+    "delayed.avi": {"codec": "libx264", "options": {"preset": "veryfast"}},
     "h264.ts": {"codec": "libx264", "options": {"preset": "veryfast"}},
+    "h264.m2ts": {"codec": "libx264", "options": FAST, "form": "mpegts", "muxing": {"mpegts_m2ts_mode": "1"}},
     "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2"}},
     "wmv2.wmv": {"codec": "wmv2"},
     "flv.flv": {"codec": "flv"},
     "h263.3gp": {"codec": "h263"},
+    "vp8.ogg": {"codec": "libvpx", "options": {"deadline": "realtime"}},
     "mpeg4.mp4": {"codec": "mpeg4", "options": {"bf": "2"}},
 }
 SIZES = {"h263.3gp": (176, 144)}
@@ -90,7 +93,7 @@ def test_all_frames_of_every_format_are_read(files: dict[str, Path], name: str) 
     assert [frame.time_s - first_s for frame in frames] == pytest.approx([n / 25 for n in range(50)], abs=0.0011)
     assert not is_truncated(files[name])
     told = info(files[name])
-    assert told.fps == pytest.approx(25)
+    assert told.fps == (None if name == "vp8.ogg" else pytest.approx(25))  # Ogg does not tell
     assert told.start_s == first_s
     # An MPEG-PS has no index, and a timestamp only here and there.
     assert told.duration_s == pytest.approx(2, abs=1 if name == "mpeg2.mpg" else 0.05)
@@ -101,10 +104,10 @@ def test_all_frames_of_every_format_are_read(files: dict[str, Path], name: str) 
 def test_timestamps_are_those_of_ffprobe(files: dict[str, Path], name: str) -> None:
     show = "-v error -select_streams v -show_entries frame=best_effort_timestamp_time -of json".split()
     told = json.loads(subprocess.run(["ffprobe", *show, files[name]], capture_output=True, check=True).stdout)
-    key = "best_effort_timestamp_time"  # which the last frame of an MPEG-PS lacks
+    key = "best_effort_timestamp_time"  # which the last frames of an MPEG-PS and of a delayed AVI lack
     expected = [float(frame[key]) for frame in told["frames"] if key in frame]
     assert [frame.time_s for frame in read(files[name])[: len(expected)]] == pytest.approx(expected, abs=0.001)
-    assert len(expected) >= 49
+    assert len(expected) >= 48
 
 
 @pytest.mark.parametrize("name", CONTAINERS)

@@ -156,9 +156,18 @@ def pq(nits: np.ndarray) -> np.ndarray:
     return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
 
 
+def gamma(nits: np.ndarray) -> np.ndarray:
+    """Signal of a display of gamma 2.4 whose white has 203 cd/m2."""
+    return (nits / 203) ** (1 / 2.4)
+
+
 class TestHighDynamicRange:
-    @pytest.mark.parametrize(("transfer", "signal"), [(ColorTrc.ARIB_STD_B67, hlg), (ColorTrc.SMPTE2084, pq)])
-    def test_hdr_becomes_what_an_sdr_display_shows(self, tmp_path: Path, transfer: ColorTrc, signal: object) -> None:
+    @pytest.mark.parametrize(
+        ("transfer", "signal"), [(ColorTrc.ARIB_STD_B67, hlg), (ColorTrc.SMPTE2084, pq), (ColorTrc.BT2020_10, gamma)]
+    )
+    def test_it_and_wide_gamuts_become_what_a_standard_display_shows(
+        self, tmp_path: Path, transfer: ColorTrc, signal: object
+    ) -> None:
         prepare = tagged(colorspace=9, color_range=1, color_primaries=ColorPrimaries.BT2020, color_trc=transfer)
         # Skin, grey and white as BT.709 on a display of gamma 2.4 whose white has 203 cd/m2.
         wanted = [(0.8, 0.6, 0.5), (0.5, 0.5, 0.5), (0.95, 0.95, 0.95)]

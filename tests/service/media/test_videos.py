@@ -192,16 +192,22 @@ ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "refreshed bit by bit": ("libx264", {"g": "12", "preset": "veryfast", "x264-params": "intra-refresh=1"}),
+    "fields": ("mpeg2video", {"g": "12", "bf": "2", "flags": "+ildct+ilme", "field_order": "tt"}),
     "hidden frames": ("libvpx", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "10", "deadline": "realtime"}),
 }
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("form", ["matroska", "mp4", "mpegts", "avi"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        (name, form)
+        for name, (codec, _) in ENCODERS.items()
+        for form in ("matroska", "mp4", "mpegts", "avi")
+        if (codec, form) not in {("libvpx", "mp4"), ("libvpx", "mpegts"), ("libx265", "avi")}
+    ],
+)
 def test_seeking_gives_exactly_the_frames_of_a_whole_reading(tmp_path: Path, name: str, form: str) -> None:
     codec, options = ENCODERS[name]
-    if (form, codec) in {("mp4", "libvpx"), ("mpegts", "libvpx"), ("avi", "libx265")}:
-        pytest.skip("the container does not hold this codec")
     rng = np.random.default_rng(0)
     ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT + 60, WIDTH + 60, 3), np.uint8), (0, 0), 3)
     frames = [np.ascontiguousarray(ground[n % 60 : n % 60 + HEIGHT, n % 47 : n % 47 + WIDTH]) for n in range(60)]

@@ -114,6 +114,7 @@ class VideoFile:
         self._tick_s = float(self._stream.time_base or 1)
         self._ends: dict[int, int] = {}
         self._last_corrupt: defaultdict[int, deque[bool]] = defaultdict(lambda: deque(maxlen=2))
+        self._is_unreadable = False
         self._is_damaged = False
 
     def __enter__(self) -> Self:
@@ -174,10 +175,10 @@ class VideoFile:
         Known after the last frame. Not every format tells: MPEG-TS and Ogg files may be cut anywhere, and so may a
         live recording in Matroska.
         """
-        if self._is_damaged or any(any(flags) for flags in self._last_corrupt.values()):
+        if self._is_unreadable or self._is_damaged or any(any(flags) for flags in self._last_corrupt.values()):
             return True
         if self.format.name == "GIF":
-            return not self._path.read_bytes().rstrip(b"\0\r\n\t ").endswith(b";")
+            return not _has_gif_trailer(self._path)
         if self.format.name == "WMV" and not self._container.duration:
             return True  # libav takes the length from the header if the size there is about that of the file
         if self.format.name == "AVI":  # whose length libav estimates by its sound
@@ -203,7 +204,7 @@ class VideoFile:
                 clock.skip(packet)
                 continue
             clock.expect(packet)
-            for picture in self._decoded(packet, is_first):
+            for picture in self._decoded(packet, is_first and start is None):
                 is_first = False
                 self._is_damaged = False
                 frame = clock.placed(picture)
@@ -272,7 +273,7 @@ class VideoFile:
                     if packet.stream_index == self._stream.index:
                         yield cast("Packet[VideoStream]", packet)
         except av.FFmpegError:
-            self._is_damaged = True
+            self._is_unreadable = True
         except IndexError:
             pass  # PyAV fails at the end of a file in which streams appeared after its beginning
         end = cast("Packet[VideoStream]", Packet())
@@ -290,17 +291,15 @@ class VideoFile:
 
     def _decoded(self, packet: "Packet[VideoStream]", is_first: bool) -> list[VideoFrame]:
         """Return the frames that a packet completes, none if it is damaged."""
-        context = self._stream.codec_context
         try:
-            pictures = packet.decode()
+            return packet.decode()
         except av.FFmpegError as error:
-            if context.width == 0:  # a size that the decoder refused
-                raise self._limits.too_many_pixels("a later frame has more pixels") from error
+            if self._stream.codec_context.width == 0:  # the decoder refused a size
+                raise self._limits.too_many_pixels("a frame of the video has too many pixels") from error
             if is_first and packet.is_keyframe:
                 raise UndecodableMedia("the first frame of the video is damaged") from error
             self._is_damaged = True
             return []
-        return pictures
 
 
 class _Clock:
@@ -383,6 +382,13 @@ def _picture_stream(form: VideoFormat, container: InputContainer) -> VideoStream
     if not streams:  # an MP4 that is cut off before its index looks like this
         raise UndecodableMedia(f"the {form.name} file is damaged or incomplete")
     return max(streams, key=lambda stream: (stream.frames != 1, bool(stream.disposition & Disposition.default)))
+
+
+def _has_gif_trailer(path: Path) -> bool:
+    """Return whether a GIF file ends as it should, but for a little padding."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return file.read().rstrip(b"\0\r\n\t ").endswith(b";")
 
 
 def _is_delayed(form: VideoFormat, stream: VideoStream) -> bool:

@@ -128,8 +128,16 @@ class Screen:
 def deinterlaced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
     """Yield frames, those of two interlaced fields made whole pictures; others pass unchanged.
 
-    From the first interlaced frame on each is held back until the next one, which the filter looks at.
+    From the first interlaced frame on each is held back until the next one, which the filter looks at. Raises
+    UndecodableMedia for a pixel format that libav cannot filter.
     """
+    try:
+        yield from _deinterlaced(frames)
+    except av.FFmpegError as error:
+        raise UndecodableMedia("the video's interlaced frames cannot be shown") from error
+
+
+def _deinterlaced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
     filtering: _Deinterlacer | None = None
     for frame in frames:
         if filtering and not filtering.accepts(frame.picture):

@@ -279,6 +279,7 @@ class TestDamage:
         assert [shown for _, _, shown in frames] == pytest.approx([*range(20), *range(22, 50)], abs=1)
         assert not is_truncated(path)
         assert places(read(path, start_s=1)) == frames[23:]
+        assert places(read(path, start_s=0.92)) == frames[21:]  # whose decoding would begin with frame 20
 
     def test_damage_to_the_end_is_a_truncation(self, tmp_path: Path) -> None:
         path = damaged(video(tmp_path / "clip.avi", numbered(50), "mjpeg", pixel_format="yuvj420p"), *range(30, 50))

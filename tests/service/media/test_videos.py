@@ -245,6 +245,14 @@ def test_a_window_at_the_end_decodes_little(tmp_path: Path, monkeypatch: pytest.
     assert decodes.count <= 5
 
 
+def test_the_rate_of_a_clip_that_slows_down_is_a_bound(tmp_path: Path) -> None:
+    times = [n / 60 for n in range(60)] + [float(n) for n in range(1, 13)]
+    path = video(tmp_path / "slows.mkv", numbered(72), "ffv1", times=times)
+    frames = read(path, fps=10)
+    assert [frame.index for frame in frames] == [*range(0, 60, 6), *range(60, 72)]
+    assert [round(frame.time_s, 3) for frame in frames] == [*(n / 10 for n in range(10)), *range(1, 13)]
+
+
 @pytest.mark.parametrize(
     ("parameter", "window"),
     [

@@ -19,8 +19,12 @@ class DecodeLimits:
     def check_pixels(self, width: int, height: int) -> None:
         """Raise TooManyPixels for a frame beyond the limit."""
         if width * height > self.max_pixels:
-            limit = Limit(name="AFFECT_MAX_PIXELS", value=self.max_pixels)
-            raise TooManyPixels(f"the frame has {width} x {height} pixels, more than {self.max_pixels}", limit=limit)
+            raise self.too_many_pixels(f"the frame has {width} x {height} pixels")
+
+    def too_many_pixels(self, found: str) -> TooManyPixels:
+        """Return the error for a frame beyond the limit; `found` says what it has."""
+        limit = Limit(name="AFFECT_MAX_PIXELS", value=self.max_pixels)
+        return TooManyPixels(f"{found}, more than {self.max_pixels}", limit=limit)
 
     def check_length(self, length_s: float) -> None:
         """Raise VideoTooLong for more seconds of video than the limit."""

@@ -1,36 +1,28 @@
-"""Reads an untrusted video file frame by frame, under limits. All errors are ServiceErrors."""
+"""Reads the frames of a window of an untrusted video file, under limits. All errors are ServiceErrors."""
 
 import math
-import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Self
 
-import cv2
-import numpy as np
-
 from model_core.faces.geometry import Frame
-from service.errors import InvalidParameter, NoVideoFrames, ServiceError, UndecodableMedia
-from service.media.containers import recognise_video
+from service.errors import InvalidParameter, NoVideoFrames
+from service.media.demuxing import ROUNDING_S, DecodedFrame, VideoFile
+from service.media.display import Screen, deinterlaced
 from service.media.limits import DecodeLimits
 
-# FFmpeg would print a line for each damaged upload, which concerns its client and not the log.
-os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-_ROUNDING_S = 0.001
-"""Containers round timestamps to milliseconds, so a frame that is this much early counts as on time."""
-
-_TRUNCATION_S = 0.5
-"""Seconds by which an intact file may end earlier than announced: encoders and edit lists drop a few frames."""
+_PRECISION_S = 2e-6
+"""Times are rounded to microseconds, so two of them that are this much less than a second apart are a second apart."""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Size, rate and length of a picture or a video, as known before its frames are analysed."""
+    """Size, rate and place in time of a picture or a video, as known before its frames are analysed."""
 
     width: int
     """Width of the upright frames in pixels."""
@@ -38,8 +30,10 @@ class MediaInfo:
     """Height of the upright frames in pixels."""
     fps: float | None = None
     """Average frames a second; None for a picture, and if the container does not tell it."""
+    start_s: float | None = None
+    """Timestamp of the first frame in seconds, on the clock that the file's streams share; None for a picture."""
     duration_s: float | None = None
-    """Length in seconds; None for a picture, and if the container does not tell it."""
+    """Seconds from there to the end; None for a picture, and if the container does not tell it."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,9 @@ class Window:
     """The requested part of a video. Raises InvalidParameter for values that are out of range or contradictory."""
 
     fps: float = 10.0
-    """Analysed frames a second, at most the source's."""
+    """Most analysed frames in any second."""
     start_s: float = 0.0
-    """Start in seconds of the source's timestamps, included."""
+    """Start in seconds of the source's timestamps, included; 0: the beginning of the video."""
     end_s: float | None = None
     """End in seconds, excluded; None: the end of the video."""
 
@@ -73,72 +67,83 @@ class Window:
         if self.end_s is not None and not self.end_s > self.start_s:
             raise InvalidParameter("end_s: must be greater than start_s")
 
-    def length_s(self, duration_s: float | None) -> float | None:
-        """Return the seconds from the start to the end of the window or of the video; None if neither end is known."""
-        ends = [end for end in (self.end_s, duration_s) if end is not None]
+    def begin_s(self, info: MediaInfo) -> float:
+        """Return when the part of a video begins, on the clock of its timestamps."""
+        first_s = info.start_s or 0.0
+        return max(self.start_s, first_s) if self.start_s else first_s
+
+    def length_s(self, info: MediaInfo) -> float | None:
+        """Return the seconds of a video that the window covers; None if neither end is known."""
+        begin_s = self.begin_s(info)
+        ends = [] if self.end_s is None else [self.end_s]
+        if info.duration_s is not None:
+            ends.append((info.start_s or 0.0) + info.duration_s)
         # It is not below zero, since the largest start_s would make an infinite number of frames.
-        return max(0.0, min(ends) - self.start_s) if ends else None
-
-    def next_due_s(self, time_s: float, source_fps: float | None) -> float:
-        """Return when the frame after one at `time_s` is due, in seconds.
-
-        That is on the grid start_s + k / fps, or at once if every frame is taken.
-        """
-        if source_fps is not None and self.fps >= source_fps:
-            return math.nextafter(time_s, math.inf)
-        steps = math.floor((time_s + _ROUNDING_S - self.start_s) * self.fps) + 1
-        return self.start_s + steps / self.fps - _ROUNDING_S
+        return max(0.0, min(ends) - begin_s) if ends else None
 
 
 def open_video(path: Path, limits: DecodeLimits, window: Window, cancelled: Event | None = None) -> "Video":
-    """Open an mp4, mov, webm, mkv, avi or gif file to read the frames of a window.
+    """Open a video file, in one of demuxing.FORMATS, to read the frames of a window.
 
     What the container announces is checked here, and what it really holds while reading. Once `cancelled` is set, the
-    reading ends before its next frame. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, TooManyPixels
-    or VideoTooLong.
+    reading ends before its next frame. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, InvalidParameter,
+    TooManyPixels or VideoTooLong.
     """
-    file = recognise_video(path)
     with ExitStack() as stack:
-        # One thread, since a pool of decoders shares the cores already.
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        stack.callback(capture.release)
-        if not capture.isOpened():
-            raise file.why_unreadable()
-        info = _info(capture)
-        limits.check_pixels(info.width, info.height)
-        _check_window(window, info, limits)
-        if not capture.grab():
-            raise NoVideoFrames("no frame of the video can be decoded")
+        file = stack.enter_context(VideoFile(path, limits))
+        limits.check_pixels(*file.coded_size)
+        video = Video(file, limits, window, cancelled or Event())
         stack.pop_all()
-        return Video(capture, info, limits, window, is_cut=file.is_cut(), cancelled=cancelled or Event())
+        return video
+
+
+class Pace:
+    """Chooses frames so that no second has more than `fps` of them, whatever the source's frame rate does.
+
+    A frame is due 1 / fps seconds after the one before it was due, so that a constant rate does not drift; one that
+    comes a whole interval late or more delays those after it. This takes the most frames that any choice under these
+    rules can have, so a higher rate never gives fewer.
+    """
+
+    def __init__(self, fps: float, begin_s: float) -> None:
+        self._interval_s = 1 / fps
+        self._most = math.ceil(fps)
+        self._due_s = begin_s
+        self._last_second: deque[float] = deque()
+
+    def takes(self, time_s: float) -> bool:
+        """Return whether to take the next frame, whose timestamp is later than those before."""
+        while self._last_second and time_s - self._last_second[0] > 1 - _PRECISION_S:
+            self._last_second.popleft()
+        if time_s < self._due_s - ROUNDING_S or len(self._last_second) >= self._most:
+            return False
+        self._last_second.append(time_s)
+        self._due_s = max(self._due_s + self._interval_s, time_s)
+        return True
 
 
 class Video:
     """A video that is read once, front to back, one frame in memory at a time. Use it in a `with` block.
 
-    Frames are taken by the source's timestamps: the first one in each interval of 1/fps seconds since `start_s`, so the
-    rate does not drift. An `fps` of the source's or above takes every frame. Frames before `start_s` are read and
-    skipped, which keeps indices exact. Two threads must not use it at once.
+    Which frames are taken follows from the source's timestamps alone (see Pace). Of what lies before the window only
+    the frames since the last keyframe are decoded. Two threads must not use it at once.
     """
 
-    def __init__(
-        self,
-        capture: cv2.VideoCapture,
-        info: MediaInfo,
-        limits: DecodeLimits,
-        window: Window,
-        *,
-        is_cut: bool,
-        cancelled: Event,
-    ) -> None:
-        self.info = info
-        self.truncated = False
-        """True if the file is cut off or ended much earlier than it announced; known after the last frame."""
-        self._capture = capture
+    def __init__(self, file: VideoFile, limits: DecodeLimits, window: Window, cancelled: Event) -> None:
+        self._file = file
         self._limits = limits
         self._window = window
-        self._is_cut = is_cut
         self._cancelled = cancelled
+        self._screen = Screen(file.pixel_aspect, limits)
+        self._frames = deinterlaced(file.frames(cancelled))
+        first = next(self._frames, None)
+        if first is None:
+            raise NoVideoFrames("no frame of the video can be decoded")
+        self._frames = chain([first], self._frames)
+        self.info = self._info(first)
+        self.truncated = False
+        """True if the file ends early, as far as its format tells (see VideoFile); known after the last frame."""
+        self._check_window()
 
     def __enter__(self) -> Self:
         return self
@@ -148,85 +153,72 @@ class Video:
 
     def close(self) -> None:
         """Release the decoder; may be called again."""
-        self._capture.release()
+        self._file.close()
 
     def __iter__(self) -> Iterator[TimedFrame]:
         """Yield the frames of the window.
 
         Raises VideoTooLong if the file holds more than it announced and than the limits allow, InvalidParameter if it
-        ends before `start_s`, and UndecodableMedia if its first frame is damaged.
+        ends before `start_s`, and TooManyPixels if its frames grow beyond the limit.
         """
         window = self._window
-        due_s = window.start_s - _ROUNDING_S
+        begin_s = window.begin_s(self.info)
+        pace = Pace(window.fps, begin_s)
         taken = 0
-        time_s = 0.0
-        for index, time_s in self._grabbed():
+        time_s = -math.inf
+        for frame in self._frames_from(begin_s):
+            if self._cancelled.is_set():
+                return
+            time_s = frame.time_s
             if window.end_s is not None and time_s >= window.end_s:
                 return
-            self._limits.check_length(time_s - window.start_s)
-            if time_s < due_s:
-                continue
-            taken += 1
-            self._limits.check_frames(taken)
-            try:
-                frame = self._retrieve()
-            except ServiceError:
-                if taken == 1:
-                    raise
-                self.truncated = True  # the answer is what was read before the damage
-                return
-            yield TimedFrame(frame, time_s, index)
-            due_s = window.next_due_s(time_s, self.info.fps)
+            self._limits.check_length(time_s - begin_s)
+            if pace.takes(time_s):
+                taken += 1
+                self._limits.check_frames(taken)
+                yield TimedFrame(self._screen.shown(frame.picture), time_s, frame.index)
         if not self._cancelled.is_set():
-            self.truncated = self._is_cut or self._ended_early(index + 1, time_s)
-            if time_s < window.start_s - _ROUNDING_S:
+            self.truncated = self._file.is_truncated
+            if time_s < begin_s - ROUNDING_S:
                 raise InvalidParameter(f"start_s: the video's last frame is at {time_s:.3f} s")
 
-    def _grabbed(self) -> Iterator[tuple[int, float]]:
-        """Yield index and timestamp of each frame, not yet converted to RGB; open_video has grabbed the first one."""
-        for index in count():
-            if self._cancelled.is_set() or (index > 0 and not self._capture.grab()):
-                return
-            yield index, round(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
+    def _info(self, first: DecodedFrame) -> MediaInfo:
+        width, height = self._screen.size(first.picture)
+        return MediaInfo(width, height, self._file.fps, first.time_s, self._file.duration_s(first.time_s))
 
-    def _retrieve(self) -> Frame:
-        try:
-            found, image = self._capture.retrieve()
-        except cv2.error:
-            found = False
-        if not found:
-            raise UndecodableMedia("a frame of the video is damaged")
-        self._limits.check_pixels(image.shape[1], image.shape[0])  # the size may change within a file
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    def _check_window(self) -> None:
+        """Refuse at once a window that ends before the video begins, or is too long by what the container announces.
 
-    def _ended_early(self, frames: int, last_s: float) -> bool:
-        """Judge by count and by time, since with variable frame rates either may be a wrong estimate."""
-        fps, duration_s = self.info.fps, self.info.duration_s
-        if fps is None or duration_s is None:
-            return False
-        return frames < round(duration_s * fps) and last_s + 1 / fps < duration_s - _TRUNCATION_S
+        Only reading can tell that a video ends before the window, since the announced length may be far too short, and
+        how many frames there are to take unless they are all equally long.
+        """
+        window, info = self._window, self.info
+        if window.end_s is not None and window.end_s <= window.begin_s(info):
+            raise InvalidParameter(f"end_s: the video's first frame is at {info.start_s:.3f} s")
+        length_s = window.length_s(info)
+        if info.duration_s is None or length_s is None:
+            return
+        self._limits.check_length(length_s)
+        if info.fps is not None and self._file.has_constant_rate:
+            self._limits.check_frames(math.floor(length_s * min(window.fps, info.fps)))
 
+    def _frames_from(self, time_s: float) -> Iterator[DecodedFrame]:
+        """Return an iterator over the frames that begins at or before a time, near it if there is a keyframe."""
+        if time_s <= (self.info.start_s or 0.0):
+            return self._frames
+        with self._file.again() as scout:
+            start = scout.keyframe_before(time_s, self._cancelled)
+        if start is None:
+            return self._frames
+        self._reopen()
+        frames = deinterlaced(self._file.frames(self._cancelled, start))
+        first = next(frames, None)
+        if first is None or (first.time_s == start.time_s and not first.picture.is_corrupt):
+            return chain(() if first is None else [first], frames)
+        # The picture is only refreshed bit by bit, so nothing less than all of the file gives these frames.
+        self._reopen()
+        return deinterlaced(self._file.frames(self._cancelled))
 
-def _check_window(window: Window, info: MediaInfo, limits: DecodeLimits) -> None:
-    """Refuse at once a window that is too long by what the container announces.
-
-    Only reading can tell that a video ends before the window, since with variable frame rates the announced length may
-    be far too short.
-    """
-    if info.fps is None or info.duration_s is None:
-        return
-    length_s = window.length_s(info.duration_s) or 0.0
-    limits.check_length(length_s)
-    limits.check_frames(math.floor(length_s * min(window.fps, info.fps)))
-
-
-def _info(capture: cv2.VideoCapture) -> MediaInfo:
-    """Return the size after rotation, and rate and length if they are plausible.
-
-    OpenCV gives a missing length as a huge negative number of frames.
-    """
-    fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    known_fps = fps if 0 < fps < math.inf else None
-    duration_s = frames / known_fps if known_fps and 0 < frames < math.inf else None
-    width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    return MediaInfo(width, height, known_fps, duration_s)
+    def _reopen(self) -> None:
+        self._file.close()
+        self._file = self._file.again()

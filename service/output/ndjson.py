@@ -29,13 +29,15 @@ class NdjsonStream:
         self._notes = notes
         self._window = window
         self._length_s: float | None = None
+        self._begin_s = window.start_s
         self._told_s = window.start_s
         self._count = 0
         self._summaries = TrackSummaries()
 
     def begin(self, info: MediaInfo) -> bytes:
         """See Sink."""
-        self._length_s = self._window.length_s(info.duration_s)
+        self._length_s = self._window.length_s(info)
+        self._begin_s = self._told_s = self._window.begin_s(info)
         return _line("video", self._head | {"notes": self._notes.of(info), "video": asdict(info)})
 
     def add(self, result: FrameResult) -> bytes:
@@ -47,7 +49,7 @@ class NdjsonStream:
         if result.time_s - self._told_s < PROGRESS_EVERY_S:
             return line
         self._told_s = result.time_s
-        done_s = result.time_s - self._window.start_s
+        done_s = result.time_s - self._begin_s
         return line + _line("progress", {"done_s": done_s, "duration_s": self._length_s})
 
     def end(self, ending: Ending) -> Iterable[bytes]:

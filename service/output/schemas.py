@@ -129,14 +129,17 @@ class FrameResponse(BaseModel):
 
 
 class VideoOut(BaseModel):
-    """The video: upright size in pixels, source frames a second, seconds, and how much of it was analysed."""
+    """The video: size in pixels as players show it, its place in time, and how much of it was analysed."""
 
     width: int
     height: int
-    fps: float | None = Field(None, description="the source's frames a second")
-    duration_s: float | None = None
+    fps: float | None = Field(
+        None, description="the source's frames a second on average; absent where it does not tell"
+    )
+    start_s: float = Field(description="timestamp of its first frame in seconds, on the clock that its streams share")
+    duration_s: float | None = Field(None, description="seconds from there to the end; absent where it does not tell")
     frames_analyzed: int
-    truncated: bool = Field(description="the file ended early because it is damaged")
+    truncated: bool = Field(description="the file ends early because it is cut off or damaged")
 
 
 class SampleOut(LocatedOut):
@@ -209,6 +212,7 @@ class StreamedVideo(BaseModel):
     width: int
     height: int
     fps: float | None = None
+    start_s: float
     duration_s: float | None = None
 
 
@@ -260,7 +264,7 @@ class SummaryLine(BaseModel):
     type: Literal["summary"]
     tracks: list[SummarizedTrack]
     frames_analyzed: int
-    truncated: bool = Field(description="the file ended early because it is damaged")
+    truncated: bool = Field(description="the file ends early because it is cut off or damaged")
     timings_ms: Timings
 
 

@@ -29,6 +29,7 @@ def test_one_track_with_a_sample_a_frame(client: TestClient, video: bytes) -> No
         "width": 96,
         "height": 64,
         "fps": 10.0,
+        "start_s": 0.0,
         "duration_s": 1.0,
         "frames_analyzed": 10,
         "truncated": False,

@@ -6,6 +6,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from threading import Event
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -22,11 +23,14 @@ from service.errors import (
     UnsupportedMediaType,
     VideoTooLong,
 )
+from service.media.demuxing import VideoFile
 from service.media.limits import DecodeLimits
-from service.media.videos import TimedFrame, Window, open_video
+from service.media.videos import Pace, TimedFrame, Window, open_video
+from tests.service.media_files import numbered, video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=1000)
 CODECS = {"mp4": "mp4v", "mov": "mp4v", "avi": "MJPG", "webm": "VP80", "mkv": "VP80"}
+FURTHER = {"mpegts": "libx264", "mpeg": "mpeg2video", "asf": "wmv2", "flv": "flv"}
 WIDTH, HEIGHT, FPS, COUNT = 64, 48, 25, 50
 CLIPS = [parent / "shared" / "data" / "media" for parent in Path(__file__).parents[3:5]]
 """Where real clips may lie: in the repository or beside it."""
@@ -58,6 +62,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     images[0].save(
         folder / "gif", "GIF", save_all=True, append_images=images[1:], duration=[100] * 5 + [300] * 5, loop=0
     )
+    for form, codec in FURTHER.items():
+        video(folder / form, numbered(COUNT), codec, form=form, sound_s=0 if form == "mpeg" else 1)
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -120,6 +126,131 @@ def test_a_window_is_half_open_and_keeps_the_source_s_indices(clips: dict[str, P
     assert index_shown(frames[0]) == pytest.approx(10, abs=1)
     assert [frame.index for frame in read(clips["mp4"], fps=10, start_s=0.05, end_s=0.3)] == [2, 4, 7]
     assert read(clips["gif"], start_s=0.55, end_s=0.75) == []  # between two frames
+
+
+def taken(times: list[float], fps: float) -> list[float]:
+    pace = Pace(fps, times[0])
+    return [time_s for time_s in times if pace.takes(time_s)]
+
+
+def rate_is_kept(times: list[float], fps: float) -> bool:
+    """No second, from any frame on, has more than `fps` of them."""
+    return all(sum(first <= other < first + 1 - 1e-9 for other in times) <= math.ceil(fps) for first in times)
+
+
+class TestPace:
+    """The rate is a bound, whatever the clip's frame rate does."""
+
+    def test_one_second_of_sixty_then_one_a_second(self) -> None:
+        times = [n / 60 for n in range(60)] + [float(n) for n in range(1, 13)]
+        assert taken(times, 10) == [0.0, *(n / 60 for n in range(6, 60, 6)), *range(1, 13)]
+
+    def test_a_hundred_a_second_then_one_in_ten_seconds(self) -> None:
+        times = [round(n / 100, 2) for n in range(6000)] + [60.0 + 10 * n for n in range(10)]
+        counts = [len(taken(times, fps)) for fps in (9, 10, 11, 12, 50, 100)]
+        assert counts == [550, 610, 670, 730, 3010, 6010]
+
+    @pytest.mark.parametrize("rate", [12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 100, 120, 240])
+    @pytest.mark.parametrize("tick", [1000, 90_000, 12_800])
+    def test_a_constant_rate_is_taken_whole_however_times_are_rounded(self, rate: float, tick: int) -> None:
+        times = [round(round(0.023 + n / rate * tick) / tick, 6) for n in range(1000)]
+        for fps in (rate, math.ceil(rate), 2 * rate, 1000):
+            assert taken(times, fps) == times
+
+    @pytest.mark.parametrize("rate", [24, 25, 29.97, 30, 60])
+    @pytest.mark.parametrize("fps", [1, 5, 8, 10, 15])
+    def test_a_constant_rate_is_thinned_evenly(self, rate: float, fps: float) -> None:
+        found = taken([round(n / rate, 3) for n in range(round(60 * rate))], fps)
+        assert len(found) == pytest.approx(60 * fps, rel=0.005)
+        gaps = [later - earlier for earlier, later in pairwise(found)]
+        assert max(gaps) < 1 / fps + 1 / rate + 0.002
+        assert min(gaps) > 1 / fps - 1 / rate - 0.002
+
+    @settings(deadline=None)
+    @given(
+        gaps=st.lists(st.integers(1, 400), min_size=1, max_size=200),
+        rates=st.lists(st.floats(0.5, 200), min_size=2, max_size=4),
+    )
+    def test_the_bound_holds_and_more_is_never_less(self, gaps: list[int], rates: list[float]) -> None:
+        times = [round(sum(gaps[:n]) / 1000, 3) for n in range(len(gaps))]
+        found = [taken(times, fps) for fps in sorted(rates)]
+        assert [len(each) for each in found] == sorted(len(each) for each in found)
+        assert all(rate_is_kept(each, fps) for each, fps in zip(found, sorted(rates), strict=True))
+
+
+ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
+    "keyframes only": ("libx264", {"g": "1", "preset": "ultrafast"}),
+    "one keyframe": ("libx264", {"g": "1000", "preset": "ultrafast", "sc_threshold": "0"}),
+    "closed groups": ("libx264", {"g": "12", "preset": "veryfast", "bf": "3", "sc_threshold": "0"}),
+    "open groups": ("libx264", {"g": "12", "preset": "veryfast", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
+    "open groups of MPEG-2": ("mpeg2video", {"g": "12", "bf": "2", "sc_threshold": "1000000000"}),
+    "open groups of HEVC": (
+        "libx265",
+        {
+            "preset": "ultrafast",
+            "x265-params": "log-level=none:open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0",
+        },
+    ),
+    "refreshed bit by bit": ("libx264", {"g": "12", "preset": "veryfast", "x264-params": "intra-refresh=1"}),
+    "fields": ("mpeg2video", {"g": "12", "bf": "2", "flags": "+ildct+ilme", "field_order": "tt"}),
+    "hidden frames": ("libvpx", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "10", "deadline": "realtime"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        (name, form)
+        for name, (codec, _) in ENCODERS.items()
+        for form in ("matroska", "mp4", "mpegts", "avi")
+        if (codec, form) not in {("libvpx", "mp4"), ("libvpx", "mpegts"), ("libx265", "avi")}
+    ],
+)
+def test_seeking_gives_exactly_the_frames_of_a_whole_reading(tmp_path: Path, name: str, form: str) -> None:
+    codec, options = ENCODERS[name]
+    rng = np.random.default_rng(0)
+    ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT + 60, WIDTH + 60, 3), np.uint8), (0, 0), 3)
+    frames = [np.ascontiguousarray(ground[n % 60 : n % 60 + HEIGHT, n % 47 : n % 47 + WIDTH]) for n in range(60)]
+    path = video(tmp_path / "clip", frames, codec, options=options, form=form)
+    whole = read(path)
+    assert [frame.index for frame in whole] == list(range(60))
+    for position in (1, 11, 12, 13, 23, 24, 25, 37, 59):
+        found = read(path, start_s=whole[position].time_s)
+        assert [(each.index, each.time_s) for each in found] == [(each.index, each.time_s) for each in whole[position:]]
+        assert all(np.array_equal(one.frame, other.frame) for one, other in zip(found, whole[position:], strict=True))
+
+
+class CountedDecodes:
+    """Counts the packets that libav decodes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        decoded = VideoFile._decoded
+
+        def counting(file: VideoFile, packet: av.Packet, is_first: bool) -> list[av.VideoFrame]:
+            self.count += 1
+            return decoded(file, packet, is_first)
+
+        monkeypatch.setattr(VideoFile, "_decoded", counting)
+
+
+def test_a_window_at_the_end_decodes_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = video(tmp_path / "long.mp4", numbered(1500), "libx264", options={"g": "50", "preset": "ultrafast"})
+    decodes = CountedDecodes(monkeypatch)
+    assert [frame.index for frame in read(path, start_s=58)] == list(range(1450, 1500))
+    assert decodes.count <= 110  # the window, a group before it, and the file's first frame
+    decodes.count = 0
+    with pytest.raises(InvalidParameter, match=r"start_s: the video's last frame is at 59.960 s"):
+        read(path, start_s=60)
+    assert decodes.count <= 5
+
+
+def test_the_rate_of_a_clip_that_slows_down_is_a_bound(tmp_path: Path) -> None:
+    times = [n / 60 for n in range(60)] + [float(n) for n in range(1, 13)]
+    path = video(tmp_path / "slows.mkv", numbered(72), "ffv1", times=times)
+    frames = read(path, fps=10)
+    assert [frame.index for frame in frames] == [*range(0, 60, 6), *range(60, 72)]
+    assert [round(frame.time_s, 3) for frame in frames] == [*(n / 10 for n in range(10)), *range(1, 13)]
 
 
 @pytest.mark.parametrize(
@@ -316,9 +447,23 @@ def test_the_file_is_closed_on_every_path(clips: dict[str, Path]) -> None:
         gc.enable()
 
 
+def test_one_frame_is_held_at_a_time(clips: dict[str, Path]) -> None:
+    def alive() -> int:
+        return sum(type(each) is av.VideoFrame for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    before = alive()
+    try:
+        with open_video(clips["mp4"], LIMITS, Window(fps=1000)) as video:
+            assert max(alive() - before for _ in video) <= 4  # as decoded and as shown, of this frame and the last
+    finally:
+        gc.enable()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    container=st.sampled_from(["mp4", "avi", "webm", "gif"]),
+    container=st.sampled_from(["mp4", "avi", "webm", "gif", *FURTHER]),
     changes=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8),
     cut=st.floats(0, 1),
 )

@@ -50,6 +50,11 @@ class FollowingDetector:
         self._faces = faces
         return faces
 
+    def reset(self) -> None:
+        """Forget all positions, as at a scene cut; the next frame is scanned."""
+        self._scanned_s = float("-inf")
+        self._faces = []
+
     def _crowded(self, frame: Frame) -> bool:
         """Return True if the regions of all faces have more pixels than a scan, so that following costs more."""
         height, width = frame.shape[:2]

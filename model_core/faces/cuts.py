@@ -31,7 +31,7 @@ _HEAD_REACH = 5
 _HEAD_SCALE = (1.3, 1.1)
 """Width and height of the region that is compared, as multiples of those of the face's box: it includes some hair."""
 
-_MOST_HEADS = 8
+_MOST_HEADS = 4
 """Heads that are compared in a frame; a cut replaces all of them."""
 
 _BLANK = 4.0
@@ -76,8 +76,8 @@ class SceneCuts:
         if self._blank or previous is None:
             self._same_light = self._other_scene = False
         else:
-            self._same_light = abs(float(np.median(np.log((picture + 8) / (previous + 8))))) < _STEADY_LIGHT
-            self._other_scene = _picture_error(previous, picture) > PICTURE_LIMIT
+            self._same_light = _light_change(previous, picture) < _STEADY_LIGHT
+            self._other_scene = _is_other_scene(previous, picture)
         if not self._blank:
             self._picture = picture
         return self._other_scene
@@ -90,12 +90,12 @@ class SceneCuts:
         """
         if not self._same_light or time_s - self._heads_s > _HEADS_S:
             return self._other_scene
-        errors = [
-            _head_error(self._heads[track_id], head)
+        others = [
+            _is_other_head(self._heads[track_id], head)
             for track_id, head in _heads(frame, faces).items()
             if track_id in self._heads
         ]
-        return 2 * sum(error > HEAD_LIMIT for error in errors) > len(errors) if errors else self._other_scene
+        return 2 * sum(others) > len(others) if others else self._other_scene
 
     def remember(self, frame: Frame, faces: Mapping[int, Box], time_s: float) -> None:
         """Keep how the faces of a frame look, for the next frame."""
@@ -106,9 +106,9 @@ class SceneCuts:
 
 
 def _thumbnail(picture: Frame, size: tuple[int, int]) -> Thumbnail:
-    step = max(1, min(picture.shape[1] // (4 * size[0]), picture.shape[0] // (4 * size[1])))
-    picture = np.ascontiguousarray(picture[::step, ::step])  # far fewer pixels than a large frame has do
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    """Return a picture in another size, averaged over 16 of the pixels that one of the thumbnail covers."""
+    some = cv2.resize(picture, (4 * size[0], 4 * size[1]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(cv2.resize(some, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def _heads(frame: Frame, faces: Mapping[int, Box]) -> dict[int, Thumbnail]:
@@ -133,14 +133,20 @@ def _region(frame: Frame, box: Box) -> Frame | None:
     return np.asarray(cv2.copyMakeBorder(inside, *outside, cv2.BORDER_REPLICATE), dtype=np.uint8)
 
 
-def _head_error(old: Thumbnail, new: Thumbnail) -> float:
-    errors = np.sqrt(_block_errors(old, new, _HEAD_BLOCK, _HEAD_REACH))
-    return float(np.quantile(errors, 1 / 3) / max(old.mean(), new.mean(), 1.0))
+def _light_change(old: Thumbnail, new: Thumbnail) -> float:
+    """Return the absolute change of the logarithm of brightness in the middle of a picture's pixels."""
+    ratios = (new[::2, ::2].sum(axis=2) + 24) / (old[::2, ::2].sum(axis=2) + 24)  # dark pixels would be all noise
+    return abs(float(np.log(np.median(ratios))))
 
 
-def _picture_error(old: Thumbnail, new: Thumbnail) -> float:
-    errors = _block_errors(_standardised(old), _standardised(new), _PICTURE_BLOCK, _PICTURE_REACH)
-    return float(np.median(errors))
+def _is_other_head(old: Thumbnail, new: Thumbnail) -> bool:
+    limit = HEAD_LIMIT * max(float(old.mean()), float(new.mean()), 1.0)
+    return _blocks_differ(old, new, _HEAD_BLOCK, _HEAD_REACH, share=2 / 3, limit=limit**2)
+
+
+def _is_other_scene(old: Thumbnail, new: Thumbnail) -> bool:
+    old, new = _standardised(old), _standardised(new)
+    return _blocks_differ(old, new, _PICTURE_BLOCK, _PICTURE_REACH, share=1 / 2, limit=PICTURE_LIMIT)
 
 
 def _standardised(picture: Thumbnail) -> Thumbnail:
@@ -149,17 +155,22 @@ def _standardised(picture: Thumbnail) -> Thumbnail:
     return np.asarray(centred / (np.sqrt((centred**2).mean()) + _NOISE), dtype=np.float32)
 
 
-def _block_errors(old: Thumbnail, new: Thumbnail, block: int, reach: int) -> NDArray[np.float64]:
-    """Return the mean squared difference of each of a picture's blocks to its best place in an older picture.
+def _blocks_differ(old: Thumbnail, new: Thumbnail, block: int, reach: int, *, share: float, limit: float) -> bool:
+    """Return True if this share of a picture's blocks differ from an older picture by more than a limit.
 
-    Places are searched up to `reach` pixels around the block's own.
+    The difference is the mean square, at the best place up to `reach` pixels around the block's own.
     """
-    height, width = new.shape[:2]
+    rows, columns = new.shape[0] // block, new.shape[1] // block
+    used = np.s_[: rows * block, : columns * block]
+    still = ((old[used] - new[used]) ** 2).reshape(rows, block, columns, block, -1).mean(axis=(1, 3, 4))
+    # Most frames end here: a search finds smaller differences only.
+    if np.count_nonzero(still > limit) < share * still.size:
+        return False
     bordered = cv2.copyMakeBorder(old, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
-    errors = []
-    for y in range(0, height - block + 1, block):
-        for x in range(0, width - block + 1, block):
+    least = []
+    for y in range(0, rows * block, block):
+        for x in range(0, columns * block, block):
             around = bordered[y : y + block + 2 * reach, x : x + block + 2 * reach]
-            found = cv2.matchTemplate(around, new[y : y + block, x : x + block], cv2.TM_SQDIFF)
-            errors.append(found.min() / (3 * block**2))
-    return np.array(errors, dtype=np.float64)
+            squares = cv2.matchTemplate(around, new[y : y + block, x : x + block], cv2.TM_SQDIFF)
+            least.append(squares.min() / (3 * block**2))
+    return bool(np.count_nonzero(np.array(least) > limit) >= share * still.size)

@@ -34,6 +34,9 @@ _JUMP = 0.25
 _FARTHEST_JUMP = 2.5
 """Bound of both together."""
 
+_JUST_SEEN_S = 0.15
+"""Time in seconds after which a face may still jump; the previous frame may be longer ago."""
+
 _JUMP_GROWTH = 0.5
 """Largest difference between the logarithms of the sides of a face that jumps: a factor of 1.6."""
 
@@ -64,8 +67,8 @@ class FaceTracker:
     Each track predicts where its face is (FaceMotion), and faces are assigned to tracks so that the sum of the squared
     Mahalanobis distances is least (Hungarian method). The logarithm of a prediction's variance is part of the cost, so
     that a person who is hidden leaves a face to the person who was just seen. Before that, a shift that all faces have
-    in common is taken out, which is the camera's. After it, a face that is left over is joined to a track that was seen
-    in the previous frame, if a fast face can have come that far: people turn around.
+    in common is taken out, which is the camera's. After it, a face that is left over is joined to a track that was
+    just seen, if a fast face can have come that far: people turn around.
 
     A track goes on for `max_gap_s` without a face, and a person who comes back later gets a new id. A track that had a
     face in the previous frame goes on however long ago that frame was, if the face is still at its place.
@@ -169,12 +172,14 @@ class FaceTracker:
     def _jumps(self, places: Sequence[Place], owners: dict[int, _Track]) -> dict[int, _Track]:
         """Return tracks of faces without owners that are near enough to where tracks without faces were just seen."""
         continued = {track.track_id for track in owners.values()}
-        lost = [t for t in self._tracks if t.last_s >= self._previous_s and t.track_id not in continued]
+        oldest_s = min(self._previous_s, self._now_s - _JUST_SEEN_S)
+        lost = [track for track in self._tracks if track.last_s >= oldest_s and track.track_id not in continued]
         found = [index for index in range(len(places)) if index not in owners]
         if not lost or not found:
             return {}
         differences, distances = _differences([places[index] for index in found], [track.last for track in lost])
-        reach = min(_JUMP + _FASTEST * (self._now_s - self._previous_s), _FARTHEST_JUMP)
+        unseen_s = np.array([self._now_s - track.last_s for track in lost])
+        reach = np.minimum(_JUMP + _FASTEST * unseen_s, _FARTHEST_JUMP)
         allowed = (distances <= reach) & (np.abs(differences[..., 2]) <= _JUMP_GROWTH)
         return {found[face]: lost[track] for face, track in _assignment(distances**2, allowed)}
 

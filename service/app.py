@@ -54,9 +54,7 @@ EXIT_HUNG = 70
 
 def end_process() -> None:
     """End the process without waiting for its threads; called when one has hung for twice `stall_s`."""
-    logger.critical(
-        "a thread hangs in the network or in face detection; the process ends", exit_status=EXIT_HUNG
-    )
+    logger.critical("a thread hangs in the network or in face detection; the process ends", exit_status=EXIT_HUNG)
     os._exit(EXIT_HUNG)
 
 

@@ -7,7 +7,7 @@ from threading import Event, Lock
 from model_core.faces.alignment import align
 from model_core.faces.detection import FaceDetector
 from model_core.faces.following import FollowingDetector
-from model_core.faces.geometry import Box, Crop, Face, Frame
+from model_core.faces.geometry import Box, Crop, Face, Frame, TrackedFace
 from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
 from service.media.sources import Source
@@ -26,6 +26,8 @@ CHUNK_FACES = 32
 class LocatedFace:
     """A face of a frame that could be aligned."""
 
+    track_id: int
+    """Of the track that the face belongs to, from 1."""
     face: Face
     quality: Quality
     crops: tuple[Crop, ...]
@@ -41,6 +43,8 @@ class LocatedFrame:
     index: int
     """Index among all frames of the source, from 0."""
     faces: tuple[LocatedFace, ...]
+    live_ids: frozenset[int]
+    """Ids of the tracks that may still get faces; all others have ended."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,16 @@ class Locator:
         """Return a detector for the consecutive frames of one source."""
         return FollowingDetector(self._detector, self._scan_every_s)
 
-    def align(self, frame: Frame, faces: Sequence[Face]) -> tuple[LocatedFace, ...]:
+    def align(self, frame: Frame, faces: Sequence[TrackedFace]) -> tuple[LocatedFace, ...]:
         """Cut the faces out of a frame; a false detection, whose landmarks coincide, is left out."""
         located = []
-        for face in faces:
+        for tracked in faces:
+            face = tracked.face
             try:
                 crops = self._crops(frame, face)
             except ValueError:
                 continue
-            located.append(LocatedFace(face, assess(face, crops[0]), crops))
+            located.append(LocatedFace(tracked.track_id, face, assess(face, crops[0]), crops))
         return tuple(located)
 
     def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:

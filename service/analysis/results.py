@@ -16,7 +16,7 @@ class AnalysisOptions:
     """Options of an analysis: which faces it reports, and how it uses time."""
 
     max_faces: int = 16
-    """Most faces of a frame, the largest."""
+    """Most faces of a frame: the largest of a picture; in a video the same people for as long as they are there."""
     min_confidence: float = 0.6
     """Lowest detection confidence, in [0, 1]."""
     temporal: Temporal = "auto"

@@ -5,16 +5,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from model_core.faces.cuts import SceneCuts
 from model_core.faces.geometry import Face
 from model_core.faces.quality import Quality
-from model_core.faces.tracking import IouTracker
+from model_core.faces.tracking import FaceTracker
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Outputs
 from model_core.inference.smoothing import LOOKAHEAD_S, CausalSmoother, OfflineSmoother
+from service.analysis.choosing import ChosenPeople
 from service.analysis.locating import LocatedFrame, Locator
 from service.analysis.results import AnalysisOptions, FaceResult, FrameResult, Smoothing
 from service.media.videos import TimedFrame
 from service.telemetry import StageClock
+
+MOST_FACES = 64
+"""Most faces of a frame that are tracked."""
 
 
 class Session:
@@ -27,7 +32,10 @@ class Session:
     def __init__(self, locator: Locator, ensemble: BundleEnsemble, options: AnalysisOptions, clock: StageClock) -> None:
         self._locator = locator
         self._follower = locator.follower()
-        self._tracker = IouTracker()
+        self._cuts = SceneCuts()
+        self._tracker = FaceTracker()
+        self._chosen = ChosenPeople(options.max_faces)
+        self._wanted = options.max_faces
         self._ensemble = ensemble
         self._states = ensemble.track_states()
         self._smoother = build_smoother(options.smoothing)
@@ -35,16 +43,39 @@ class Session:
         self._clock = clock
 
     def locate(self, timed: TimedFrame) -> LocatedFrame:
-        """Find and align the faces of the next frame; its pixels are not kept."""
+        """Find, track and align the faces of the next frame; its pixels are not kept."""
+        with self._clock.stage("track"):
+            other_scene = self._cuts.look(timed.frame)
+        faces = self._detect(timed, scan=other_scene)
+        if self._is_cut(timed, faces):
+            self._tracker.end_all()
+            faces = faces if other_scene else self._detect(timed, scan=True)
+        with self._clock.stage("track"):
+            tracked = self._tracker.update(faces, timed.time_s)
+            live_ids = self._tracker.live_ids
+            self._cuts.remember(timed.frame, {each.track_id: each.face.box for each in tracked}, timed.time_s)
+            chosen = self._chosen.choose(tracked, live_ids, timed.time_s)
+        with self._clock.stage("align"):
+            return LocatedFrame(timed.time_s, timed.index, self._locator.align(timed.frame, chosen), live_ids)
+
+    def _detect(self, timed: TimedFrame, scan: bool) -> list[Face]:
+        """Return the faces of a frame; with `scan`, none is looked for around its old place."""
+        if scan:
+            self._follower.reset()
         with self._clock.stage("detect"):
             faces = self._follower.detect(
-                timed.frame,
-                timed.time_s,
-                min_confidence=self._options.min_confidence,
-                max_faces=self._options.max_faces,
+                timed.frame, timed.time_s, min_confidence=self._options.min_confidence, max_faces=self._wanted
             )
-        with self._clock.stage("align"):
-            return LocatedFrame(timed.time_s, timed.index, self._locator.align(timed.frame, faces))
+        # Reported people need not be the largest. In the first frame they are, and a picture has no second.
+        self._wanted = min(MOST_FACES, 2 * self._options.max_faces + 4)
+        return faces
+
+    def _is_cut(self, timed: TimedFrame, faces: Sequence[Face]) -> bool:
+        """Return True if a frame with these faces is the first behind a scene cut."""
+        with self._clock.stage("track"):
+            owners = self._tracker.match(faces, timed.time_s)
+            known = {owner: face.box for owner, face in zip(owners, faces, strict=True) if owner is not None}
+            return self._cuts.is_cut(timed.frame, known, timed.time_s)
 
     def feed(self, frame: LocatedFrame, features: Sequence[Features]) -> list[FrameResult]:
         """Take in the next located frame and the features of its faces.
@@ -52,18 +83,17 @@ class Session:
         Returns the frames whose results are known now: this one, but with offline smoothing those that it completes,
         perhaps none.
         """
-        with self._clock.stage("track"):
-            tracked = self._tracker.update([located.face for located in frame.faces], frame.time_s)
-            ids = [face.track_id for face in tracked]
-            self._forget_ended_tracks()
+        # Nothing may grow with the number of tracks that a long video has had.
+        self._states.keep(frame.live_ids)
+        self._smoother.keep(frame.live_ids)
+        ids = [located.track_id for located in frame.faces]
         outputs = self._outputs(ids, features, frame.time_s)
         faces = tuple(
-            TrackedOutputs(track_id, located.face, located.quality, values)
-            for track_id, located, values in zip(ids, frame.faces, outputs, strict=True)
+            TrackedOutputs(located.track_id, located.face, located.quality, values)
+            for located, values in zip(frame.faces, outputs, strict=True)
         )
-        with self._clock.stage("track"):
-            ready = self._smoother.add(TrackedFrame(frame.time_s, frame.index, faces))
-            return [self._result(each) for each in ready]
+        ready = self._smoother.add(TrackedFrame(frame.time_s, frame.index, faces))
+        return [self._result(each) for each in ready]
 
     @property
     def blocking(self) -> bool:
@@ -84,12 +114,6 @@ class Session:
             return self._ensemble.outputs(features)
         with self._clock.stage("temporal"):
             return [self._states.step(i, face, time_s) for i, face in zip(ids, features, strict=True)]
-
-    def _forget_ended_tracks(self) -> None:
-        """Nothing may grow with the number of tracks that a long video has had."""
-        live = self._tracker.live_ids
-        self._states.keep(live)
-        self._smoother.keep(live)
 
     def _result(self, frame: "TrackedFrame") -> FrameResult:
         affects = self._ensemble.affects([face.outputs for face in frame.faces])

@@ -20,7 +20,9 @@ class Query(BaseModel):
 class FrameQuery(Query):
     """Parameters of POST /analyze/frame."""
 
-    max_faces: int = Field(16, ge=1, le=64, description="at most this many faces, the largest")
+    max_faces: int = Field(
+        16, ge=1, le=64, description="at most this many faces: the largest, and in a video the same people while there"
+    )
     min_confidence: float = Field(0.6, ge=0, le=1, description="lowest detection confidence")
 
     def options(self) -> AnalysisOptions:

@@ -42,9 +42,9 @@ class CountedSource:
 
 
 def reader(source: CountedSource, faces: int = 1) -> FrameReader:
-    found = tuple(LocatedFace(face_at(0, 0, 4), Quality(4, 0.5), ()) for _ in range(faces))
+    found = tuple(LocatedFace(i + 1, face_at(0, 0, 4), Quality(4, 0.5), ()) for i in range(faces))
     clock = StageClock(Telemetry(), "test")
-    return FrameReader(source, lambda timed: LocatedFrame(timed.time_s, timed.index, found), clock)
+    return FrameReader(source, lambda timed: LocatedFrame(timed.time_s, timed.index, found, frozenset()), clock)
 
 
 def chunks(reading: FrameReader) -> list[list[int]]:

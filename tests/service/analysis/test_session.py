@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.films import films, frames
+from model_core.faces.detection import FaceDetector, YuFaceDetector, largest
+from model_core.faces.geometry import Face, Frame
 from model_core.faces.quality import Quality
 from model_core.inference.smoothing import smooth_causal, smooth_offline
 from service.analysis.locating import LocatedFace, LocatedFrame, Locator
 from service.analysis.results import AnalysisOptions, FrameResult, Smoothing
 from service.analysis.session import OfflineSmoothing, Session, TrackedFrame, TrackedOutputs
+from service.media.videos import TimedFrame
 from service.telemetry import StageClock, Telemetry
 from tests.service.fakes import FakeDetector, FakeEnsemble, FakePredictor, face_at
 
@@ -25,8 +29,9 @@ def session(smoothing: Smoothing = "none") -> Session:
 
 
 def frame(index: int, time_s: float, *corners: float) -> LocatedFrame:
-    """A frame with a face at each of these places."""
-    return LocatedFrame(time_s, index, tuple(LocatedFace(face_at(x, 8, 32), QUALITY, ()) for x in corners))
+    """A frame with a face at each of these places, of the tracks 1, 2 …"""
+    faces = tuple(LocatedFace(i + 1, face_at(x, 8, 32), QUALITY, ()) for i, x in enumerate(corners))
+    return LocatedFrame(time_s, index, faces, frozenset({1, 2}))
 
 
 def fed(session: Session, frames: Sequence[LocatedFrame], levels: Sequence[float]) -> list[FrameResult]:
@@ -79,13 +84,84 @@ def test_nothing_is_kept_of_tracks_that_have_ended(smoothing: Smoothing) -> None
     locator = Locator(FakeDetector(), [FakePredictor.manifest.input], 0.5)
     ensemble = CountingEnsemble(FakePredictor.manifest)
     told = Session(locator, ensemble, AnalysisOptions(smoothing=smoothing), StageClock(Telemetry(), "test"))
-    ids = set()
-    for number in range(300):  # a face somewhere else every two seconds
-        for result in told.feed(frame(number, 2.0 * number, 100.0 * (number % 5)), [np.array([0.5])]):
-            ids |= {face.track_id for face in result.faces}
-        assert len(ensemble.kept) <= 2
-        assert len(getattr(told._smoother, "_tracks", ())) <= 3
-    assert len(ids) >= 299  # never used again
+    for number in range(300):  # somebody else every two seconds
+        faces = (LocatedFace(number, face_at(8, 8, 32), QUALITY, ()),)
+        told.feed(LocatedFrame(2.0 * number, number, faces, frozenset({number})), [np.array([0.5])])
+        assert ensemble.kept == {number}
+        assert len(getattr(told._smoother, "_tracks", ())) <= 2
+
+
+@pytest.mark.parametrize("smoothing", ["causal", "offline"])
+def test_smoothing_does_not_reach_across_a_cut(smoothing: Smoothing) -> None:
+    told = session(smoothing)
+    results = []
+    for number, track_id in enumerate((1, 1, 2, 2)):
+        faces = (LocatedFace(track_id, face_at(8, 8, 32), QUALITY, ()),)
+        located = LocatedFrame(0.1 * number, number, faces, frozenset({track_id}))
+        results += told.feed(located, [np.array([0.2 if track_id == 1 else 0.8])])
+    valences = [result.faces[0].affect.valence for result in results + told.finish()]
+    assert valences == pytest.approx([0.2, 0.2, 0.8, 0.8])
+
+
+class SideBySide:
+    """Finds squares in a row, of given sides, and notes how many faces it was asked for."""
+
+    name = "squares-1"
+
+    def __init__(self, *sides: float) -> None:
+        self.sides = list(sides)
+        self.asked: list[int | None] = []
+
+    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+        self.asked.append(max_faces)
+        return largest([face_at(100 * place, 20, side) for place, side in enumerate(self.sides) if side], max_faces)
+
+
+def locating(detector: FaceDetector, options: AnalysisOptions) -> Session:
+    """A session that scans every frame."""
+    locator = Locator(detector, [FakePredictor.manifest.input], 0)
+    return Session(locator, FakeEnsemble(FakePredictor.manifest), options, StageClock(Telemetry(), "test"))
+
+
+def located_ids(session: Session, time_s: float, picture: Frame) -> list[int]:
+    return [face.track_id for face in session.locate(TimedFrame(picture, time_s, 0)).faces]
+
+
+def test_max_faces_are_people_who_stay_reported_while_they_are_there() -> None:
+    detector = SideBySide(60, 58, 56, 54)
+    told = locating(detector, AnalysisOptions(max_faces=2))
+    picture = np.zeros((120, 400, 3), np.uint8)
+    assert located_ids(told, 0.0, picture) == [1, 2]
+    detector.sides = [56, 55, 62, 61]  # the others are the largest now
+    assert located_ids(told, 0.1, picture) == [1, 2]
+    detector.sides = [56, 0, 62, 61]  # the second is not found for a moment
+    assert located_ids(told, 0.2, picture) == [1]
+    detector.sides = [56, 55, 62, 61]
+    assert located_ids(told, 0.3, picture) == [1, 2]
+    assert detector.asked == [2, 8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cut to another place", [1, 2]),
+        ("cut between two at one place, same ground", [1, 2]),
+        ("cut between look-alikes 18, same ground", [1, 2]),
+        ("blinks", [1]),
+        ("hand", [1]),
+        ("flash", [1]),
+        ("shake", [1]),
+        ("astronaut walks 1.5 widths/s", [1]),
+    ],
+)
+def test_a_cut_ends_tracks_and_nothing_else_does(name: str, expected: list[int]) -> None:
+    told = locating(YuFaceDetector(), AnalysisOptions())
+    found: list[int] = []
+    for time_s, picture in frames(films()[name], 10):
+        if 1.4 <= time_s < 2.6:
+            found += located_ids(told, time_s, picture)
+    assert list(dict.fromkeys(found)) == expected
+    assert len(found) >= 10
 
 
 @given(st.lists(st.floats(0.001, 0.3), min_size=1, max_size=60))

@@ -1,8 +1,9 @@
-"""The JSON answers of whole requests, as they were before analysis became a stream: none of their numbers may change.
+"""The JSON answers of whole requests: none of their numbers may change.
 
-The documents in `golden/` were written by the code that collected all results before it answered. Media are lossless,
-networks tiny and seeded; times and the request's id are left out. `python -m tests.service.http.test_golden_answers`
-writes them anew, which is only right where an answer is meant to change.
+The documents in `golden/` were written by the code that joined faces to tracks by overlap alone, but for the sparse
+video's, in which faces are now recognised over 1.5 s. Media are lossless, networks tiny and seeded; times and the
+request's id are left out. `python -m tests.service.http.test_golden_answers` writes them anew, which is only right
+where an answer is meant to change.
 """
 
 import io
@@ -66,13 +67,13 @@ class ScriptedDetector(FakeDetector):
 
 
 def frames() -> list[np.ndarray]:
-    """uint8 [72, 128] each: a pattern that changes from frame to frame, the frame's number in its corner."""
+    """uint8 [72, 128] each: a pattern that drifts, since one that is replaced would be a scene cut, and the frame's
+    number in its corner."""
     down, across = np.mgrid[:HEIGHT, :WIDTH]
     pictures = []
     for number in range(FRAMES):
-        waves = (
-            np.sin(across / (5 + number % 7)) + np.cos(down / (4 + number % 5)) + np.sin((across + down) / 9 + number)
-        )
+        drift = 0.7 * number
+        waves = np.sin((across + drift) / 7) + np.cos((down - drift) / 6) + np.sin((across + down + drift) / 9)
         picture = np.round(127 + 40 * waves).astype(np.uint8)
         picture[:2, :2] = 10 * number
         pictures.append(picture)

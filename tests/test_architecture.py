@@ -42,13 +42,13 @@ FLOORS = {
     ),
     "training": (
         ("datasets",),
-        ("data", "generated"),
+        ("data", "generated", "rendered"),
         ("targets",),
         ("measuring",),
         ("runs",),
         ("video", "importing"),
         ("studies",),
-        ("prepare", "train", "calibrate", "evaluate", "export", "import_checkpoint", "generate", "submit"),
+        ("prepare", "train", "calibrate", "evaluate", "export", "import_checkpoint", "generate", "render", "submit"),
     ),
 }
 """The folders and modules of each package, from the lowest floor up."""

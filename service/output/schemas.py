@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from model_core.affect import Reference
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Affective = Annotated[float, Field(ge=-1, le=1)]
 PointXY = Annotated[tuple[float, float], Field(description="x and y in pixels of the upright image")]
@@ -81,12 +83,12 @@ class UnitInfo(BaseModel):
 
 
 class TaskInfo(BaseModel):
-    """The bundle that answers a task. reference: learned from human annotation, or from derived labels."""
+    """The bundle that answers a task. reference: learned from human annotation, derived labels, or rendered faces."""
 
     bundle: str
     version: str
     sha256: str
-    reference: Literal["annotated", "derived"]
+    reference: Reference
     calibrated: bool
     units: dict[str, UnitInfo] | None = None
 

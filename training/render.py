@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--people", default=120, type=at_least(1), help="people of each head model")
     parser.add_argument("--seed", default=0, type=at_least(0), help="the same seed gives the same pictures")
     parser.add_argument("--size", default=256, type=at_least(32), help="side of a picture in pixels")
-    parser.add_argument("--samples", default=12, type=at_least(1), help="paths of light for each pixel")
+    parser.add_argument("--samples", default=8, type=at_least(1), help="paths of light for each pixel")
     parser.add_argument("--processes", default=1, type=at_least(1), help="each of them uses one core")
     args = parser.parse_args()
     options = RenderOptions(args.skins, args.ict, args.people, args.seed, args.size, args.samples)

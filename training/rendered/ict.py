@@ -165,9 +165,9 @@ def _sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
 
 def _shoulders() -> Mesh:
     """Return shoulders in a shirt, as the model ends at the neck."""
-    height = np.array([-13.5, -15.5, -17.5, -20.0, -24.0, -45.0])
-    width = np.array([6.3, 7.0, 12.0, 18.5, 21.5, 22.5])
-    depth = np.array([6.3, 6.8, 8.5, 9.5, 11.0, 12.0])
+    height = np.array([-13.3, -14.8, -16.3, -18.3, -21.0, -25.0, -45.0])
+    width = np.array([6.7, 9.4, 12.0, 15.5, 19.0, 21.5, 22.5])
+    depth = np.array([6.8, 7.6, 8.2, 8.8, 9.8, 11.0, 12.0])
     around = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     rings = [
         np.stack([w * np.sin(around), np.full(48, y), d * np.cos(around) - 9.5], axis=1)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.rendered.pieces import srgb
+from training.rendered.pieces import linear, srgb
 
 _SKY_ROWS = 32
 
@@ -105,7 +105,7 @@ def develop(
     over = np.maximum(exposed - knee, 0)
     rolled = np.minimum(exposed, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
     alpha = np.clip(light[:, :, 3:], 0, 1)
-    picture = srgb(rolled) + background * (1 - alpha)
+    picture = srgb(rolled + linear(background) * (1 - alpha))
     picture = cv2.GaussianBlur(picture, (0, 0), film.softness_px)
     picture = (picture - 0.5) * film.contrast + 0.5
     picture = picture + rng.normal(0, film.noise, picture.shape)

@@ -74,8 +74,8 @@ def painted(
     mottled = 1 + 0.02 * _noise(points, 1.5, rng)[:, None] + 0.02 * _noise(points, 0.4, rng)[:, None]
     result = np.asarray(colours) * mottled * (1 + rng.normal(0, 0.03, 3))
     if person.hair.cut != "bald":
-        cover = 0.85 * scalp(points, person.hair.recession_cm)[:, None]
-        result = result * (1 - cover) + hair * cover
+        cover = 0.8 * scalp(points, person.hair.recession_cm)[:, None]
+        result = result * (1 - cover) + 0.6 * hair * cover
     if person.stubble:
         cover = 0.55 * person.stubble * beard(points)[:, None] * (0.8 + 0.2 * _noise(points, 0.15, rng)[:, None])
         result = result * (1 - cover) + hair * cover

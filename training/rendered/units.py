@@ -28,8 +28,8 @@ from training.rendered.movements import SIDES, Movement, Shapes, Side
 Maker: TypeAlias = Literal["ict", "faceunits", "expression"]
 
 _ARKIT: Mapping[str, Mapping[str, float]] = {
-    "AU1": {"browInnerUp": 1.0},
-    "AU2": {"browOuterUp": 1.0},
+    "AU1": {"browInnerUp": 1.2},
+    "AU2": {"browOuterUp": 1.2},
     "AU4": {"browDown": 1.2},
     "AU5": {"eyeWide": 0.9},
     "AU6": {"cheekSquint": 1.5, "eyeSquint": 0.15},
@@ -54,6 +54,8 @@ _ARKIT: Mapping[str, Mapping[str, float]] = {
 
 _ICT = {
     **_ARKIT,
+    "AU1": {"browInnerUp": 1.0},
+    "AU2": {"browOuterUp": 1.0},
     "AU4": {"browDown": 1.4},
     "AU6": {"cheekRaiser": 1.3, "cheekSquint": 0.8},
     "AU7": {"eyeSquint": 1.3},
@@ -64,7 +66,7 @@ _ICT = {
 
 _EXPRESSION = {
     **_ARKIT,
-    "AU1": {"unit/eyebrows-inner-up": 1.0},
+    "AU1": {"unit/eyebrows-inner-up": 1.1},
     "AU2": {"unit/eyebrows-extern-up": 1.0},
     "AU4": {"unit/eyebrows-down": 1.0},
     "AU5": {"unit/eye-opened-up": 0.9},

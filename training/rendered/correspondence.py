@@ -76,6 +76,9 @@ found by MediaPipe's face landmarker on renders of both, and made symmetrical; t
 _FACING = 0.2
 """A surface whose normal has at least this share toward the front is seen."""
 
+_HEAD_ISLAND = 0.63
+"""The head's island of the texture lies to the right of this coordinate; that of the neck and the trunk, left of it."""
+
 
 def texture_coordinates(ict: Mesh, makehuman: Mesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return texture coordinates of MakeHuman's for a head of ICT-FaceKit's, [V, 2], and how surely each is right, [V].
@@ -87,7 +90,7 @@ def texture_coordinates(ict: Mesh, makehuman: Mesh) -> tuple[NDArray[np.float64]
     pairs = np.concatenate([_ALIKE, mirror[~np.isnan(mirror[:, 0])]])
     spline = RBFInterpolator(pairs[:, 2:], pairs[:, :2], kernel="thin_plate_spline", smoothing=0.001)
     places = spline(ict.vertices[:, :2].astype(np.float64))
-    seen = makehuman.normals[:, 2] > _FACING
+    seen = (makehuman.normals[:, 2] > _FACING) & (makehuman.uv[:, 0] > _HEAD_ISLAND)
     lookup = LinearNDInterpolator(makehuman.vertices[seen, :2], makehuman.uv[seen])
     found = lookup(places)
     sure = np.clip((ict.normals[:, 2] - _FACING) / 0.3, 0, 1).astype(np.float64)

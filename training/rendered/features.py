@@ -15,7 +15,7 @@ from training.rendered.pieces import Piece, plain
 Eye = tuple[NDArray[np.float64], float]
 """Centre [3] and radius of an eyeball, in cm."""
 
-_ENAMEL = np.array([0.62, 0.57, 0.46])
+_ENAMEL = np.array([0.72, 0.67, 0.56])
 _BROW_SHADE = 0.7
 """Brows are darker than the hair."""
 

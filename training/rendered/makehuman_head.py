@@ -75,6 +75,9 @@ _DETAILS: Mapping[str, float] = {
 _INNER_LIPS = np.array([474, 493])
 """Vertices in the middle of the lips, where these touch at rest."""
 
+_TEETH_CM: Mapping[Row, NDArray[np.float64]] = {"upper": np.array([0, -0.3, 0.1]), "lower": np.array([0, 0, 0])}
+"""The upper teeth of the mesh lie higher behind the lip than people's, so that a smile would not show them."""
+
 _UNEVEN = 0.08
 """Standard deviation of the difference between the two sides of a face."""
 
@@ -223,6 +226,9 @@ class MakeHumanHead:
             plain("mouth", surfaces.body["socket"].mesh(vertices), [0.35, 0.12, 0.10]),
             plain("mouth", surfaces.tongue.mesh(vertices), [0.45, 0.14, 0.13]),
             plain("lash", surfaces.lashes.mesh(vertices), [0.02, 0.015, 0.012]),
-            *(Piece("tooth", surfaces.teeth[row].mesh(vertices), colours) for row, colours in self._teeth.items()),
+            *(
+                Piece("tooth", surfaces.teeth[row].mesh(vertices).moved(np.eye(3), _TEETH_CM[row]), colours)
+                for row, colours in self._teeth.items()
+            ),
             *self._features.pieces(skin, gaze, toward),
         ]

@@ -9,12 +9,13 @@ package libllvm19; where Mitsuba does not find it, the variable DRJIT_LIBLLVM_PA
 """
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
@@ -76,6 +77,10 @@ class _Worker:
 
     @classmethod
     def run(cls, sitting: Sitting) -> list[str]:
+        parent = parent_process()
+        if parent and not parent.is_alive():
+            # Nobody would write the lines of these pictures, and a command that goes on may render them again.
+            os._exit(1)
         return cls.current._render(sitting)
 
     def _render(self, sitting: Sitting) -> list[str]:
@@ -104,6 +109,8 @@ def render(options: RenderOptions, out: Path, count: int, processes: int) -> Non
     Raises RenderError where a file or a library is missing, `out` was made with other options, or a renderer crashed.
     """
     plan = options.plan
+    # What takes the pictures is built before the work, so that a mistyped path costs no time.
+    build_studio(options)
     out.mkdir(parents=True, exist_ok=True)
     _check_settings(options, out / _SETTINGS)
     done = _finished_sittings(out / MANIFEST)
@@ -225,7 +232,7 @@ def main() -> None:
     options = RenderOptions(args.skins, args.ict, args.people, args.seed, args.size, args.samples)
     try:
         render(options, args.out, args.count, args.processes)
-    except (ModuleNotFoundError, RenderError, ValueError) as error:
+    except (ModuleNotFoundError, OSError, RenderError, ValueError) as error:
         fail(error)
 
 

@@ -111,7 +111,7 @@ def rendered_pictures(root: Path) -> Iterator[RenderedPicture]:
     """Return the lines of the table in `root`. Raises DatasetError where one is not as expected."""
     table = root / MANIFEST
     if not table.is_file():
-        raise DatasetError(f"rendered faces are expected as {table}, a line for each picture: see training.render")
+        raise DatasetError(f"the reader of rendered faces expects {table} with a line for each picture")
     with table.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:

@@ -40,11 +40,11 @@ class _Comb:
 
 
 _COMBS = {
-    "short": _Comb(5000, 5, 2.6, 0.5, 0.05, 0.15),
-    "parted": _Comb(5500, 8, 6.5, 0.28, 0.30, 0.06),
-    "long": _Comb(6500, 16, 27.0, 0.16, 0.45, 0.05),
-    "tied": _Comb(6000, 9, 11.0, 0.05, 0.05, 0.02),
-    "curly": _Comb(5500, 10, 6.0, 0.75, 0.10, 0.85),
+    "short": _Comb(4500, 4, 2.6, 0.5, 0.05, 0.15),
+    "parted": _Comb(4500, 7, 6.5, 0.28, 0.30, 0.06),
+    "long": _Comb(4500, 12, 27.0, 0.16, 0.55, 0.05),
+    "tied": _Comb(4500, 7, 11.0, 0.05, 0.05, 0.02),
+    "curly": _Comb(4000, 8, 6.0, 0.75, 0.10, 0.85),
 }
 
 
@@ -82,7 +82,7 @@ def hair_ribbons(
     strands: NDArray[np.float64], normals: NDArray[np.float64], toward: NDArray[np.float64], rng: np.random.Generator
 ) -> Mesh:
     """Return strands as ribbons that are turned to a camera in the direction `toward` [3]."""
-    return ribbons(strands, normals, rng.uniform(0.10, 0.2, len(strands)), toward)
+    return ribbons(strands, normals, rng.uniform(0.12, 0.24, len(strands)), toward)
 
 
 def _roots(

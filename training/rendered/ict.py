@@ -6,7 +6,7 @@ of the frontal plane. What is not seen from the front gets the mean colour of th
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from training.rendered.makehuman import half_of_face
 from training.rendered.mesh import Mesh, Points, Surface, Topology
 from training.rendered.movements import Shapes, Side
 from training.rendered.people import Person
-from training.rendered.pieces import Piece, plain
+from training.rendered.pieces import GUM, LASH, Piece, plain
 from training.rendered.skins import SkinFolder, painted
 
 _PARTS = {
@@ -110,12 +110,13 @@ class IctHead:
         spheres = [_sphere(rest[eye]) for eye in model.surfaces.eyes]
         origin = sum(centre for centre, _ in spheres) / len(spheres)
         self._rest = rest - origin
-        skin = model.surfaces.parts["skin"].mesh(self.rest())
+        skin = model.surfaces.parts["skin"].mesh(self.moved({}))
         pattern = np.random.default_rng([person.seed, 1])
         self._skin_colours = painted(person, self._colours(skin, pattern), skin.vertices, pattern)
         self._features = Features(person, skin, [(centre - origin, radius) for centre, radius in spheres])
 
     def _colours(self, skin: Mesh, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return the skin's colours: of the person's skin where it is seen from the front, else of cheeks and lips."""
         uv, sure = self._model.skin_uv
         colours = self._model.skins.colours(self.person, uv, rng)
         x, y = np.abs(skin.vertices[:, 0]), skin.vertices[:, 1]
@@ -124,10 +125,6 @@ class IctHead:
         mouth = np.clip(1.5 - np.hypot(x / 3.2, (y + 7) / 2), 0, 1)[:, None]
         hidden = cheeks * (1 - mouth) + lips * mouth
         return np.asarray(colours * sure[:, None] + hidden * (1 - sure[:, None]))
-
-    def rest(self) -> Points:
-        """Return the vertices at rest, float32 [26719, 3], in cm."""
-        return np.asarray(self._rest, dtype=np.float32)
 
     def lip_gap(self, shapes: Shapes) -> float:
         """Return how far the lips are apart in the middle, in cm, beyond what they are at rest."""
@@ -148,10 +145,10 @@ class IctHead:
         return [
             Piece("skin", skin, self._skin_colours),
             plain("cloth", _shoulders(), self.person.cloth),
-            plain("mouth", parts["gum"].mesh(vertices), [0.42, 0.12, 0.11]),
+            plain("mouth", parts["gum"].mesh(vertices), GUM),
             plain("tooth", parts["teeth"].mesh(vertices), self._features.enamel),
-            plain("lash", parts["lashes left"].mesh(vertices), [0.02, 0.015, 0.012]),
-            plain("lash", parts["lashes right"].mesh(vertices), [0.02, 0.015, 0.012]),
+            plain("lash", parts["lashes left"].mesh(vertices), LASH),
+            plain("lash", parts["lashes right"].mesh(vertices), LASH),
             *self._features.pieces(skin, gaze, toward),
         ]
 
@@ -163,8 +160,9 @@ def _sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     return solution[:3], float(np.sqrt(solution[3] + solution[:3] @ solution[:3]))
 
 
+@cache
 def _shoulders() -> Mesh:
-    """Return shoulders in a shirt, as the model ends at the neck."""
+    """Return shoulders in a shirt, which the model lacks: seven ellipses around the neck and below, made smooth."""
     height = np.array([-13.3, -14.8, -16.3, -18.3, -21.0, -25.0, -45.0])
     width = np.array([6.7, 9.4, 12.0, 15.5, 19.0, 21.5, 22.5])
     depth = np.array([6.8, 7.6, 8.2, 8.8, 9.8, 11.0, 12.0])

@@ -105,10 +105,9 @@ def develop(
     over = np.maximum(exposed - knee, 0)
     rolled = np.minimum(exposed, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
     alpha = np.clip(light[:, :, 3:], 0, 1)
-    picture = srgb(rolled + linear(background) * (1 - alpha))
-    picture = cv2.GaussianBlur(picture, (0, 0), film.softness_px)
-    picture = (picture - 0.5) * film.contrast + 0.5
-    picture = picture + rng.normal(0, film.noise, picture.shape)
+    sharp = srgb(rolled + linear(background) * (1 - alpha))
+    soft = np.asarray(cv2.GaussianBlur(sharp, (0, 0), film.softness_px), dtype=np.float64)
+    picture = (soft - 0.5) * film.contrast + 0.5 + rng.normal(0, film.noise, soft.shape)
     return np.asarray((picture.clip(0, 1) * 255).round(), dtype=np.uint8)
 
 

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from training.rendered.features import Features
 from training.rendered.lips import Lips, find_lips
-from training.rendered.makehuman import CM as _CM
-from training.rendered.makehuman import Look, MakeHumanMesh, in_centimetres
+from training.rendered.makehuman import CM, Look, MakeHumanMesh, in_centimetres
 from training.rendered.mesh import Mesh, Points, Surface
 from training.rendered.movements import SIDES, Shapes
 from training.rendered.people import Person
-from training.rendered.pieces import Piece, plain
+from training.rendered.pieces import GUM, LASH, MOUTH, TONGUE, Piece, plain
 from training.rendered.skins import SkinFolder, painted
 from training.rendered.teeth import ROWS, Row, tooth_colours
 
@@ -35,7 +34,7 @@ _DETAILS: Mapping[str, float] = {
     "eyes/*-eye-corner1-{down|up}": 0.35,
     "eyes/*-eye-corner2-{down|up}": 0.35,
     "eyes/*-eye-height1-{decr|incr}": 0.25,
-    "eyes/*-eye-height2-{decr|incr}": 0.25,
+    "eyes/*-eye-height2-{decr|incr}": 0.4,
     "eyes/*-eye-height3-{decr|incr}": 0.25,
     "eyes/*-eye-epicanthus-{in|out}": 0.25,
     "eyes/*-eye-eyefold-{down|up}": 0.35,
@@ -57,7 +56,7 @@ _DETAILS: Mapping[str, float] = {
     "mouth/mouth-lowerlip-height-{decr|incr}": 0.25,
     "mouth/mouth-cupidsbow-{decr|incr}": 0.3,
     "mouth/mouth-trans-{down|up}": 0.2,
-    "mouth/mouth-angles-{down|up}": 0.25,
+    "mouth/mouth-angles-{down|up}": 0.35,
     "mouth/mouth-laugh-lines-{in|out}": 0.3,
     "cheek/*-cheek-bones-{decr|incr}": 0.35,
     "cheek/*-cheek-volume-{decr|incr}": 0.3,
@@ -170,7 +169,7 @@ class MakeHumanModel:
         base = self.files.vertices
         open_jaw = self.files.move(base, _MEAN, {("jawOpen", side): 1.0 for side in SIDES})
         skin = np.unique(self.files.body["skin"].quads)
-        return find_lips(_CM * base, _CM * (open_jaw - base), skin, _INNER_LIPS)
+        return find_lips(CM * base, CM * (open_jaw - base), skin, _INNER_LIPS)
 
     def mean_skin(self) -> Mesh:
         """Return the skin of the mean of young women and men, at rest."""
@@ -193,8 +192,8 @@ class MakeHumanHead:
         self._rest = model.files.look(self._look)
         centres = [self._rest[eye].mean(axis=0) for eye in model.eyes]
         self._origin = sum(centres) / len(centres)
-        radius = _CM * float(np.ptp(self._rest[model.eyes[0]][:, 0])) / 2
-        eyes = [(_CM * (centre - self._origin), radius) for centre in centres]
+        radius = CM * float(np.ptp(self._rest[model.eyes[0]][:, 0])) / 2
+        eyes = [(CM * (centre - self._origin), radius) for centre in centres]
 
         rest = in_centimetres(self._rest, self._origin)
         skin = model.surfaces.body["skin"].mesh(rest)
@@ -222,10 +221,10 @@ class MakeHumanHead:
         return [
             Piece("skin", skin, self._skin_colours),
             plain("cloth", surfaces.body["cloth"].mesh(vertices), self.person.cloth),
-            plain("mouth", surfaces.body["mouth"].mesh(vertices), [0.22, 0.045, 0.04]),
-            plain("mouth", surfaces.body["socket"].mesh(vertices), [0.35, 0.12, 0.10]),
-            plain("mouth", surfaces.tongue.mesh(vertices), [0.45, 0.14, 0.13]),
-            plain("lash", surfaces.lashes.mesh(vertices), [0.02, 0.015, 0.012]),
+            plain("mouth", surfaces.body["mouth"].mesh(vertices), MOUTH),
+            plain("mouth", surfaces.body["socket"].mesh(vertices), GUM),
+            plain("mouth", surfaces.tongue.mesh(vertices), TONGUE),
+            plain("lash", surfaces.lashes.mesh(vertices), LASH),
             *(
                 Piece("tooth", surfaces.teeth[row].mesh(vertices).moved(np.eye(3), _TEETH_CM[row]), colours)
                 for row, colours in self._teeth.items()

@@ -123,7 +123,7 @@ def _brow(sex: Sex, rng: np.random.Generator) -> BrowStyle:
     female = sex == "female"
     thickness = rng.uniform(0.45, 0.85) if female else rng.uniform(0.7, 1.15)
     return BrowStyle(
-        height_cm=float(rng.normal(1.9 if female else 1.8, 0.15)),
+        height_cm=float(rng.normal(1.9 if female else 1.8, 0.22)),
         thickness_cm=float(thickness),
         length=float(rng.normal(0.97, 0.05)),
         arch=float(rng.normal(1.0 if female else 0.6, 0.3)),

@@ -12,6 +12,12 @@ Material: TypeAlias = Literal["skin", "cloth", "mouth", "eye", "tooth", "hair", 
 
 MATERIALS: tuple[Material, ...] = ("skin", "cloth", "mouth", "eye", "tooth", "hair", "lash", "frame")
 
+MOUTH = (0.22, 0.045, 0.04)
+GUM = (0.42, 0.12, 0.11)
+TONGUE = (0.45, 0.14, 0.13)
+LASH = (0.02, 0.015, 0.012)
+"""Colours in linear RGB, the same for everyone."""
+
 
 @dataclass(frozen=True)
 class Piece:

@@ -17,12 +17,9 @@ from training.datasets.rendered import MANIFEST, RenderedPicture, as_json, from_
 from training.rendered.errors import RenderError
 from training.rendered.plan import SITTING
 
-for name in ("anny", "mitsuba", "pyoidn"):
-    pytest.importorskip(name, reason=f"the package {name}, of the extra `render`, is absent")
-
 
 @pytest.fixture(scope="module")
-def skins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def skins(path_tracer: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("skins")
     cv2.imwrite(str(folder / "young_lightskinned_female_diffuse.jpg"), np.full((64, 64, 3), (110, 140, 200), np.uint8))
     return folder

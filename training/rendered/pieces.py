@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from training.rendered.mesh import Mesh
 
-Material: TypeAlias = Literal["skin", "cloth", "mouth", "eye", "tooth", "hair", "lash", "frame"]
+Material: TypeAlias = Literal["skin", "cloth", "mouth", "eye", "tooth", "hair", "lash"]
 
-MATERIALS: tuple[Material, ...] = ("skin", "cloth", "mouth", "eye", "tooth", "hair", "lash", "frame")
+MATERIALS: tuple[Material, ...] = ("skin", "cloth", "mouth", "eye", "tooth", "hair", "lash")
 
 MOUTH = (0.22, 0.045, 0.04)
 GUM = (0.42, 0.12, 0.11)

@@ -12,27 +12,9 @@ from training.rendered.mesh import joined
 from training.rendered.pieces import MATERIALS, Material, Piece
 
 _VARIANT = "llvm_ad_rgb"
-_ROUGHNESS = {
-    "skin": 0.45,
-    "cloth": 0.9,
-    "mouth": 0.3,
-    "eye": 0.06,
-    "tooth": 0.2,
-    "hair": 0.42,
-    "lash": 0.8,
-    "frame": 0.3,
-}
-"""Roughness of each material."""
-_SPECULAR = {
-    "skin": 0.35,
-    "cloth": 0.1,
-    "mouth": 0.5,
-    "eye": 0.6,
-    "tooth": 0.5,
-    "hair": 0.35,
-    "lash": 0.1,
-    "frame": 0.6,
-}
+_ROUGHNESS = {"skin": 0.45, "cloth": 0.9, "mouth": 0.3, "eye": 0.06, "tooth": 0.2, "hair": 0.42, "lash": 0.8}
+_SPECULAR = {"skin": 0.35, "cloth": 0.1, "mouth": 0.5, "eye": 0.6, "tooth": 0.5, "hair": 0.35, "lash": 0.1}
+"""Parameters of Disney's principled reflectance for each material."""
 
 
 @dataclass(frozen=True)
@@ -91,24 +73,6 @@ class Renderer:
         return np.concatenate([clean, alpha], axis=2)
 
     def _scene(self, pieces: Sequence[Piece], shot: Shot) -> dict[str, Any]:
-        mi = self._mi
-        camera = shot.camera
-        x, y = camera.shift_cm
-        up = mi.ScalarTransform4f()
-        film = {
-            "type": "hdrfilm",
-            "width": self._size,
-            "height": self._size,
-            "pixel_format": "rgba",
-            "rfilter": {"type": "box"},
-        }
-        sensor = {
-            "type": "perspective",
-            "fov": float(np.degrees(2 * np.arctan(camera.height_cm / 2 / camera.distance_cm))),
-            "to_world": up.look_at([x, y, camera.distance_cm], [x, y, 0], [0, 1, 0]),
-            "film": film,
-            "sampler": {"type": "independent", "sample_count": self._samples},
-        }
         scene: dict[str, Any] = {
             "type": "scene",
             "integrator": {
@@ -116,8 +80,8 @@ class Renderer:
                 "aovs": "albedo:albedo,normal:sh_normal",
                 "paths": {"type": "path", "max_depth": 4, "hide_emitters": True},
             },
-            "sensor": sensor,
-            "sky": {"type": "envmap", "bitmap": mi.Bitmap(shot.sky)},
+            "sensor": self._sensor(shot.camera),
+            "sky": {"type": "envmap", "bitmap": self._mi.Bitmap(shot.sky)},
         }
         offset = shot.pivot - shot.rotation @ shot.pivot
         for material in MATERIALS:
@@ -125,6 +89,23 @@ class Renderer:
             if members:
                 scene[material] = self._shape(material, members, shot.rotation, offset)
         return scene
+
+    def _sensor(self, camera: Camera) -> dict[str, Any]:
+        x, y = camera.shift_cm
+        film = {
+            "type": "hdrfilm",
+            "width": self._size,
+            "height": self._size,
+            "pixel_format": "rgba",
+            "rfilter": {"type": "box"},
+        }
+        return {
+            "type": "perspective",
+            "fov": float(np.degrees(2 * np.arctan(camera.height_cm / 2 / camera.distance_cm))),
+            "to_world": self._mi.ScalarTransform4f().look_at([x, y, camera.distance_cm], [x, y, 0], [0, 1, 0]),
+            "film": film,
+            "sampler": {"type": "independent", "sample_count": self._samples},
+        }
 
     def _shape(
         self, material: Material, pieces: Sequence[Piece], rotation: NDArray[np.float64], offset: NDArray[np.float64]

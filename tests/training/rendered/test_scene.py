@@ -8,16 +8,13 @@ from training.rendered.light import directions, facing_light
 from training.rendered.pieces import plain
 from training.rendered.scene import Camera, Renderer, Shot
 
-pytest.importorskip("mitsuba", reason="the package mitsuba, of the extra `render`, is absent")
-pytest.importorskip("pyoidn", reason="the package pyoidn, of the extra `render`, is absent")
-
 SIZE = 24
 AT_THE_BALL = Camera(distance_cm=200.0, height_cm=26.0, shift_cm=(0.0, 2.0))
 BALL = plain("cloth", ball(), [0.5, 0.5, 0.5])
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
+def renderer(path_tracer: None) -> Renderer:
     return Renderer(SIZE, 32)
 
 

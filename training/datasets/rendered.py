@@ -14,6 +14,9 @@ from training.datasets.raw import SPLITS, DatasetError, RawFace, Split
 MANIFEST = "pictures.jsonl"
 """Name of the table: a line of JSON for each picture."""
 
+PRESENT = 0.2
+"""Intensity from which on a unit counts as present: FACS' B, a slight one."""
+
 
 @dataclass(frozen=True)
 class RenderedPicture:

@@ -19,9 +19,6 @@ Shapes: TypeAlias = Mapping[tuple[str, Side], float]
 
 Kind: TypeAlias = Literal["neutral", "single", "pair", "expression", "other"]
 
-PRESENT = 0.2
-"""Intensity from which on a unit counts as present: FACS' B, a slight one."""
-
 DRAWN_UNITS = tuple(unit for unit in ACTION_UNITS if unit != "AU25")
 """The units that can be drawn at a chosen intensity; AU25 is measured on the lips."""
 

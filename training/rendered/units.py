@@ -88,9 +88,6 @@ UNIT_SHAPES: Mapping[Maker, Mapping[str, Mapping[str, float]]] = MappingProxyTyp
 )
 """Maker -> unit -> name of a shape without its side -> weight at intensity 1."""
 
-LOOKS = ("Down", "In", "Out", "Up")
-"""The four shapes with which lids follow the eyeballs."""
-
 _LIDS_FOLLOW_DEG = 30.0
 
 

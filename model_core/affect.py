@@ -7,15 +7,17 @@ length (FER+ and ABAW both have eight) are not interchangeable, so no code may r
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
 
 Task: TypeAlias = Literal["valence_arousal", "expression", "action_units"]
 """Name of a task, and of its field in AffectLogits."""
 
-Reference: TypeAlias = Literal["annotated", "derived"]
-"""Origin of a task's training targets: human annotation, or derivation by a rule or another model."""
+Reference: TypeAlias = Literal["annotated", "derived", "rendered"]
+"""Origin of a task's training targets: human annotation, derivation by a rule or another model, or rendered faces."""
+
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 TASKS: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
 """All tasks, in the order in which their outputs are concatenated."""

@@ -42,13 +42,24 @@ FLOORS = {
     ),
     "training": (
         ("datasets",),
-        ("data", "generated", "refinement"),
+        ("data", "generated", "refinement", "rendered"),
         ("targets",),
         ("measuring",),
         ("runs",),
         ("video", "importing"),
         ("studies",),
-        ("prepare", "train", "calibrate", "evaluate", "export", "import_checkpoint", "generate", "refine", "submit"),
+        (
+            "prepare",
+            "train",
+            "calibrate",
+            "evaluate",
+            "export",
+            "import_checkpoint",
+            "generate",
+            "refine",
+            "render",
+            "submit",
+        ),
     ),
 }
 """The folders and modules of each package, from the lowest floor up."""

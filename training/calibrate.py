@@ -28,10 +28,10 @@ def fit(faces: PreparedFaces, outputs: Outputs, search: ThresholdSearch = "sorte
     if outputs.expression is not None:
         actual = faces.majority[outputs.rows]
         expression = fit_expression(outputs.expression[actual >= 0], actual[actual >= 0])
-    derived = faces.derived[outputs.rows]
-    if outputs.action_units is not None and derived.any():
-        positive = faces.action_units[outputs.rows][derived] >= POSITIVE_SCORE
-        logits = outputs.action_units[derived]
+    with_units = faces.with_action_units[outputs.rows]
+    if outputs.action_units is not None and with_units.any():
+        positive = faces.action_units[outputs.rows][with_units] >= POSITIVE_SCORE
+        logits = outputs.action_units[with_units]
         units = {name: fit_unit(logits[:, i], positive[:, i], search) for i, name in enumerate(ACTION_UNITS)}
     known = faces.with_valence_arousal[outputs.rows]
     if outputs.valence_arousal is not None and known.any():

@@ -59,8 +59,10 @@ def uncalibrated_tasks(trained: Evaluable) -> list[Task]:
 
 
 def _references(trained: Evaluable) -> dict[Task, Reference]:
-    """Of a prepared set: expressions were annotated; what else was derived, the set says."""
+    """Of a prepared set: expressions were annotated or composed; what else was derived, the set says."""
     prepared = trained.training["prepared"]
+    if prepared.get("rendered"):
+        return dict.fromkeys(trained.spec.tasks, "rendered")
     derived: Reference = "derived" if prepared["derived"] else "annotated"
     annotated = {"expression"} | ({"valence_arousal"} if prepared.get("annotated") else set())
     return {task: "annotated" if task in annotated else derived for task in trained.spec.tasks}

@@ -99,15 +99,17 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     if not records:
         raise DatasetError(f"{root} has no pictures")
     annotated = _annotated(records)
+    rendered = records[0].action_units is not None
+    relative = options.teacher is not None and not annotated and not rendered
     training = sum(record.split == "train" for record in records)
-    if options.teacher and not annotated and not training:
+    if relative and not training:
         raise DatasetError(f"{root} has no training pictures: {_RELATIVE}")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         arrays = _work_through(options, records, partial, workers)
-        if options.teacher and not annotated and not _of_training(arrays, "derived").any():
+        if relative and not _of_training(arrays, "derived").any():
             raise DatasetError(f"no face was read in any of the {training} training pictures of {root}: {_RELATIVE}")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -122,8 +124,11 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         derived=options.teacher is not None,
         annotators=reader.annotators,
         annotated=bool(annotated),
+        rendered=rendered,
     )
-    counts = f"{arrays['derived'].sum()} with derived targets"
+    if rendered:
+        arrays["action_units"] = np.array([record.action_units for record in records], dtype=np.float32)
+    counts = "known action units" if rendered else f"{arrays['derived'].sum()} with derived targets"
     arrays |= annotated or {"valence_arousal": _valence_arousal(arrays, info)}
     if annotated:
         counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
@@ -161,7 +166,7 @@ def _work_through(
         "splits": np.array([record.split for record in records]),
         "found": found,
         "votes": votes,
-        "derived": derived & (votes.sum(axis=1) > 0),
+        "derived": derived if records[0].action_units else derived & (votes.sum(axis=1) > 0),
         "action_units": units,
         **({"blendshapes": blendshapes, "landmarks": landmarks} if options.teacher else {}),
     }
@@ -187,11 +192,11 @@ def _of_training(arrays: Mapping[str, NDArray[Any]], field: str) -> NDArray[np.b
 
 
 def _valence_arousal(arrays: Mapping[str, NDArray[Any]], info: PreparedInfo) -> NDArray[np.float32]:
-    """Return derived valence-arousal, float32 [N, 2], 0 without a teacher.
+    """Return derived valence-arousal, float32 [N, 2], 0 without a teacher and for rendered faces.
 
     Strengths are relative to the training faces.
     """
-    if not info.derived:
+    if not info.derived or info.rendered:
         return np.zeros((len(arrays["found"]), 2), dtype=np.float32)
     reference_rows = _of_training(arrays, "derived")
     blendshapes = arrays["blendshapes"]

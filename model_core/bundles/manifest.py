@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Any, Literal, TypeVar
 
-from model_core.affect import Reference, Task
+from model_core.affect import REFERENCES, Reference, Task
 from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.models import NetworkSpec
 from model_core.models.clip import TowerSpec
@@ -83,8 +83,8 @@ class BundleManifest:
     def __post_init__(self) -> None:
         if set(self.references) != set(self.network.tasks):
             raise ValueError("references must name exactly the network's tasks")
-        if not set(self.references.values()) <= {"annotated", "derived"}:
-            raise ValueError("a reference is either annotated or derived")
+        if not set(self.references.values()) <= set(REFERENCES):
+            raise ValueError(f"a reference is one of {', '.join(REFERENCES)}")
         if (self.temporal is None) != (self.network.recurrent is None):
             raise ValueError("a recurrent network needs temporal settings, and no other has any")
         if (size := self.network.input_size) not in (None, self.input.size):

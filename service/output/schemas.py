@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from model_core.affect import Reference
 from model_core.faces.quality import Reason
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -86,12 +87,12 @@ class UnitInfo(BaseModel):
 
 
 class TaskInfo(BaseModel):
-    """The bundle that answers a task. reference: learned from human annotation, or from derived labels."""
+    """The bundle that answers a task. reference: learned from human annotation, derived labels, or rendered faces."""
 
     bundle: str
     version: str
     sha256: str
-    reference: Literal["annotated", "derived"]
+    reference: Reference
     calibrated: bool
     units: dict[str, UnitInfo] | None = None
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from tests.fakes import write_prepared
+from training.rendered.errors import RenderError
+from training.rendered.scene import Renderer
 from training.runs.config import load_config
 from training.runs.network import NetworkRun
 from training.train import build_run
@@ -50,3 +52,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedRun]:
     run.run()
     yield FinishedRun(prepared, config, base / "run", run)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def path_tracer() -> None:
+    """Skip, by name, what needs a package or a library to render."""
+    for name in ("anny", "mitsuba", "pyoidn"):
+        pytest.importorskip(name, reason=f"the package {name}, of the extra `render`, is absent")
+    try:
+        Renderer(8, 1)
+    except RenderError as error:
+        pytest.skip(f"LLVM 19 is absent, Debian's libllvm19: {error}")

@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,13 @@ def command(monkeypatch: pytest.MonkeyPatch, run: Path, out: Path, *more: object
     arguments = [*fixed, "--data-terms", "Generated for tests.", *more]
     monkeypatch.setattr(sys, "argv", ["training.export", *map(str, arguments)])
     export.main()
+
+
+def test_what_rendered_faces_taught_is_called_so(folder: Path) -> None:
+    trained = load_evaluable(folder)
+    prepared = {**trained.training["prepared"], "rendered": True}
+    taught = replace(trained, training={**trained.training, "prepared": prepared})
+    assert set(export._references(taught).values()) == {"rendered"}
 
 
 def test_a_run_becomes_a_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

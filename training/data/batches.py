@@ -35,20 +35,20 @@ class Batch:
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
     """Return the targets of the records `rows`, int64 [B], with masks that are 0 where there is no label."""
     expression = distributions(faces.votes[rows])
-    derived = torch.from_numpy(faces.derived[rows]).float()
+    with_units = torch.from_numpy(faces.with_action_units[rows]).float()
     return AffectTarget(
         valence_arousal=torch.from_numpy(faces.valence_arousal[rows]),
         valence_arousal_mask=torch.from_numpy(faces.with_valence_arousal[rows]).float(),
         expression=torch.from_numpy(expression),
         expression_mask=torch.from_numpy(expression.sum(axis=1) > 0).float(),
         action_units=torch.from_numpy(faces.action_units[rows]),
-        action_units_mask=derived[:, None].expand(-1, faces.action_units.shape[1]),
+        action_units_mask=with_units[:, None].expand(-1, faces.action_units.shape[1]),
     )
 
 
 def unit_variance(faces: PreparedFaces, rows: NDArray[np.int64]) -> Tensor:
     """Return the variance of each action unit's targets among these records, float32 [12]; 1 where none has targets."""
-    known = rows[faces.derived[rows]]
+    known = rows[faces.with_action_units[rows]]
     if not len(known):
         return torch.ones(faces.action_units.shape[1])
     return torch.from_numpy(faces.action_units[known].var(axis=0)).clamp(min=1e-6)

@@ -41,6 +41,8 @@ class PreparedInfo:
     """Largest number of votes that a face can have."""
     annotated: bool = False
     """True where people annotated valence-arousal; then none of it is derived."""
+    rendered: bool = False
+    """True where the faces were rendered; then the units' intensities are known, and valence-arousal is not."""
     format: int = FORMAT
     """Version of the file format."""
 
@@ -66,9 +68,9 @@ class PreparedFaces:
     votes: NDArray[np.float32]
     """float32 [N, C]: raw counts of the annotators' votes."""
     derived: NDArray[np.bool_]
-    """bool [N]: True where the teacher read the face, so that `action_units` count."""
+    """bool [N]: True where the teacher read the face."""
     action_units: NDArray[np.float32]
-    """float32 [N, 12] in [0, 1]."""
+    """float32 [N, 12] in [0, 1]: the teacher's scores, or known intensities; they count where `with_action_units`."""
     valence_arousal: NDArray[np.float32]
     """float32 [N, 2] in [-1, 1]; they count where `with_valence_arousal` is True."""
     annotated: NDArray[np.bool_] | None = None
@@ -86,8 +88,15 @@ class PreparedFaces:
         return np.flatnonzero(self.splits == split)
 
     @property
+    def with_action_units(self) -> NDArray[np.bool_]:
+        """bool [N]: True where `action_units` count."""
+        return self.found if self.info.rendered else self.derived
+
+    @property
     def with_valence_arousal(self) -> NDArray[np.bool_]:
         """bool [N]: True where `valence_arousal` counts."""
+        if self.info.rendered:
+            return np.zeros(len(self), dtype=bool)
         return self.derived if self.annotated is None else self.annotated
 
     @property
@@ -113,7 +122,7 @@ def write_targets(folder: Path, info: PreparedInfo, arrays: Mapping[str, NDArray
     present = {name: values for name, values in arrays.items() if values is not None}
     np.savez_compressed(folder / "faces.npz", **present)  # type: ignore[arg-type]
     # Fields that came later are left out at their defaults, so that a FER+ set still has the bytes it always had.
-    later = {"annotators": PreparedInfo.annotators, "annotated": PreparedInfo.annotated}
+    later = {name: getattr(PreparedInfo, name) for name in ("annotators", "annotated", "rendered")}
     document = {name: value for name, value in asdict(info).items() if name not in later or value != later[name]}
     (folder / "prepared.json").write_text(json.dumps(document, indent=2) + "\n")
 

@@ -11,6 +11,7 @@ from training.datasets.disfa import Disfa
 from training.datasets.ferplus import FerPlus
 from training.datasets.rafdb import RafDb
 from training.datasets.raw import DatasetError, DatasetReader, RawFace
+from training.datasets.rendered import Rendered
 from training.datasets.sequences import Sequence, SequenceReader
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 READERS: Mapping[str, type[DatasetReader]] = MappingProxyType(
-    {"ferplus": FerPlus, "affectnet": AffectNet, "rafdb": RafDb}
+    {"ferplus": FerPlus, "affectnet": AffectNet, "rafdb": RafDb, "rendered": Rendered}
 )
 """Name -> reader class, for sets of pictures."""
 

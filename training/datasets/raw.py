@@ -22,6 +22,7 @@ class RawFace:
 
     votes: the annotators' counts in the order of the reader's labels; all 0: unlabelled. valence_arousal: as people
     annotated them, each in [-1, 1]; None: not annotated. box: where the labelled face is, if the files say so.
+    action_units: known intensities of the twelve units in the order of ACTION_UNITS, each in [0, 1]; None: not known.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RawFace:
     votes: tuple[float, ...]
     valence_arousal: tuple[float, float] | None = None
     box: Box | None = None
+    action_units: tuple[float, ...] | None = None
 
 
 def training_split(name: str) -> Split:

@@ -37,7 +37,7 @@ class Answers:
     va_targets: Floats
     """float64 [N, 2] in [-1, 1]."""
     unit_targets: Floats
-    """float64 [N, 12]: the teacher's scores in [0, 1]."""
+    """float64 [N, 12]: the teacher's scores or known intensities, in [0, 1]."""
     valence_arousal: Floats | None
     """float64 [N, 2]: estimates."""
     va_table: Floats | None
@@ -95,7 +95,7 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         thresholds=tuple(calibration.unit(name).threshold for name in ACTION_UNITS),
         va_half_widths=tuple(axis.half_width for axis in axes.values()) if axes else None,
         found=found,
-        derived=found & faces.derived[rows],
+        derived=found & faces.with_action_units[rows],
         majority=faces.majority[rows],
         va_targets=faces.valence_arousal[rows].astype(np.float64),
         unit_targets=faces.action_units[rows].astype(np.float64),
@@ -108,5 +108,5 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         unit_logits=placed(units),
         units=placed(None if units is None else calibration.unit_probabilities(units)),
         units_plain=placed(None if units is None else Calibration().unit_probabilities(units)),
-        annotated=None if faces.annotated is None else known,
+        annotated=None if faces.annotated is None and not faces.info.rendered else known,
     )

@@ -95,7 +95,7 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
         return {"score": math.nan}
     measures: dict[str, float] = {}
     per_task = []
-    derived = faces.derived[outputs.rows]
+    with_units = faces.with_action_units[outputs.rows]
     if outputs.expression is not None:
         predicted, actual = predicted_majority(faces, rows, outputs, outputs.expression)
         measures["accuracy"] = accuracy(predicted, actual)
@@ -107,9 +107,9 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
         measures["ccc_v"] = ccc(outputs.valence_arousal[known, 0], target[:, 0])
         measures["ccc_a"] = ccc(outputs.valence_arousal[known, 1], target[:, 1])
         per_task.append((measures["ccc_v"] + measures["ccc_a"]) / 2)
-    if outputs.action_units is not None and derived.any():
-        probability = UNCALIBRATED_UNIT.probability(outputs.action_units[derived])
-        target = faces.action_units[outputs.rows][derived]
+    if outputs.action_units is not None and with_units.any():
+        probability = UNCALIBRATED_UNIT.probability(outputs.action_units[with_units])
+        target = faces.action_units[outputs.rows][with_units]
         correlations = [pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]
         defined = [value for value in correlations if not math.isnan(value)]
         measures["au_r"] = float(np.mean(defined)) if defined else math.nan

@@ -68,6 +68,10 @@ def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
 def require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
     """Refuse to train tasks that the set has no targets for. Raises DatasetError."""
     given = {"expression"} | ({"valence_arousal"} if faces.info.annotated else set())
+    if faces.info.rendered:
+        if "valence_arousal" in spec.tasks:
+            raise DatasetError("valence arousal of rendered faces is not known")
+        return
     if not faces.info.derived and set(spec.tasks) - given:
         missing = " and ".join(task.replace("_", " ") for task in spec.tasks if task not in given)
         raise DatasetError(f"{missing} need a set prepared with --teacher")

@@ -214,7 +214,7 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v["network"].update(hidden=-1), "hidden"),
         (lambda v: v["input"].update(alignment="none"), "unknown alignment 'none'"),
         (lambda v: v["references"].pop("expression"), "references must name exactly the network's tasks"),
-        (lambda v: v["references"].update(expression="guessed"), "either annotated or derived"),
+        (lambda v: v["references"].update(expression="guessed"), "annotated, derived, rendered"),
         (lambda v: v["calibration"]["expression"].update(temperature=0), "temperature must be positive"),
         (lambda v: v["calibration"]["action_units"].pop("AU26"), "a calibration must name the units"),
         (lambda v: v["calibration"].update(action_units=[1]), "must be an object"),

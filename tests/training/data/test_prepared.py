@@ -7,6 +7,7 @@ import pytest
 
 from model_core.affect import LABEL_SETS
 from tests.fakes import write_prepared
+from training.data.batches import unit_variance
 from training.data.prepared import PreparedFaces, distributions, load_prepared
 from training.datasets import DatasetError
 
@@ -50,6 +51,14 @@ def test_annotated_valence_arousal_counts_where_it_was_annotated(tmp_path: Path)
     annotated = load_prepared(write_prepared(tmp_path / "annotated", train=2, validation=1, test=1, annotated=True))
     assert annotated.with_valence_arousal.tolist() == [True, False, True, False]
     assert not annotated.derived.any()
+
+
+def test_of_rendered_faces_the_units_are_known_and_valence_arousal_is_not(tmp_path: Path) -> None:
+    faces = load_prepared(write_prepared(tmp_path / "set", train=2, validation=1, test=1, missing=[1]))
+    rendered = replace(faces, info=replace(faces.info, rendered=True), derived=np.zeros(4, dtype=bool))
+    assert rendered.with_action_units.tolist() == [True, False, True, True]
+    assert not rendered.with_valence_arousal.any()
+    assert unit_variance(rendered, np.array([1, 2, 3])) == pytest.approx(faces.action_units[2:].var(axis=0))
 
 
 def test_a_set_that_disagrees_with_its_description_is_refused(tmp_path: Path) -> None:

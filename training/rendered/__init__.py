@@ -1,0 +1,1 @@
+"""Portraits of rendered people whose action units are known, from two parametric head models."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.films import films, frames
-from model_core.faces.detection import FaceDetector, YuFaceDetector, largest
-from model_core.faces.geometry import Face, Frame
+from model_core.faces.detection import FaceDetector, build_detector, largest
+from model_core.faces.geometry import Box, Face, Frame
 from model_core.faces.quality import Quality
 from model_core.inference.smoothing import smooth_causal, smooth_offline
 from service.analysis.locating import LocatedFace, LocatedFrame, Locator
@@ -112,9 +112,14 @@ class SideBySide:
         self.sides = list(sides)
         self.asked: list[int | None] = []
 
-    def detect(self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None) -> list[Face]:
+    def detect(
+        self, frame: Frame, *, min_confidence: float = 0.6, max_faces: int | None = None, thorough: bool = True
+    ) -> list[Face]:
         self.asked.append(max_faces)
         return largest([face_at(100 * place, 20, side) for place, side in enumerate(self.sides) if side], max_faces)
+
+    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+        return None
 
 
 def locating(detector: FaceDetector, options: AnalysisOptions) -> Session:
@@ -155,7 +160,7 @@ def test_max_faces_are_people_who_stay_reported_while_they_are_there() -> None:
     ],
 )
 def test_a_cut_ends_tracks_and_nothing_else_does(name: str, expected: list[int]) -> None:
-    told = locating(YuFaceDetector(), AnalysisOptions())
+    told = locating(build_detector("yuface"), AnalysisOptions())
     found: list[int] = []
     for time_s, picture in frames(films()[name], 10):
         if 1.4 <= time_s < 2.6:

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from service.errors import InvalidParameter, NoVideoFrames, UndecodableMedia, UnsupportedMediaType
+from service.media.formats import LOOKED_AT, Kind, refusal
 from service.media.limits import DecodeLimits
 
 ROUNDING_S = 0.001
@@ -365,12 +366,11 @@ class _Clock:
 def recognise_video(path: Path) -> VideoFormat:
     """Return the format of a file. Raises UnsupportedMediaType for one that the service does not read."""
     with path.open("rb") as file:
-        head = file.read(400)
+        head = file.read(LOOKED_AT)
     for form in FORMATS:
         if form.start.match(head):
             return form
-    names = ", ".join(form.name for form in FORMATS[:-1])
-    raise UnsupportedMediaType(f"the content is not a video in {names} or {FORMATS[-1].name}")
+    raise UnsupportedMediaType(refusal(head, Kind.VIDEO))
 
 
 def _picture_stream(form: VideoFormat, container: InputContainer) -> VideoStream:

@@ -12,6 +12,9 @@ from typing import Any
 MAX_MESSAGE_BYTES = 64 * 1024
 """Longest message; those of decoders are a few hundred bytes."""
 
+_REST_S = 5.0
+"""Seconds in which the rest of a message must come."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -24,8 +27,9 @@ def send(channel: socket.socket, message: dict[str, Any], descriptors: Sequence[
     content = json.dumps(message).encode()
     try:
         # The descriptors travel with the first byte, however the rest is cut.
-        socket.send_fds(channel, [_LENGTH.pack(len(content))], descriptors)
-        channel.sendall(content)
+        whole = _LENGTH.pack(len(content)) + content
+        sent = socket.send_fds(channel, [whole], descriptors)
+        channel.sendall(whole[sent:])
     except OSError:
         raise Disconnected("the message could not be sent") from None
 
@@ -56,10 +60,14 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _exactly(channel: socket.socket, length: int) -> bytes:
+    """Return the rest of a message that has begun; whoever began one has a while to finish it."""
+    timeout_s = channel.gettimeout()
+    channel.settimeout(_REST_S)
     content = b""
     while len(content) < length:
         part = channel.recv(length - len(content))
         if not part:
             raise Disconnected("the other side has closed the connection")
         content += part
+    channel.settimeout(timeout_s)
     return content

@@ -21,12 +21,12 @@ router = APIRouter()
     "/analyze/frame",
     response_model=FrameResponse,
     responses=timed() | problems(400, 406, 413, 415, 422, 429, 500, 503, 504, 507),
-    openapi_extra=upload("image/jpeg", "image/png", "image/webp", "image/bmp"),
+    openapi_extra=upload("image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", "image/bmp"),
 )
 async def analyze_frame(
     request: Request, query: Annotated[FrameQuery, Query()], context: ContextDep, model: ModelDep, request_id: RequestId
 ) -> Response:
-    """Faces of a picture (JPEG, PNG, WebP, BMP) with valence-arousal, expression and action units."""
+    """Faces of a picture (JPEG, PNG, WebP, HEIC, AVIF, BMP) with valence-arousal, expression and action units."""
     negotiated(request, [FrameDocument.media_type])
     limit = time_limit(request, "deadline_s", context.settings)
     taken = picture_upload(context.directory, context.settings.max_upload_bytes, context.decoders, context.limits)
@@ -43,7 +43,7 @@ async def analyze_frame(
 async def analyze_video(
     request: Request, query: Annotated[VideoQuery, Query()], context: ContextDep, model: ModelDep, request_id: RequestId
 ) -> Response:
-    """Tracks of the faces in a video (mp4, mov, webm, avi, gif), as one document, or frame by frame as they come."""
+    """Tracks of the faces in a video (MP4, MOV, WebM, Matroska, AVI, GIF and others), as one document or frame by frame."""
     media_type = negotiated(request, VIDEO_MEDIA_TYPES)
     limit = time_limit(request, "video_deadline_s", context.settings)
     window = query.window(model.pipeline.ensemble(query.temporal))

@@ -1,5 +1,6 @@
 """The OpenAPI document against the running service: what it promises holds for whatever a client may send."""
 
+import io
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pillow_heif import from_pillow
 from schemathesis.config import SchemathesisConfig
 from schemathesis.openapi import from_asgi
 from schemathesis.schemas import BaseSchema
@@ -30,7 +32,10 @@ VIDEO = {
 
 def pictures() -> dict[str, bytes]:
     grey = np.full((48, 64, 3), 204, np.uint8)
-    return {f"image/{name}": encoded(grey, f".{name}") for name in ("jpeg", "png", "webp", "bmp")}
+    files = {f"image/{name}": encoded(grey, f".{name}") for name in ("jpeg", "png", "webp", "bmp")}
+    heic = io.BytesIO()
+    from_pillow(Image.fromarray(grey)).save(heic)
+    return files | {"image/heic": heic.getvalue(), "image/avif": pillow(Image.fromarray(grey), "AVIF")}
 
 
 def videos() -> dict[str, bytes]:

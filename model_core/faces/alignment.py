@@ -64,8 +64,9 @@ def align(frame: Frame, landmarks: Landmarks, template: str, size: int) -> Crop:
 def warp(frame: Frame, matrix: NDArray[np.float64], size: int) -> Crop:
     """Return the square of a frame that a similarity transform shows, uint8 [size, size, 3] RGB.
 
-    `matrix` is float64 [2, 3], from pixels of the frame to pixels of the crop. Pixels outside the frame repeat its
-    edge. Where the frame is shrunk to less than half, it is averaged first, so that fine texture does not alias.
+    A grey frame, uint8 [H, W], gives a grey square. `matrix` is float64 [2, 3], from pixels of the frame to pixels of
+    the crop. Pixels outside the frame repeat its edge. Where the frame is shrunk to less than half, it is averaged
+    first, so that fine texture does not alias.
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:

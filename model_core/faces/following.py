@@ -59,7 +59,7 @@ class FollowingDetector:
             self._searched_s = time_s
         for known in self._faces:
             if not _among(known, faces):
-                again = self._detector.follow(frame, known.box, min_confidence=min_confidence)
+                again = self._detector.follow(frame, known, min_confidence=min_confidence)
                 if again is not None and not _among(again, faces):
                     faces.append(again)
         return largest(faces, max_faces)
@@ -74,7 +74,7 @@ class FollowingDetector:
         """Return the same faces in the next frame, or None if one of them is not found and a scan is needed."""
         followed: list[Face] = []
         for face in tuple(self._faces):
-            again = self._detector.follow(frame, face.box, min_confidence=min_confidence)
+            again = self._detector.follow(frame, face, min_confidence=min_confidence)
             if again is None or _among(again, followed):
                 self._faces.remove(face)  # a scan need not look for it there again
                 return None

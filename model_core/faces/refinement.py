@@ -49,8 +49,11 @@ BOX_UNIT = np.array([20.0, 20.0, 0.25, 0.25])
 MAX_LOOKS = 6
 """Most looks at one face once it is upright; nearly all stand after three."""
 
-STANDS_PX = 0.05
+STANDS_PX = 0.1
 """Mean movement of the landmarks, in pixels of the template, below which they stand."""
+
+_REACH = 1.25
+"""Distance from the middle of a detected box that looks may reach, as a multiple of its longer side."""
 
 TURNED_DOUBT = -1.0
 """Doubt of a first look from which the face may be turned, so that the other quarter turns are tried."""
@@ -70,6 +73,15 @@ class Look(NamedTuple):
     """Natural logarithm of the expected error of the outputs."""
 
 
+class Surroundings(NamedTuple):
+    """The part of a frame around a face, in grey."""
+
+    grey: NDArray[np.uint8]
+    """uint8 [H, W]."""
+    corner: NDArray[np.float64]
+    """float64 [2]: x and y of its first pixel in the frame."""
+
+
 class LandmarkRefiner:
     """Places landmarks and boxes of detected faces; safe to call from several threads at once."""
 
@@ -82,29 +94,50 @@ class LandmarkRefiner:
 
         The confidence is the detector's. The face is `settled` unless the network doubts its last look.
         """
-        look = self._look(frame, box_region(face.box))
+        around = _surroundings(frame, face.box)
+        look = self._look(around, _first_region(face))
         if look.doubt > TURNED_DOUBT:
-            others = (self._look(frame, box_region(face.box, quarter)) for quarter in (1, 2, 3))
+            others = (self._look(around, box_region(face.box, quarter)) for quarter in (1, 2, 3))
             look = min((look, *others), key=lambda each: each.doubt)
         for _ in range(MAX_LOOKS):
             matrix = similarity_transform(look.points, REGION)
-            previous, look = look, self._look(frame, matrix)
+            previous, look = look, self._look(around, matrix)
             moved_px = float(np.abs(look.points - previous.points).mean()) * _scale(matrix) / TEMPLATE_SCALE
             if moved_px < STANDS_PX:
                 break
         landmarks = Landmarks(*(Point(x, y) for x, y in look.points.tolist()))
         return Face(look.box, landmarks, face.confidence, settled=look.doubt < SETTLED_DOUBT)
 
-    def _look(self, frame: Frame, matrix: NDArray[np.float64]) -> Look:
-        """Look at the face in the region that `matrix`, float64 [2, 3], maps to the input."""
-        grey = np.asarray(cv2.cvtColor(warp(frame, matrix, INPUT_PX), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    def _look(self, around: "Surroundings", matrix: NDArray[np.float64]) -> Look:
+        """Look at the face in the region of the frame that `matrix`, float64 [2, 3], maps to the input."""
         network = self._networks.value
-        network.setInput(normalised(grey)[None, None])
+        from_grey = np.column_stack([matrix[:, :2], matrix[:, :2] @ around.corner + matrix[:, 2]])
+        network.setInput(normalised(warp(around.grey, from_grey, INPUT_PX))[None, None])
         (outputs,) = network.forward().astype(np.float64)
         region = REGION + outputs[:10].reshape(5, 2) * LANDMARK_UNIT_PX
         inverse = cv2.invertAffineTransform(matrix)
         points = region @ inverse[:, :2].T + inverse[:, 2]
         return Look(points, placed_box(points, outputs[10:PLACES]), float(outputs[PLACES]))
+
+
+def _surroundings(frame: Frame, box: Box) -> Surroundings:
+    """Return the grey part of a frame around a box, with all that looks may see."""
+    height, width = frame.shape[:2]
+    reach = _REACH * max(box.width, box.height)
+    x, y = box.x + box.width / 2, box.y + box.height / 2
+    left, right = np.clip([int(x - reach), int(x + reach) + 1], [0, 1], [width - 1, width])
+    top, bottom = np.clip([int(y - reach), int(y + reach) + 1], [0, 1], [height - 1, height])
+    part = frame[top : max(bottom, top + 1), left : max(right, left + 1)]
+    grey = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    return Surroundings(grey, np.array([left, top], dtype=np.float64))
+
+
+def _first_region(face: Face) -> NDArray[np.float64]:
+    """Return the region of the first look: by the detector's landmarks, or by the box if these coincide."""
+    try:
+        return similarity_transform(face.landmarks.as_array(), REGION)
+    except ValueError:
+        return box_region(face.box)
 
 
 def normalised(grey: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from threading import Event, Lock
 from model_core.faces.alignment import align
 from model_core.faces.detection import FaceDetector
 from model_core.faces.following import FollowingDetector
-from model_core.faces.geometry import Box, Crop, Face, Frame, TrackedFace
+from model_core.faces.geometry import Crop, Face, Frame, TrackedFace
 from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
 from service.media.sources import Source
@@ -154,7 +154,7 @@ class WatchedDetector:
         with self._watchdog.step():
             return self._detector.detect(frame, min_confidence=min_confidence, max_faces=max_faces, thorough=thorough)
 
-    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+    def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
         """See FaceDetector."""
         with self._watchdog.step():
-            return self._detector.follow(frame, box, min_confidence=min_confidence)
+            return self._detector.follow(frame, face, min_confidence=min_confidence)

@@ -118,7 +118,7 @@ _FORMATS: Final = (
 
 _SENDABLE: Final = {
     Kind.PICTURE: "send a JPEG, PNG, WebP, HEIC, AVIF or BMP picture",
-    Kind.VIDEO: "send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG, WMV, FLV or Ogg video",
+    Kind.VIDEO: "send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG or Ogg video",
 }
 _ROUTES: Final = {Kind.PICTURE: "/analyze/frame", Kind.VIDEO: "/analyze/video"}
 

@@ -45,10 +45,10 @@ class FakeDetector:
             return []
         return [face for face in self.faces if face.confidence >= min_confidence][:max_faces]
 
-    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+    def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
         found = self.detect(frame, min_confidence=min_confidence)
-        best = max(found, key=lambda face: face.box.iou(box), default=None)
-        return best if best is not None and best.box.iou(box) > 0.3 else None
+        best = max(found, key=lambda each: each.box.iou(face.box), default=None)
+        return best if best is not None and best.box.iou(face.box) > 0.3 else None
 
 
 class FakeEnsemble:

@@ -28,10 +28,10 @@ class FaceDetector(Protocol):
         """
         ...
 
-    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
-        """Return the face of a frame that is about where `box` is, or None.
+    def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
+        """Return the face of a frame that is about where `face` was in the frame before, or None.
 
-        The answer is that of `detect` for the same face, but only the surroundings of the box are searched.
+        The answer is that of `detect` for the same face, but only the surroundings of the old one are searched.
         """
         ...
 

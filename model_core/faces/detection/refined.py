@@ -1,6 +1,7 @@
 """The face detector of service and training: a network that finds faces, and one that places their landmarks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,8 +16,8 @@ SCAN_PX = 640
 THOROUGH_PX = 2000
 """Longer side of the second scan of a thorough search: it finds faces of one per cent of the frame."""
 
-_LARGE_FACE = 0.1
-"""Share of the longer side from which a face is large, so that nobody asks for tiny ones behind it."""
+_LARGE_FACE = 0.04
+"""Share of the longer side from which a face is large, so that the frame is not searched for smaller ones."""
 
 REGION_PX = 128
 """Longer side in pixels of the region in which a face is followed; the face fills about half of it."""
@@ -26,6 +27,10 @@ _REGION_SCALE = 2.0
 
 _SAME_FACE_IOU = 0.3
 """Overlap from which two boxes are taken for the same face."""
+
+
+_STILL_IOU = 0.7
+"""Overlap from which a followed face is taken to be about where it was."""
 
 
 class RefinedDetector:
@@ -56,12 +61,15 @@ class RefinedDetector:
         faces = [self._refiner.refine(frame, face) for face in largest(found, max_faces)]
         return largest(_distinct(faces), None)
 
-    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+    def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
         """See FaceDetector."""
+        box = face.box
         found = self._around(frame, box, min_confidence)
-        best = max(found, key=lambda face: face.box.iou(box), default=None)
+        best = max(found, key=lambda each: each.box.iou(box), default=None)
         if best is None or best.box.iou(box) < _SAME_FACE_IOU:
             return None
+        if best.box.iou(box) > _STILL_IOU:  # it has hardly moved, so its landmarks are a better start
+            best = replace(best, landmarks=face.landmarks)
         return self._refiner.refine(frame, best)
 
     def _around(self, frame: Frame, box: Box, min_confidence: float) -> list[Face]:

@@ -43,7 +43,7 @@ async def analyze_frame(
 async def analyze_video(
     request: Request, query: Annotated[VideoQuery, Query()], context: ContextDep, model: ModelDep, request_id: RequestId
 ) -> Response:
-    """Tracks of the faces in a video (MP4, MOV, WebM, Matroska, AVI, GIF and others), as one document or frame by frame."""
+    """Tracks of the faces in a video (MP4, MOV, WebM, Matroska, AVI, GIF, ...), as one document or frame by frame."""
     media_type = negotiated(request, VIDEO_MEDIA_TYPES)
     limit = time_limit(request, "video_deadline_s", context.settings)
     window = query.window(model.pipeline.ensemble(query.temporal))

@@ -8,6 +8,7 @@ import pytest
 
 from model_core.faces.detection import RefinedDetector, build_detector, family
 from model_core.faces.geometry import Box, Face, Frame
+from tests.fakes import face_at
 from tests.model_core.faces.squares import SquareNetwork, frame, squares
 
 
@@ -25,20 +26,20 @@ def test_found_and_followed_faces_are_refined() -> None:
     picture = frame((100, 100, 80))
     [face] = detector.detect(picture)
     assert face.box == Box(120, 120, 40, 40)
-    followed = detector.follow(picture, Box(104, 98, 80, 80))
+    followed = detector.follow(picture, face_at(104, 98, 80))
     assert followed is not None
     assert vars(followed.box) == pytest.approx(vars(face.box), abs=1.5)
 
 
 def test_a_face_elsewhere_is_not_followed() -> None:
     _, detector = squares()
-    assert detector.follow(frame((400, 200, 80)), Box(100, 50, 80, 80)) is None
-    assert detector.follow(frame((400, 200, 80)), Box(-900, 50, 80, 80)) is None
+    assert detector.follow(frame((400, 200, 80)), face_at(100, 50, 80)) is None
+    assert detector.follow(frame((400, 200, 80)), face_at(-900, 50, 80)) is None
 
 
 def test_the_nearer_of_two_faces_is_followed() -> None:
     _, detector = squares()
-    face = detector.follow(frame((100, 50, 60), (170, 50, 60)), Box(110, 50, 60, 60))
+    face = detector.follow(frame((100, 50, 60), (170, 50, 60)), face_at(110, 50, 60))
     assert face is not None
     assert face.box.x == pytest.approx(100, abs=1)
 
@@ -56,14 +57,14 @@ def test_small_faces_are_looked_for_where_no_face_is_large() -> None:
     assert len(detector.detect(large((500, 500, 40), (900, 500, 40)))) == 2
     assert network.widths == [640, 2000]
     # Of a face that the first scan finds too, there is one.
-    assert len(detector.detect(large((500, 500, 40), (900, 500, 200)))) == 2
+    assert len(detector.detect(large((500, 500, 40), (900, 500, 100)))) == 2
     assert network.widths == [640, 2000] * 2
 
 
 def test_behind_a_large_face_no_small_one_is_looked_for() -> None:
     network, detector = squares()
     network.least_px = 20
-    assert len(detector.detect(large((500, 500, 40), (900, 500, 301)))) == 1
+    assert len(detector.detect(large((500, 500, 40), (900, 500, 121)))) == 1
     assert network.widths == [640]
 
 

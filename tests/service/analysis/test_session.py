@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.films import films, frames
 from model_core.faces.detection import FaceDetector, build_detector, largest
-from model_core.faces.geometry import Box, Face, Frame
+from model_core.faces.geometry import Face, Frame
 from model_core.faces.quality import Quality
 from model_core.inference.smoothing import smooth_causal, smooth_offline
 from service.analysis.locating import LocatedFace, LocatedFrame, Locator
@@ -118,7 +118,7 @@ class SideBySide:
         self.asked.append(max_faces)
         return largest([face_at(100 * place, 20, side) for place, side in enumerate(self.sides) if side], max_faces)
 
-    def follow(self, frame: Frame, box: Box, *, min_confidence: float = 0.6) -> Face | None:
+    def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
         return None
 
 

@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,12 @@ _MAX_DESCRIPTORS = 64
 
 
 def limit_process(max_pixels: int) -> None:
-    """Bound the memory and the descriptors of this process; it may not write files, and leaves no core dump."""
+    """Bound the memory and the descriptors of this process; it may not write files, and leaves no core dump.
+
+    Where the system runs out of memory all the same, it is to end this process and not the service.
+    """
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     memory = BASE_BYTES + BYTES_A_PIXEL * max_pixels
     for name, value in (
         (resource.RLIMIT_DATA, memory),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -47,3 +48,12 @@ def write_onnx(network: RefinementNetwork, path: Path) -> None:
     """Write the network with one input, float32 [1, 1, 64, 64], for OpenCV (extra `train`)."""
     example = torch.zeros(1, 1, INPUT_PX, INPUT_PX)
     torch.onnx.export(network.eval(), (example,), path, dynamo=True, external_data=False, verbose=False)
+    onnx.save(without_origins(onnx.load(path)), path)
+
+
+def without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model without its notes of where in the sources, and in which folder, each node was made."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model

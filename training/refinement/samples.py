@@ -16,7 +16,7 @@ from training.refinement.labels import MIRRORED, PICTURE_PX, LabelledFace
 
 @dataclass(frozen=True)
 class Start:
-    """How far a look's region may be from the face, as it is after a detection or after an earlier look."""
+    """Distance of a look's region from the face, as it is after a detection or after an earlier look."""
 
     share: float
     """Share of the training samples."""

@@ -18,7 +18,7 @@ _LINE_Y = np.array([-5.5, -5.0, -3.5, 1.0, 1.0, 1.0, 3.6, 5.6, 6.4])
 
 @dataclass(frozen=True)
 class HairStyle:
-    """How a person wears the hair."""
+    """The hair of a person."""
 
     cut: Cut
     recession_cm: float

@@ -71,7 +71,7 @@ def draw_background(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Film:
-    """How a camera answers to light."""
+    """The response of a camera to light."""
 
     exposure: float
     balance: NDArray[np.float64]

@@ -90,7 +90,7 @@ _LABELS = LABEL_SETS["ferplus"]
 
 @dataclass(frozen=True)
 class Movement:
-    """What a face does in a picture."""
+    """The movements of a face in a picture."""
 
     kind: Kind
     left: Mapping[str, float]

@@ -64,7 +64,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What the pictures of a sitting share."""
+    """The person, pose and light that the pictures of a sitting share."""
 
     pose: Pose
     camera: Camera

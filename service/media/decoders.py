@@ -1,5 +1,7 @@
 """Decoder processes as the service uses them: sources whose bytes are decoded elsewhere, and the pool they share."""
 
+import fcntl
+import math
 import mmap
 import os
 import shutil
@@ -10,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from threading import Event, Lock
 from typing import IO, Any
@@ -19,7 +21,7 @@ import numpy as np
 import structlog
 
 from service import errors
-from service.errors import NotReady, ServiceError, UndecodableMedia
+from service.errors import Limit, NotReady, ServiceError, UndecodableMedia
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
 from service.media.videos import MediaInfo, TimedFrame, Window
@@ -211,6 +213,7 @@ class Decoder:
         """Give the process shared memory, instead of what it has."""
         with _anonymous_file() as file:
             os.truncate(file.fileno(), size)
+            _seal_size(file.fileno())
             self._memory = mmap.mmap(file.fileno(), size)
             send(self._channel, {"memory": size}, [file.fileno()])
 
@@ -226,8 +229,11 @@ class Decoder:
             if self._memory is None or start < 0 or min(height, width) < 1:
                 raise ValueError
             pixels = np.frombuffer(self._memory, np.uint8, height * width * 3, start)
-            return TimedFrame(pixels.reshape(height, width, 3), float(message["time_s"]), int(message["index"]))
-        except (KeyError, TypeError, ValueError):
+            time_s, index = float(message["time_s"]), int(message["index"])
+            if not math.isfinite(time_s) or index < 0:
+                raise ValueError
+            return TimedFrame(pixels.reshape(height, width, 3), time_s, index)
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise Disconnected("a frame's message makes no sense") from None
 
     def free(self, start: int) -> None:
@@ -302,7 +308,7 @@ class IsolatedSource:
                     raise UndecodableMedia(detail) from None
                 continue
             if "info" in message:
-                self.info = MediaInfo(**message["info"])
+                self.info = _checked_info(message["info"])
             if "buffer" in message:
                 decoder.share(self._checked_size(message["buffer"]))
             elif "frame" in message:
@@ -313,7 +319,7 @@ class IsolatedSource:
                 decoder.reusable = bool(message.get("reusable"))
                 return
             elif "error" in message or "failure" in message:
-                decoder.reusable = message.get("error") in _CLIENT_ERRORS
+                decoder.reusable = str(message.get("error")) in _CLIENT_ERRORS
                 raise self._error(message)
             patience.renew()
 
@@ -326,10 +332,10 @@ class IsolatedSource:
 
     def _error(self, message: dict[str, Any]) -> ServiceError:
         """Return the error that a decoder reports."""
-        name = message.get("error")
+        name = str(message.get("error"))
         if name in _CLIENT_ERRORS:
-            kind: type[ServiceError] = getattr(errors, str(name))
-            return kind(str(message.get("detail")), limit=message.get("limit"))
+            kind: type[ServiceError] = getattr(errors, name)
+            return kind(str(message.get("detail")), limit=_checked_limit(message.get("limit")))
         if name == "MemoryError":
             self._decoders.lost("memory")
             return UndecodableMedia("the file needs more memory to decode than one file may have")
@@ -341,6 +347,28 @@ class IsolatedSource:
         if decoder.returncode == 0:
             return NotReady("the decoder ended")
         return UndecodableMedia("the decoder broke down over the file, or it needs more memory than one file may have")
+
+
+def _checked_info(info: object) -> MediaInfo:
+    """Return what a decoder tells of a file. Raises Disconnected where it makes no sense."""
+    names = {field.name for field in fields(MediaInfo)}
+    if not isinstance(info, dict) or not info.keys() <= names:
+        raise Disconnected("what is told of the file makes no sense")
+    numbers = [value for value in info.values() if value is not None]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+        raise Disconnected("what is told of the file makes no sense")
+    try:
+        return MediaInfo(**info)
+    except TypeError:
+        raise Disconnected("what is told of the file makes no sense") from None
+
+
+def _checked_limit(limit: object) -> Limit | None:
+    """Return the limit that a decoder reports as exceeded; None where it reports none, or nonsense."""
+    if not isinstance(limit, dict):
+        return None
+    name, value = limit.get("name"), limit.get("value")
+    return Limit(name=name, value=value) if isinstance(name, str) and isinstance(value, int | float) else None
 
 
 def _copied(file: IO[bytes]) -> IO[bytes]:
@@ -355,8 +383,14 @@ def _reopened(file: IO[bytes]) -> IO[bytes]:
     return os.fdopen(os.open(f"/dev/fd/{file.fileno()}", os.O_RDONLY), "rb")
 
 
+def _seal_size(descriptor: int) -> None:
+    """Keep a decoder from shrinking shared memory, which would end the service when it looks there."""
+    if hasattr(os, "memfd_create"):
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+
+
 def _anonymous_file() -> IO[bytes]:
     """Return a new file without a name, in memory where the system has such files."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("affect"), "w+b")
+        return os.fdopen(os.memfd_create("affect", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b")
     return tempfile.TemporaryFile()

@@ -52,7 +52,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if length > MAX_MESSAGE_BYTES:
             raise Disconnected("the message is too long")
         message = json.loads(_exactly(channel, length))
-    except (struct.error, ValueError, OSError):
+    except (struct.error, ValueError, OSError, RecursionError):
         raise Disconnected("what came is no message") from None
     if not isinstance(message, dict):
         raise Disconnected("what came is no message")

@@ -179,7 +179,8 @@ def requests(channel: socket.socket) -> Iterator[tuple[dict[str, Any], int]]:
 
 def main() -> None:
     """Serve requests on the socket whose descriptor is the first argument; the second is the largest frame's pixels."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt is the service's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are the service's to handle, which may still be draining
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_service, daemon=True).start()
     cv2.setNumThreads(1)
     limit_process(int(sys.argv[2]))

@@ -177,7 +177,7 @@ def test_openapi_describes_the_routes(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert {"/analyze/frame", "/analyze/video", "/healthz", "/readyz", "/models", "/metrics"} <= set(document["paths"])
     frame = document["paths"]["/analyze/frame"]["post"]
-    pictures = {"image/jpeg", "image/png", "image/webp", "image/bmp"}
+    pictures = {f"image/{name}" for name in ("jpeg", "png", "webp", "heic", "avif", "bmp")}
     assert set(frame["requestBody"]["content"]) == {"multipart/form-data", *pictures}
     assert {item.get("name") for item in frame["parameters"]} >= {"max_faces", "X-Request-Timeout-Ms"}
     assert set(frame["responses"]["200"]["headers"]) == {"Server-Timing", "X-Request-ID"}

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 
 from service import app as service_app
 from service.errors import NotReady, TooManyPixels, UndecodableMedia
-from service.media.decoders import DecoderPool
+from service.media.decoders import DecoderPool, _anonymous_file, _seal_size
 from service.media.limits import DecodeLimits
 from service.media.videos import Window
 from service.media.worker import KEPT_BYTES
@@ -56,6 +56,10 @@ BEHAVIOURS = {
     "announces a huge frame": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), {'buffer': 2**40})",
     "tells of a frame that is not there": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
     "{'frame': 7, 'height': 9**9, 'width': 1, 'time_s': 0, 'index': 1}); time.sleep(600)",
+    "tells nonsense of the file": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
+    "{'info': {'width': []}}); time.sleep(600)",
+    "tells a nonsensical error": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
+    "{'error': [], 'limit': 3})",
     "fails": "raise ZeroDivisionError('a fault of ours')",
 }
 
@@ -175,6 +179,8 @@ def test_large_shared_memory_is_not_kept() -> None:
         ("sends garbage", "crashed", "the decoder broke down over the file"),
         ("announces a huge frame", "crashed", "the decoder broke down over the file"),
         ("tells of a frame that is not there", "crashed", "the decoder broke down over the file"),
+        ("tells nonsense of the file", "crashed", "the decoder broke down over the file"),
+        ("tells a nonsensical error", None, "the file could not be decoded"),
         ("fails", None, "the file could not be decoded"),
     ],
 )
@@ -182,15 +188,17 @@ def test_a_file_that_ends_its_decoder_is_an_error_of_the_file(
     tmp_path: Path, behaviour: str, reason: str | None, detail: str
 ) -> None:
     lost: list[str] = []
-    frame_s = 0.5 if behaviour == "sleeps" else 30
     with (
-        decoders(command=command(behaviour), frame_s=frame_s, on_loss=lost.append) as pool,
+        decoders(command=command(behaviour), frame_s=30, on_loss=lost.append) as pool,
         video_file(tmp_path, [50] * 3) as file,
     ):
         list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
         open_files, memory_mb = descriptors(), resident_mb()
+        if behaviour == "sleeps":
+            pool._frame_s = 0.5  # the process is up, so that its start takes none of this
         with pytest.raises(UndecodableMedia, match=detail):
             list(pool.video(file, LIMITS, Window()).frames(Event()))
+        pool._frame_s = 30
         assert lost == ([reason] if reason else [])
         # The next file is read, and nothing is left of the last one.
         assert len(list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))) == 1
@@ -241,6 +249,15 @@ def test_a_source_that_nobody_needs_frees_its_decoder(tmp_path: Path, by: str) -
         else:
             frames.close()
         assert not used & children()
+
+
+def test_shared_memory_cannot_be_shrunk() -> None:
+    with _anonymous_file() as file:
+        os.truncate(file.fileno(), 4096)
+        _seal_size(file.fileno())
+        for size in (0, 8192):
+            with pytest.raises(PermissionError):
+                os.truncate(file.fileno(), size)
 
 
 def test_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:

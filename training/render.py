@@ -182,7 +182,9 @@ def _write_picture(path: Path, portrait: Portrait) -> None:
 
 
 def _described(file: Path, sitting: Sitting, portrait: Portrait) -> RenderedPicture:
-    person, movement, pose = sitting.person, portrait.movement, portrait.pose
+    person = sitting.person
+    movement = portrait.movement
+    pose = portrait.pose
     return RenderedPicture(
         file=file.as_posix(),
         sitting=sitting.number,

@@ -85,10 +85,10 @@ class DecoderPool:
         self._closed = False
 
     def start(self) -> None:
-        """Start the processes that are kept ready; returns at once."""
+        """Start the processes that are kept ready; returns at once. Raises NotReady if none can be started."""
         with self._lock:
             while len(self._idle) < self._ready and not self._closed:
-                self._idle.append(Decoder(self._command))
+                self._idle.append(self._started())
 
     def picture(self, file: IO[bytes], limits: DecodeLimits) -> "IsolatedSource":
         """Return the source of a picture in an open file, which may be in memory only."""
@@ -129,7 +129,7 @@ class DecoderPool:
                 return
         decoder.kill()
         with suppress(NotReady):
-            self._refill()
+            self.start()
 
     def lost(self, reason: str) -> None:
         """Count a process that had to be given up."""
@@ -144,11 +144,6 @@ class DecoderPool:
             self._idle.clear()
         for decoder in decoders:
             decoder.kill()
-
-    def _refill(self) -> None:
-        with self._lock:
-            while len(self._idle) < self._ready and not self._closed:
-                self._idle.append(self._started())
 
     def _started(self) -> "Decoder":
         try:

@@ -66,8 +66,10 @@ def seen_from_front(mesh: Mesh, xy: NDArray[np.floating]) -> Anchors:
 
 def _barycentric(triangles: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the coordinates [P, T, 3] of points [P, 2] in each of the triangles [T, 3, 2]."""
-    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
-    ab, ac, ap = b - a, c - a, points[:, None] - a
+    a = triangles[:, 0]
+    ab = triangles[:, 1] - a
+    ac = triangles[:, 2] - a
+    ap = points[:, None] - a
     area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
     area = np.where(np.abs(area) < 1e-12, 1e-12, area)
     v = (ap[..., 0] * ac[:, 1] - ap[..., 1] * ac[:, 0]) / area

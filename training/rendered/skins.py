@@ -84,7 +84,8 @@ def painted(
 
 def beard(points: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return how much of a beard grows at points [N, 3] of a resting face, float64 [N] in [0, 1]."""
-    x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+    x = np.abs(points[:, 0])
+    y, z = points[:, 1], points[:, 2]
     cheek = -4.9 + 3.0 * np.clip((x - 4.2) / 2.5, 0, 1.2) - 2.0 * np.clip((x - 1) / 3.2, 0, 1) * (x < 4.2)
     grows = np.clip((cheek - y) / 0.6, 0, 1) * np.clip((y + 11.5) / 1.5, 0, 1) * np.clip((z + 8.5) / 1.0, 0, 1)
     lips = (x / 2.6) ** 2 + ((y + 6.9) / 1.0) ** 2

@@ -31,7 +31,8 @@ def ribbons(
     half = 0.5 * width[:, None, None] * np.linspace(1, 0.2, steps)[None, :, None]
     sides = np.stack([points - across * half, points + across * half], axis=2)
     index = np.arange(strands * steps * 2).reshape(strands, steps, 2)
-    a, b, c, d = index[:, :-1, 0], index[:, :-1, 1], index[:, 1:, 1], index[:, 1:, 0]
+    a, b = index[:, :-1, 0], index[:, :-1, 1]
+    c, d = index[:, 1:, 1], index[:, 1:, 0]
     triangles = np.stack([np.stack([a, b, c], axis=-1), np.stack([a, c, d], axis=-1)], axis=2).reshape(-1, 3)
     lit = np.repeat(normals[:, :, None, :], 2, axis=2).reshape(-1, 3)
     lit = lit / np.maximum(np.linalg.norm(lit, axis=1, keepdims=True), 1e-9)

@@ -149,9 +149,8 @@ def decode(request: dict[str, Any], descriptor: int, channel: socket.socket, fra
         send(channel, told | ({"info": asdict(source.info)} if hasattr(source, "info") else {}))
     except ServiceError as error:
         send(channel, {"error": type(error).__name__, "detail": error.detail, "limit": error.limit})
-    except MemoryError:
+    except MemoryError:  # the service ends this process; ending by itself, it could take the message along
         send(channel, {"error": "MemoryError"})
-        raise
     except Disconnected:
         raise
     except Exception:

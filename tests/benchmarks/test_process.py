@@ -19,12 +19,12 @@ PARENT = f"""
 import asyncio
 from benchmarks.process import child
 
-async def measure():
+async def measure(pid):
+    print(pid, flush=True)  # not earlier: a signal while asyncio starts can end it in other ways
     await asyncio.sleep(60)
 
 with child({SLEEPER!r}, {{}}) as process:
-    print(process.pid, flush=True)
-    asyncio.run(measure())
+    asyncio.run(measure(process.pid))
 """
 
 

@@ -1,5 +1,6 @@
 """Decoder processes: what they cost when a file kills them, which is one answer, and what is left, which is nothing."""
 
+import gc
 import io
 import os
 import signal
@@ -59,7 +60,7 @@ BEHAVIOURS = {
     "tells nonsense of the file": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
     "{'info': {'width': []}}); time.sleep(600)",
     "tells a nonsensical error": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
-    "{'error': [], 'limit': 3})",
+    "{'error': [], 'limit': 3}); time.sleep(600)",
     "fails": "raise ZeroDivisionError('a fault of ours')",
 }
 
@@ -75,6 +76,7 @@ def decoders(**options: Any) -> Iterator[DecoderPool]:
 
 
 def descriptors() -> int:
+    gc.collect()  # what other tests have left is not closed in between
     return len(os.listdir("/proc/self/fd"))
 
 

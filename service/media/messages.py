@@ -29,7 +29,8 @@ def send(channel: socket.socket, message: dict[str, Any], descriptors: Sequence[
         # The descriptors travel with the first byte, however the rest is cut.
         whole = _LENGTH.pack(len(content)) + content
         sent = socket.send_fds(channel, [whole], descriptors)
-        channel.sendall(whole[sent:])
+        if sent < len(whole):  # sending nothing fails, too, where the other side has answered and gone
+            channel.sendall(whole[sent:])
     except OSError:
         raise Disconnected("the message could not be sent") from None
 

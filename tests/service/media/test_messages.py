@@ -39,6 +39,21 @@ def test_a_message_whose_end_comes_later_is_waited_for(channels: tuple[socket.so
     assert ours.gettimeout() == 0.001
 
 
+def test_a_message_is_sent_though_the_other_side_leaves_at_once(
+    channels: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = channels
+
+    def sent_and_read(channel: socket.socket, buffers: list[bytes], descriptors: list[int]) -> int:
+        sent = channel.send(b"".join(buffers))
+        receive(ours)
+        ours.close()
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", sent_and_read)
+    send(theirs, {})
+
+
 def test_nothing_yet_is_not_the_end(channels: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = channels
     ours.settimeout(0.001)

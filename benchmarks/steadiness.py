@@ -34,7 +34,7 @@ CENTRE = (222, 118)
 """Middle of her face in pixels of the photo."""
 SIZES_PX = (60, 100, 150, 200, 300, 400)
 RATES = (5, 10, 30)
-CLIP_S = 10
+CLIP_S = 4
 CODECS = {
     "lossless": ("libx264rgb", "rgb24", {"qp": "0"}),
     "H.264": ("libx264", "yuv420p", {"crf": "20"}),

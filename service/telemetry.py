@@ -53,6 +53,8 @@ class Telemetry:
             ["reason"],
             registry=registry,
         )
+        for reason in ("crashed", "slow", "memory"):  # so that they are 0 before the first
+            self.decoder_losses.labels(reason)
         self.batch_size = Histogram("affect_batch_size", "Faces in a forward pass.", buckets=_SIZES, registry=registry)
         self.batch_retries = Counter(
             "affect_batch_retries", "Forward passes that failed and were tried again in halves.", registry=registry

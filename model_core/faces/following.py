@@ -1,8 +1,11 @@
 """Detection in the consecutive frames of one video, without a search of every whole frame."""
 
+from dataclasses import replace
+
 from model_core.faces.detection import FaceDetector, largest
 from model_core.faces.detection.refined import REGION_PX
 from model_core.faces.geometry import Face, Frame
+from model_core.faces.refinement import stands
 
 SCAN_EVERY_S = 0.5
 """Time in seconds between scans of the whole frame; a new face may be found this much later."""
@@ -57,12 +60,20 @@ class FollowingDetector:
         self._scanned_s = time_s
         if thorough:
             self._searched_s = time_s
+        faces = [self._still(face) for face in faces]
         for known in self._faces:
             if not _among(known, faces):
                 again = self._detector.follow(frame, known, min_confidence=min_confidence)
                 if again is not None and not _among(again, faces):
                     faces.append(again)
         return largest(faces, max_faces)
+
+    def _still(self, face: Face) -> Face:
+        """Return a scanned face, with the landmarks and the box that it has had if it has not moved."""
+        for known in self._faces:
+            if known.settled == face.settled and stands(known, face):
+                return replace(known, confidence=face.confidence)
+        return face
 
     def _crowded(self, frame: Frame) -> bool:
         """Return True if the regions of all faces have more pixels than a scan, so that following costs more."""

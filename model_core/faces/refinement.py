@@ -7,6 +7,7 @@ the face and hardly on the detection that it began with. It was trained on the m
 (training/refinement), so upright faces keep the geometry that the bundles were trained with.
 """
 
+from dataclasses import replace
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.faces.alignment import TEMPLATES, similarity_transform, warp
+from model_core.faces.alignment import TEMPLATES, similarity_transform
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
 from model_core.faces.per_thread import PerThread
 
@@ -52,6 +53,9 @@ MAX_LOOKS = 6
 STANDS_PX = 0.1
 """Mean movement of the landmarks, in pixels of the template, below which they stand."""
 
+STILL_PX = 0.15
+"""The same for a face that was refined in an earlier frame, and keeps its landmarks and its box."""
+
 _REACH = 1.25
 """Distance from the middle of a detected box that looks may reach, as a multiple of its longer side."""
 
@@ -63,23 +67,50 @@ SETTLED_DOUBT = -1.5
 
 
 class Look(NamedTuple):
-    """The network's answer about one region, in pixels of the frame."""
+    """The network's answer about one region."""
 
     points: NDArray[np.float64]
-    """float64 [5, 2]: (x, y), in the order of Landmarks."""
-    box: Box
-    """Axis-aligned box around the face, which may be turned."""
+    """float64 [5, 2]: (x, y) in pixels of the frame, in the order of Landmarks."""
+    box: NDArray[np.float64]
+    """float64 [4]: outputs for the box, see box_outputs."""
     doubt: float
     """Natural logarithm of the expected error of the outputs."""
 
 
-class Surroundings(NamedTuple):
-    """The part of a frame around a face, in grey."""
+class Surroundings:
+    """The part of a frame around a face, with all that looks may see: in grey, and averaged to half sizes."""
 
-    grey: NDArray[np.uint8]
-    """uint8 [H, W]."""
-    corner: NDArray[np.float64]
-    """float64 [2]: x and y of its first pixel in the frame."""
+    def __init__(self, frame: Frame, box: Box) -> None:
+        height, width = frame.shape[:2]
+        reach = _REACH * max(box.width, box.height)
+        x, y = box.x + box.width / 2, box.y + box.height / 2
+        left, right = np.clip([int(x - reach), int(x + reach) + 1], [0, 1], [width - 1, width])
+        top, bottom = np.clip([int(y - reach), int(y + reach) + 1], [0, 1], [height - 1, height])
+        part = frame[top : max(bottom, top + 1), left : max(right, left + 1)]
+        self._corner = np.array([left, top], dtype=np.float64)
+        self._halvings = [cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)]
+
+    def seen(self, matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Return the region that `matrix`, float64 [2, 3], maps from the frame to the input: uint8 [64, 64].
+
+        A region that is shrunk to less than half is cut out of an averaged picture, so that fine texture does not
+        alias. Pixels outside the frame repeat its edge.
+        """
+        halvings = max(0, int(-np.log2(_scale(matrix))))
+        while len(self._halvings) <= halvings:
+            self._halvings.append(_halved(self._halvings[-1]))
+        # Pixel u of the picture covers `factor` pixels of the frame around factor * u + (factor - 1) / 2.
+        factor = 2.0**halvings
+        linear, shift = matrix[:, :2], matrix[:, 2]
+        from_picture = np.column_stack([linear * factor, linear @ (self._corner + (factor - 1) / 2) + shift])
+        seen = cv2.warpAffine(
+            self._halvings[halvings],
+            from_picture,
+            (INPUT_PX, INPUT_PX),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(seen, dtype=np.uint8)
 
 
 class LandmarkRefiner:
@@ -89,47 +120,62 @@ class LandmarkRefiner:
         content = np.frombuffer(files("model_core.faces").joinpath("refiner.onnx").read_bytes(), np.uint8)
         self._networks = PerThread(lambda: cv2.dnn.readNetFromONNX(content))
 
-    def refine(self, frame: Frame, face: Face) -> Face:
+    def refine(self, frame: Frame, face: Face, before: Face | None = None) -> Face:
         """Return a face of a frame, uint8 [H, W, 3] RGB, with its landmarks and its box placed anew.
 
-        The confidence is the detector's. The face is `settled` unless the network doubts its last look.
+        The confidence is the detector's. The face is `settled` unless the network doubts its last look. `before`: the
+        same face as it was refined in an earlier frame, at about the same place; where it still stands, it stays.
         """
-        around = _surroundings(frame, face.box)
-        look = self._look(around, _first_region(face))
-        if look.doubt > TURNED_DOUBT:
-            others = (self._look(around, box_region(face.box, quarter)) for quarter in (1, 2, 3))
-            look = min((look, *others), key=lambda each: each.doubt)
+        around = Surroundings(frame, face.box)
+        if before is None:
+            look = self._first_look(around, face)
+        else:
+            look = self._look(around, similarity_transform(before.landmarks.as_array(), REGION))
+            again = _placed(look, face.confidence)
+            if again.settled == before.settled and stands(before, again):
+                return replace(before, confidence=face.confidence)
         for _ in range(MAX_LOOKS):
             matrix = similarity_transform(look.points, REGION)
             previous, look = look, self._look(around, matrix)
             moved_px = float(np.abs(look.points - previous.points).mean()) * _scale(matrix) / TEMPLATE_SCALE
             if moved_px < STANDS_PX:
                 break
-        landmarks = Landmarks(*(Point(x, y) for x, y in look.points.tolist()))
-        return Face(look.box, landmarks, face.confidence, settled=look.doubt < SETTLED_DOUBT)
+        return _placed(look, face.confidence)
 
-    def _look(self, around: "Surroundings", matrix: NDArray[np.float64]) -> Look:
+    def _first_look(self, around: Surroundings, face: Face) -> Look:
+        """Look at a face where it was detected, and at its other quarter turns if it may be turned."""
+        look = self._look(around, _first_region(face))
+        if look.doubt > TURNED_DOUBT:
+            others = (self._look(around, box_region(face.box, quarter)) for quarter in (1, 2, 3))
+            look = min((look, *others), key=lambda each: each.doubt)
+        return look
+
+    def _look(self, around: Surroundings, matrix: NDArray[np.float64]) -> Look:
         """Look at the face in the region of the frame that `matrix`, float64 [2, 3], maps to the input."""
         network = self._networks.value
-        from_grey = np.column_stack([matrix[:, :2], matrix[:, :2] @ around.corner + matrix[:, 2]])
-        network.setInput(normalised(warp(around.grey, from_grey, INPUT_PX))[None, None])
+        network.setInput(normalised(around.seen(matrix))[None, None])
         (outputs,) = network.forward().astype(np.float64)
         region = REGION + outputs[:10].reshape(5, 2) * LANDMARK_UNIT_PX
         inverse = cv2.invertAffineTransform(matrix)
-        points = region @ inverse[:, :2].T + inverse[:, 2]
-        return Look(points, placed_box(points, outputs[10:PLACES]), float(outputs[PLACES]))
+        return Look(region @ inverse[:, :2].T + inverse[:, 2], outputs[10:PLACES], float(outputs[PLACES]))
 
 
-def _surroundings(frame: Frame, box: Box) -> Surroundings:
-    """Return the grey part of a frame around a box, with all that looks may see."""
-    height, width = frame.shape[:2]
-    reach = _REACH * max(box.width, box.height)
-    x, y = box.x + box.width / 2, box.y + box.height / 2
-    left, right = np.clip([int(x - reach), int(x + reach) + 1], [0, 1], [width - 1, width])
-    top, bottom = np.clip([int(y - reach), int(y + reach) + 1], [0, 1], [height - 1, height])
-    part = frame[top : max(bottom, top + 1), left : max(right, left + 1)]
-    grey = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return Surroundings(grey, np.array([left, top], dtype=np.float64))
+def stands(before: Face, after: Face) -> bool:
+    """Return True if the landmarks of a face have moved so little that looks can differ by as much."""
+    moved_px = float(np.abs(after.landmarks.as_array() - before.landmarks.as_array()).mean())
+    longer_side = max(before.box.width, before.box.height, 1.0)
+    return moved_px * float(MEAN_BOX[1]) / longer_side < STILL_PX
+
+
+def _placed(look: Look, confidence: float) -> Face:
+    landmarks = Landmarks(*(Point(x, y) for x, y in look.points.tolist()))
+    return Face(placed_box(look.points, look.box), landmarks, confidence, settled=look.doubt < SETTLED_DOUBT)
+
+
+def _halved(grey: cv2.typing.MatLike) -> cv2.typing.MatLike:
+    """Return a grey picture with the mean of every two by two pixels; a last odd row or column is left out."""
+    height, width = (max(1, side // 2) for side in grey.shape)
+    return cv2.resize(grey[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _first_region(face: Face) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """The face detector of service and training: a network that finds faces, and one that places their landmarks."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -68,9 +67,8 @@ class RefinedDetector:
         best = max(found, key=lambda each: each.box.iou(box), default=None)
         if best is None or best.box.iou(box) < _SAME_FACE_IOU:
             return None
-        if best.box.iou(box) > _STILL_IOU:  # it has hardly moved, so its landmarks are a better start
-            best = replace(best, landmarks=face.landmarks)
-        return self._refiner.refine(frame, best)
+        # Where it has hardly moved, its old landmarks are a better start.
+        return self._refiner.refine(frame, best, face if best.box.iou(box) > _STILL_IOU else None)
 
     def _around(self, frame: Frame, box: Box, min_confidence: float) -> list[Face]:
         """Return the faces that the network finds in the region around a box, in pixels of the frame."""

@@ -33,7 +33,7 @@ class SquareNetwork:
 class KeepingRefiner:
     """Keeps the box that the network found, and places the landmarks in it."""
 
-    def refine(self, frame: Frame, face: Face) -> Face:
+    def refine(self, frame: Frame, face: Face, before: Face | None = None) -> Face:
         box = face.box
         points = (Point(box.x + u * box.width - 0.5, box.y + v * box.height - 0.5) for u, v in SHARES)
         return replace(face, landmarks=Landmarks(*points))

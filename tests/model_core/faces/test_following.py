@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from model_core.faces.detection import build_detector
 from model_core.faces.following import FollowingDetector
+from model_core.faces.geometry import Frame
 from tests.model_core.faces.squares import SHARES, frame, squares
 
 
@@ -15,6 +17,17 @@ def test_a_moving_face_is_followed_with_two_scans_a_second() -> None:
         assert face.landmarks.as_array() == pytest.approx(np.array(expected), abs=1)
     assert network.widths.count(640) == 4
     assert network.widths.count(128) == 16
+
+
+def test_a_still_face_stays_exactly_through_follows_and_scans(astronaut: Frame) -> None:
+    following = FollowingDetector(build_detector("yuface"), scan_every_s=0.3)
+    rng = np.random.default_rng(0)
+    places = set()
+    for i in range(8):
+        noisy = np.clip(astronaut + rng.normal(0, 2, astronaut.shape), 0, 255).astype(np.uint8)
+        [face] = following.detect(noisy, i / 10)
+        places.add((face.landmarks, face.box))
+    assert len(places) == 1
 
 
 def test_a_lost_face_and_a_cut_are_looked_for_at_once() -> None:

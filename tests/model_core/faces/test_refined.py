@@ -15,7 +15,7 @@ from tests.model_core.faces.squares import SquareNetwork, frame, squares
 class ShrinkingRefiner:
     """Halves the box of each face around its middle."""
 
-    def refine(self, frame: Frame, face: Face) -> Face:
+    def refine(self, frame: Frame, face: Face, before: Face | None = None) -> Face:
         box = face.box
         half = Box(box.x + box.width / 4, box.y + box.height / 4, box.width / 2, box.height / 2)
         return replace(face, box=half)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from model_core.faces.alignment import TEMPLATES
 from model_core.faces.detection import YuFaceNetwork, build_detector, scan
-from model_core.faces.geometry import Box, Face, Frame
-from model_core.faces.refinement import INPUT_PX, LandmarkRefiner, box_outputs, box_region, placed_box
+from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
+from model_core.faces.refinement import INPUT_PX, LandmarkRefiner, box_outputs, box_region, placed_box, stands
 from tests.fakes import face_at
 
 TEMPLATE = TEMPLATES["arcface-1"]
@@ -44,6 +44,29 @@ def test_landmarks_do_not_depend_on_the_detection(astronaut: Frame, refiner: Lan
         assert placed.settled
         assert placed.landmarks.as_array() == pytest.approx(reference.landmarks.as_array(), abs=0.15)
         assert vars(placed.box) == pytest.approx(vars(reference.box), abs=0.5)
+
+
+def moved(face: Face, x: float) -> Face:
+    landmarks = Landmarks(*(Point(px + x, py) for px, py in face.landmarks.as_array().tolist()))
+    return replace(face, landmarks=landmarks, box=replace(face.box, x=face.box.x + x), confidence=0.99)
+
+
+def test_a_face_stays_where_it_stood(astronaut: Frame, refiner: LandmarkRefiner, found: Face) -> None:
+    placed = refiner.refine(astronaut, found)
+    known = moved(placed, 0.03)
+    assert refiner.refine(astronaut, found, known) == replace(known, confidence=found.confidence)
+
+
+def test_a_face_that_has_moved_is_placed_anew(astronaut: Frame, refiner: LandmarkRefiner, found: Face) -> None:
+    placed = refiner.refine(astronaut, found)
+    again = refiner.refine(astronaut, found, moved(placed, 4.0))
+    assert again.landmarks.as_array() == pytest.approx(placed.landmarks.as_array(), abs=0.2)
+
+
+@pytest.mark.parametrize(("size", "shift", "expected"), [(108, 0.29, True), (108, 0.31, False), (54, 0.16, False)])
+def test_small_movements_count_by_the_size_of_the_face(size: float, shift: float, expected: bool) -> None:
+    face = face_at(50, 50, size)
+    assert stands(face, moved(face, shift)) is expected
 
 
 def test_upright_faces_keep_the_detectors_geometry(astronaut: Frame, refiner: LandmarkRefiner, found: Face) -> None:

@@ -28,6 +28,7 @@ class ServiceProcess:
     """A running `python -m service`."""
 
     pid: int
+    url: str
 
     def resident_mb(self) -> float:
         """Resident set size in MB (Linux)."""
@@ -42,25 +43,31 @@ def engine_options() -> RuntimeOptions:
 
 
 @contextmanager
-def running_service(**settings: str) -> Iterator[ServiceProcess]:
-    """`python -m service` at URL with some AFFECT_ variables set, until it is ready; ended afterwards."""
+def running_service(folder: Path | None = None, port: int = PORT, **settings: str) -> Iterator[ServiceProcess]:
+    """`python -m service` with some AFFECT_ variables set, until it is ready; ended afterwards.
+
+    It is the service of the checkout in `folder`, by default the current one.
+    """
     options = engine_options()
-    environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": str(PORT), "AFFECT_LOG_LEVEL": "warning"}
+    environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": str(port), "AFFECT_LOG_LEVEL": "warning"}
     environment |= {"AFFECT_ENGINE": options.engine, "AFFECT_PRECISION": options.precision, **settings}
-    with child([sys.executable, "-m", "service"], environment) as process:
+    with child([sys.executable, "-m", "service"], environment, folder) as process:
+        url = f"http://127.0.0.1:{port}"
         with httpx2.Client() as client:
-            _wait_until_ready(client, process)
-        yield ServiceProcess(process.pid)
+            _wait_until_ready(client, process, url)
+        yield ServiceProcess(process.pid, url)
 
 
 @contextmanager
-def child(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def child(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that does not outlive the block, however this ends: a signal to end it becomes SystemExit, too.
 
     It gets SIGTERM, and SIGKILL if it does not end within END_S. Belongs to the main thread, as signals do. A shell
     starts background jobs with SIGINT ignored, which is inherited: here it is heard again.
     """
-    with _signals_raise(), subprocess.Popen(command, env=environment) as process:
+    with _signals_raise(), subprocess.Popen(command, env=environment, cwd=folder) as process:
         try:
             yield process
         finally:
@@ -87,12 +94,12 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]", url: str) -> None:
     for _ in range(240):
         if process.poll() is not None:
             raise SystemExit(f"the service ended with {process.returncode}")
         try:
-            if client.get(f"{URL}/readyz").status_code == 200:
+            if client.get(f"{url}/readyz").status_code == 200:
                 return
         except httpx2.TransportError:
             pass

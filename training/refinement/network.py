@@ -10,20 +10,20 @@ from model_core.faces.refinement import INPUT_PX, OUTPUTS
 
 
 class RefinementNetwork(nn.Module):
-    """Six convolutions and two linear layers: 17 M multiply-adds, 0.6 M parameters."""
+    """Six convolutions and two linear layers: 8 M multiply-adds, 0.3 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            *_block(1, 24, stride=2),
-            *_block(24, 48, stride=2),
-            *_block(48, 48, stride=1),
-            *_block(48, 96, stride=2),
-            *_block(96, 96, stride=1),
-            *_block(96, 128, stride=2),
+            *_block(1, 16, stride=2),
+            *_block(16, 32, stride=2),
+            *_block(32, 32, stride=1),
+            *_block(32, 64, stride=2),
+            *_block(64, 64, stride=1),
+            *_block(64, 96, stride=2),
         )
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(128 * 4 * 4, 128), nn.ReLU(inplace=True), nn.Linear(128, OUTPUTS)
+            nn.Flatten(), nn.Linear(96 * 4 * 4, 128), nn.ReLU(inplace=True), nn.Linear(128, OUTPUTS)
         )
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ THOROUGH_PX = 2000
 _LARGE_FACE = 0.04
 """Share of the longer side from which a face is large, so that the frame is not searched for smaller ones."""
 
-REGION_PX = 128
+REGION_PX = 96
 """Longer side in pixels of the region in which a face is followed; the face fills about half of it."""
 
 _REGION_SCALE = 2.0

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from model_core.faces.detection import build_detector
+from model_core.faces.detection.refined import REGION_PX
 from model_core.faces.following import FollowingDetector
 from model_core.faces.geometry import Frame
 from tests.model_core.faces.squares import SHARES, frame, squares
@@ -16,7 +17,7 @@ def test_a_moving_face_is_followed_with_two_scans_a_second() -> None:
         expected = [(100 + 4 * i + 60 * u - 0.5, 50 + 2 * i + 60 * v - 0.5) for u, v in SHARES]
         assert face.landmarks.as_array() == pytest.approx(np.array(expected), abs=1)
     assert network.widths.count(640) == 4
-    assert network.widths.count(128) == 16
+    assert network.widths.count(REGION_PX) == 16
 
 
 def test_a_still_face_stays_exactly_through_follows_and_scans(astronaut: Frame) -> None:
@@ -38,7 +39,7 @@ def test_a_lost_face_and_a_cut_are_looked_for_at_once() -> None:
     assert (face.box.x, face.box.width) == (400, 80)
     assert following.detect(frame(), 0.2) == []
     assert following.detect(frame(), 0.3) == []  # nothing to follow: until the next scan, nothing is looked for
-    assert network.widths == [640, 128, 640, 128, 640]
+    assert network.widths == [640, REGION_PX, 640, REGION_PX, 640]
 
 
 def test_a_new_face_is_found_by_the_next_scan() -> None:
@@ -83,14 +84,14 @@ def test_every_frame_is_scanned_where_that_is_asked_for() -> None:
 
 
 def test_a_crowd_is_scanned_since_that_costs_less() -> None:
-    # 14 regions of 128 x 128 have 229,376 pixels, the frame 230,400; 15 have more.
-    for count, followed in ((14, 14), (15, 0)):
+    # 25 regions of 96 x 96 have as many pixels as the frame, 230,400; 26 have more.
+    for count, followed in ((25, 25), (26, 0)):
         network, detector = squares()
         following = FollowingDetector(detector)
-        crowd = [(20 + 85 * (i % 7), 60 + 100 * (i // 7), 40) for i in range(count)]
+        crowd = [(20 + 66 * (i % 9), 40 + 100 * (i // 9), 40) for i in range(count)]
         for time_s in (0.0, 0.1):
             assert len(following.detect(frame(*crowd), time_s, max_faces=64)) == count
-        assert network.widths.count(128) == followed
+        assert network.widths.count(REGION_PX) == followed
 
 
 def test_a_face_that_a_scan_misses_is_looked_for_where_it_was() -> None:

@@ -19,8 +19,9 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Two processes, each with one thread: most tests would use a second core only now and then.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 serve: $(STAMP)
 	$(BIN)/python -m service

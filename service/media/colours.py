@@ -63,9 +63,11 @@ def _strip_to_srgb(strip: Image.Image, base: str, transform: ImageCms.ImageCmsTr
 
 
 def _upper_bits(strip: Image.Image) -> Image.Image:
-    """Return a picture of 16-bit grey in 8 bits, with its transparent level, which is one of 8 bits already."""
-    grey = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
-    grey.info = strip.info
+    """Return a picture of 16-bit grey in 8 bits; pixels of exactly its transparent level are transparent."""
+    levels = np.asarray(strip)
+    grey = Image.fromarray((levels >> 8).astype(np.uint8))
+    if "transparency" in strip.info:
+        grey.putalpha(Image.fromarray(np.where(levels == strip.info["transparency"], 0, 255).astype(np.uint8)))
     return grey
 
 

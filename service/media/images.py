@@ -7,6 +7,7 @@ libheif decode; the plugin of the recognised format is called directly, so no ot
 import io
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -45,6 +46,10 @@ _UPRIGHT: Mapping[int, Callable[[Frame], cv2.typing.MatLike]] = MappingProxyType
 """EXIF orientation -> the function that makes the stored image upright."""
 
 
+_NO_MEMORY = re.compile(r"[Oo]ut of memory|[Ii]nsufficient memory|Allocating \d+ bytes failed")
+"""The words of libavif, OpenCV and libheif for a lack of memory, which is not the file's fault."""
+
+
 class Picture(NamedTuple):
     """The content of a picture file, decoded and otherwise as stored."""
 
@@ -67,12 +72,16 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
     if found is None or found not in _READERS:
         raise UnsupportedMediaType(formats.refusal(data, formats.Kind.PICTURE))
     try:
-        picture = _READERS[found](data, limits)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damage that does not keep a picture from being shown
+            picture = _READERS[found](data, limits)
+            image = to_srgb(picture.pixels, picture.profile)
     except (ServiceError, MemoryError):
         raise
     except Exception as error:  # the decoders raise nearly every built-in type for damaged files
+        if _NO_MEMORY.search(str(error)):
+            raise MemoryError(str(error)) from error
         raise UndecodableMedia(f"found {found.name}, but it is damaged or incomplete") from error
-    image = to_srgb(picture.pixels, picture.profile)
     return np.asarray(_UPRIGHT[_orientation(picture.exif)](image), dtype=np.uint8)
 
 
@@ -104,9 +113,17 @@ _MAX_JPEG_SCANS = 100
 _MAX_SCANNED_PIXELS = 2_000_000_000
 """Most scans times pixels: each scan makes the decoder visit all pixels, so that empty ones stall it at 0.6 ns each.
 Encoders write about ten scans."""
+_MAX_JPEG_DAMAGES = 1000
+"""Damaged bytes of a scan from which a picture is refused; one with fewer is shown with its damage, as viewers do."""
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
-"""A marker in coded data: not a stuffed or fill byte, a restart or a start of image, which stand alone."""
+"""A marker outside of scans: not a fill byte, a restart or a start of image, which stand alone."""
+_BEHIND_SCAN = re.compile(rb"\xff[\xc4\xcc\xd9-\xdd]")
+"""A marker that may stand behind the coded data of a scan: tables, another scan, the end."""
+_JPEG_DAMAGE = re.compile(rb"\xff[\x02-\xc3\xc5-\xcb\xcd-\xcf\xd8\xde-\xfe]")
+"""Any other marker amid coded data, where it is a damaged byte."""
+_PASSED_OVER = b"\xff\x01"
+"""A marker that decoders pass over; at a damaged one they would give up the picture."""
 
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -119,30 +136,68 @@ _DECODED_DATA = (b"JFIF\0", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe")
 
 def _read_jpeg(data: bytes, limits: DecodeLimits) -> Picture:
     """Read a JPEG. Of a motion photo, or one with a gain map, what lies behind the picture's end is not looked at."""
-    kept: list[memoryview] = []
-    scans = pixels = begin = 0
-    for marker, content, end in _jpeg_segments(data):
+    kept: list[memoryview | bytes] = [memoryview(data)[:2]]
+    scans = pixels = 0
+    for marker, content, whole in _jpeg_segments(data):
         if marker == _START_OF_SCAN:
             scans += 1
             if scans > _MAX_JPEG_SCANS or scans * pixels > _MAX_SCANNED_PIXELS:
                 raise UndecodableMedia(f"the JPEG file has too many scans, at least {scans}")
-        elif marker in _ARITHMETIC_FRAMES:
+            kept.append(_mended(whole))
+            continue
+        if marker in _ARITHMETIC_FRAMES:
             raise UnsupportedMediaType("found an arithmetic-coded JPEG; save it with Huffman coding, as is usual")
-        elif marker in _OTHER_FRAMES:
+        if marker in _OTHER_FRAMES:
             raise UnsupportedMediaType("found a lossless or hierarchical JPEG; save it as an ordinary JPEG or PNG")
-        elif marker in _HUFFMAN_FRAMES:
-            bits, height, width = struct.unpack_from(">BHH", data, content)
+        if marker in _HUFFMAN_FRAMES:
+            bits, height, width = struct.unpack_from(">BHH", content)
             if bits != 8:
                 raise UnsupportedMediaType(f"found a JPEG of {bits} bits a sample; save it with 8")
             limits.check_pixels(width, height)
             pixels = width * height
-        elif marker in _APPLICATION_DATA and (end - content < 12 or not data.startswith(_DECODED_DATA, content)):
-            kept.append(memoryview(data)[begin : content - 4])
-            begin = end
-    kept.append(memoryview(data)[begin:])
+        if marker not in _APPLICATION_DATA or (len(content) >= 12 and bytes(content[:12]).startswith(_DECODED_DATA)):
+            kept.append(whole)
     # Image.open would take pictures behind the first for further frames.
     image = JpegImageFile(io.BytesIO(b"".join(kept)))
     return _load_colours(image, limits) if image.mode == "RGB" else _load(image, limits)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Yield the marker, the content and the whole of each segment of the first picture in a JPEG file, and its end.
+
+    The whole of a scan includes its coded data.
+    """
+    view = memoryview(data)
+    position = _next_marker(data, 2, _JPEG_MARKER)
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        if position >= len(data):
+            return
+        marker = data[position + 1]
+        if marker == _END_OF_IMAGE:
+            yield marker, view[:0], view[position : position + 2]
+            return
+        # Markers below C0 have no content.
+        end = position + 2 + (int.from_bytes(data[position + 2 : position + 4]) if marker >= 0xC0 else 0)
+        following = _next_marker(data, end, _BEHIND_SCAN if marker == _START_OF_SCAN else _JPEG_MARKER)
+        yield marker, view[position + 4 : end], view[position:following]
+        position = following
+    raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SEGMENTS} segments")
+
+
+def _next_marker(data: bytes, position: int, marker: re.Pattern[bytes]) -> int:
+    """Return where the next marker of a JPEG file begins, or the length of the file."""
+    found = marker.search(data, position)
+    return found.start() if found else len(data)
+
+
+def _mended(scan: memoryview) -> memoryview | bytes:
+    """Return a scan whose damaged bytes do not look like markers."""
+    if _JPEG_DAMAGE.search(scan) is None:
+        return scan
+    mended, damages = _JPEG_DAMAGE.subn(_PASSED_OVER, scan, count=_MAX_JPEG_DAMAGES)
+    if damages == _MAX_JPEG_DAMAGES:
+        raise UndecodableMedia("the JPEG file is damaged throughout its pixels")
+    return mended
 
 
 def _load_colours(image: JpegImageFile, limits: DecodeLimits) -> Picture:
@@ -158,27 +213,14 @@ def _load_colours(image: JpegImageFile, limits: DecodeLimits) -> Picture:
     return picture._replace(pixels=np.asarray(cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), dtype=np.uint8))
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker of each segment of the first picture in a JPEG file, and where its content begins and ends."""
-    position = 2
-    for _ in range(_MAX_JPEG_SEGMENTS):
-        found = _JPEG_MARKER.search(data, position)
-        if found is None or found[0][1] == _END_OF_IMAGE:
-            return
-        position = found.end()
-        if found[0][1] >= 0xC0:  # those below have no content
-            (length,) = struct.unpack_from(">H", data, position)
-            yield found[0][1], position + 2, position + length
-            position += length
-    raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SEGMENTS} segments")
-
-
 _MAX_PNG_CHUNKS = 100_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _EXTRA_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"})
 """Chunks of which the first counts."""
 _GREY, _TRUECOLOUR = 0, 2
+_MOST_COLOURS = 256
+"""Size of the largest palette; a chunk with more transparencies is left out."""
 
 # Pillow refuses a file with a larger profile, since a small one can unpack to gigabytes; honest ones exceed its 1 MiB.
 PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
@@ -211,9 +253,9 @@ def _essential_png(data: bytes) -> bytes:
             intact = zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
             if not intact and kind in (b"IHDR", b"PLTE", b"IDAT"):
                 raise UndecodableMedia(f"the PNG file is damaged: wrong checksum of a chunk {kind.decode()}")
-            if kind == b"tRNS" and colour in (_GREY, _TRUECOLOUR):
+            if intact and kind == b"tRNS" and colour in (_GREY, _TRUECOLOUR):
                 kept.append(_transparent_level(data[position + 8 : end - 4], depth, colour))
-            elif intact or kind == b"IEND":
+            elif (intact and not (kind == b"tRNS" and length > _MOST_COLOURS)) or kind == b"IEND":
                 kept.append(view[position:end])
         if kind == b"IEND":
             return b"".join(kept)
@@ -222,12 +264,18 @@ def _essential_png(data: bytes) -> bytes:
 
 
 def _transparent_level(content: bytes, depth: int, colour: int) -> bytes:
-    """Return the chunk that names the transparent grey or colour, in the 8 bits that Pillow brings samples to."""
+    """Return the chunk that names the transparent grey or colour, in the bits that Pillow brings samples to.
+
+    These are 8, but the 16 of deep greys stay.
+    """
     channels = 1 if colour == _GREY else 3
     if len(content) < 2 * channels:
         return b""
     levels = struct.unpack_from(f">{channels}H", content)
-    scaled = [level >> 8 if depth == 16 else level * 255 // (2**depth - 1) for level in levels]
+    if depth == 16:
+        scaled = levels if colour == _GREY else tuple(level >> 8 for level in levels)
+    else:
+        scaled = tuple(level * 255 // (2**depth - 1) for level in levels)
     chunk = b"tRNS" + struct.pack(f">{channels}H", *(min(level, 0xFFFF) for level in scaled))
     return struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
 

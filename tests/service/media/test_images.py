@@ -225,6 +225,7 @@ def test_ycck_of_photoshop_is_inverted() -> None:
         (16, 4, struct.pack(">4H", 0x80FF, 0xFFFF, 0x80FF, 0), b"", [0x80, 255]),
         (16, 6, struct.pack(">8H", *[0x80FF] * 3, 0xFFFF, *[0x80FF] * 3, 0), b"", [0x80, 255]),
         (8, 0, bytes([77, 99]), b"\0", [77, 99]),  # too short to name a level
+        (16, 0, struct.pack(">2H", 0x7001, 0x7002), struct.pack(">H", 0x7000), [0x70, 0x70]),  # another level
     ],
 )
 def test_transparency_at_every_depth_is_white(
@@ -278,6 +279,54 @@ def test_a_damaged_picture_is_answered_without_a_line_in_the_log(capfd: pytest.C
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("depth", "row", "alphas", "expected"),
+    [(2, b"\x40", b"\xff\x80", [159, 167, 175]), (8, b"\1", b"\0", [64, 80, 96]), (8, b"\1", bytes(300), [64, 80, 96])],
+    ids=["half clear", "one of two", "more than there are colours"],
+)
+def test_transparent_palette_entries_are_blended(depth: int, row: bytes, alphas: bytes, expected: list[int]) -> None:
+    before = chunk(b"PLTE", bytes([10, 11, 12, 64, 80, 96])) + chunk(b"tRNS", alphas)
+    data = png(1, 1, b"\0" + row, depth=depth, colour=3, before=before)
+    assert decode_image(data, LIMITS)[0, 0].tolist() == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [(4, b"\xff\xff"), (8, b"\xff\xff"), (12, b"\0\x02\xff\xff"), (10, b"\x01\x12\0\3\0\0\0\1\0\x09")],
+    ids=["offset", "number of tags", "type and count", "orientation 9"],
+)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "BMP"])
+def test_damaged_exif_data_are_passed_over(kind: str, position: int, value: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "the maker of the camera"
+    whole = exif.tobytes()[6:]
+    data = encode(noise(), kind, exif=b"Exif\0\0" + whole)
+    assert whole in data
+    damaged = whole[:position] + value + whole[position + len(value) :]
+    assert decode_image(data.replace(whole, damaged), LIMITS).shape == (64, 96, 3)
+
+
+def test_a_damaged_byte_that_looks_like_a_marker_does_not_refuse_a_jpeg() -> None:
+    data = bytearray(encode(noise(), "JPEG"))
+    escape = data.index(b"\xff\0", data.index(b"\xff\xda"))
+    for marker in (0x02, 0x89, 0xBF, 0xC0, 0xD8, 0xE1, 0xFE):
+        data[escape + 1] = marker
+        assert decode_image(bytes(data), LIMITS).shape == (64, 96, 3)
+
+
+def test_a_jpeg_of_damage_alone_is_refused() -> None:
+    data = encode(noise(), "JPEG")
+    with pytest.raises(UndecodableMedia, match="damaged throughout"):
+        decode_image(data[:-2] + 100_000 * b"\xff\x02" + data[-2:], LIMITS)
+
+
+def test_damaged_chunks_that_a_png_can_do_without_are_passed_over() -> None:
+    extra = bytearray(chunk(b"tEXt", b"key\0value") + chunk(b"tRNS", b"\0a\0b\0c"))
+    extra[-1] ^= 1
+    extra[10] ^= 1
+    assert decode_image(png(1, 1, b"\0abc", before=bytes(extra)), LIMITS)[0, 0].tolist() == list(b"abc")
+
+
 def test_segments_of_other_programs_may_be_damaged() -> None:
     data = encode(noise(), "JPEG")
     broken = b"".join(
@@ -329,9 +378,10 @@ def test_scans_of_many_pixels_are_bounded() -> None:
         decode_image(data[:-2] + 90 * scan + data[-2:], limits)
 
 
-def test_memory_that_runs_out_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Allocating 150039567 bytes failed")])
+def test_memory_that_runs_out_is_not_the_files_fault(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("service.media.images.JpegImageFile.load", exhausted)
     with pytest.raises(MemoryError):

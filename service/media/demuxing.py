@@ -29,6 +29,9 @@ ROUNDING_S = 0.001
 _LEAD_S = 0.1
 """Seconds by which decoding begins before the first frame asked for, since a deinterlacer looks at the one before."""
 
+_TIMED = frozenset({"video", "audio", "subtitle"})
+"""Types of streams that count for the length which a container announces."""
+
 _TRUNCATION_S = 0.05
 """Seconds by which an intact file may end earlier than it announces, beside one and a half frames."""
 
@@ -185,7 +188,9 @@ class VideoFile:
         if self.format.name == "AVI":  # whose length libav estimates by its sound
             announced_s = self._stream.frames * self._tick_s
         else:
-            announced_s = (self._container.duration or 0) / av.time_base
+            # Some formats announce the end and some the length, which ends earlier where the file begins before 0.
+            begin = min(0, self._container.start_time or 0)
+            announced_s = ((self._container.duration or 0) + begin) / av.time_base
         streams = self._container.streams
         ends_s = [float(end * (streams[index].time_base or 1)) for index, end in self._ends.items()]
         return max(ends_s, default=0.0) < announced_s - _TRUNCATION_S - 1.5 / (self.fps or 25)
@@ -255,20 +260,20 @@ class VideoFile:
         return str(self._limits.max_pixels * 5 // 4 + 200_000)
 
     def _prepare_streams(self) -> None:
-        """Set the decoder up. Sound is only read for where it ends; other pictures, subtitles and data are not read."""
+        """Set the decoder up. Other pictures, sound and subtitles are only read for where they end, data not at all."""
         context = self._stream.codec_context
         if context is None or context.name not in CODECS:
             raise UnsupportedMediaType(f"the {self.format.name} file's pictures are in a codec that is not read")
         context.thread_count = 1  # a pool of decoders shares the cores already
         context.options = {"max_pixels": self._max_coded_pixels}
         for stream in self._container.streams:
-            if stream is not self._stream and stream.type != "audio":
+            if stream.type not in _TIMED:
                 stream.discard = Discard.all
 
     def _packets(self) -> Iterator["Packet[VideoStream]"]:
         """Yield the packets of the picture stream, and an empty one that makes the decoder give its last frames."""
         try:
-            for packet in self._container.demux(self._stream, *self._container.streams.audio):
+            for packet in self._container.demux():
                 if packet.size:
                     self._note_end(packet)
                     if packet.stream_index == self._stream.index:

@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.media.limits import DecodeLimits
 from service.media.videos import MediaInfo, TimedFrame, Window, open_video
-from tests.service.media_files import damaged, grey, noisy, number_shown, numbered, remuxed, video
+from tests.service.media_files import damaged, grey, joined, noisy, number_shown, numbered, remuxed, video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=700, max_frames=100_000)
 FAST = {"preset": "ultrafast"}
@@ -240,6 +240,32 @@ class TestEnd:
         codec = {"avi": "mpeg4", "flv": "flv", "asf": "wmv2"}.get(form, "libx264")
         path = video(tmp_path / "longer", numbered(25), codec, form=form, sound_s=3)
         assert len(read(path)) == 25
+        assert not is_truncated(path)
+
+    @pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts"])
+    def test_other_pictures_that_are_longer(self, tmp_path: Path, form: str) -> None:
+        codec = "mpeg2video" if form == "mpegts" else "mpeg4"
+        first = video(tmp_path / "first.mkv", numbered(25), codec)
+        second = video(tmp_path / "second.mkv", numbered(75), codec)
+        path = joined([first, second], tmp_path / "longer", form)
+        assert len(read(path)) == 25
+        assert not is_truncated(path)
+
+    def test_a_subtitle_that_is_longer_than_the_pictures(self, files: dict[str, Path], tmp_path: Path) -> None:
+        subtitle = tmp_path / "clip.srt"
+        subtitle.write_text("1\n00:00:00,500 --> 00:00:09,000\nhello\n")
+        path = joined([files["h264.mp4"], subtitle], tmp_path / "clip.mkv", "matroska")
+        assert info(path).duration_s == 9  # Matroska tells only when all of it ends
+        assert not is_truncated(path)
+
+    def test_a_recording_during_which_the_clock_of_mpeg_ts_starts_anew(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        """Its 33 bits count 90,000 a second, so that the time after is above 0 and that before below."""
+        path = remuxed(files["h264.ts"], tmp_path / "clip.ts", shift_s=2**33 / 90_000 - 1)
+        frames = read(path)
+        assert len(frames) == 50
+        assert frames[0].time_s < 0 < frames[-1].time_s
         assert not is_truncated(path)
 
     @pytest.mark.parametrize("share", [0.5, 0.9])

@@ -220,9 +220,11 @@ class VideoFile:
     def keyframe_before(self, time_s: float, cancelled: Event) -> Keyframe | None:
         """Return the last keyframe sufficiently before a time; None if decoding must begin with the first frame.
 
-        Reads the file up to there without decoding it. Raises InvalidParameter if the file ends before that time.
+        Decoding must begin there where the times of frames are counted from earlier ones, since timestamps run backward
+        (see _Clock), and where a palette comes once for all frames. Reads the file up to the time without decoding it.
+        Raises InvalidParameter if the file ends before it.
         """
-        if _is_delayed(self.format, self._stream):
+        if _is_delayed(self.format, self._stream) or self._stream.codec_context.pix_fmt == "pal8":
             return None
         clock = _Clock(self.format, self._stream)
         found = None
@@ -230,6 +232,8 @@ class VideoFile:
         for number, packet in enumerate(self._packets()):
             if cancelled.is_set() or (packet.dts is not None and packet.dts * self._tick_s > time_s):
                 return found
+            if clock.runs_backward(packet):
+                return None
             shown_s = clock.time_s(packet)
             if shown_s is not None:
                 last_s = max(last_s, shown_s)
@@ -315,6 +319,9 @@ class _Clock:
     decoder give it out. The index of a frame is the number of packets with earlier timestamps, so it is the same
     wherever decoding began; a delayed AVI is decoded from its beginning, and its frames are counted. Where the two
     fields of a frame are in packets of their own, as in some H.264 broadcasts, both count.
+
+    Where recordings were put one behind the other, timestamps may run backward. From there on a frame follows the one
+    before it after as long as that one did, and frames are counted.
     """
 
     def __init__(self, form: VideoFormat, stream: VideoStream) -> None:
@@ -324,6 +331,7 @@ class _Clock:
         self._tick_s = float(stream.time_base or 1)
         self._expected: list[int] = []
         self._passed = 0
+        self._latest: int | None = None
         self._index = -1
         self._last: int | None = None
         self._step = 1
@@ -334,9 +342,21 @@ class _Clock:
 
     def expect(self, packet: "Packet[VideoStream]") -> None:
         """Take note of a packet before it is decoded."""
+        if self.runs_backward(packet):
+            self._counts_packets = False
+            self._expected.clear()
         timestamp = self._timestamp(packet)
         if timestamp is not None and self._counts_packets and self._is_shown(packet):
             heappush(self._expected, timestamp)
+
+    def runs_backward(self, packet: "Packet[VideoStream]") -> bool:
+        """Take note of the next packet's time; return whether it is a keyframe that is not later than all before it."""
+        timestamp = self._timestamp(packet)
+        if timestamp is None:
+            return False
+        latest = self._latest
+        self._latest = timestamp if latest is None else max(latest, timestamp)
+        return packet.is_keyframe and latest is not None and timestamp <= latest
 
     def placed(self, picture: VideoFrame) -> DecodedFrame:
         """Return a frame with its time and index, both larger than those of the frame before."""

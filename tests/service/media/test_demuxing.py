@@ -122,6 +122,16 @@ def test_a_window_gives_the_frames_of_a_whole_reading(files: dict[str, Path], na
         assert np.array_equal(one.frame, other.frame)
 
 
+def test_a_window_has_the_colours_of_a_palette_that_comes_once(tmp_path: Path) -> None:
+    inverted = np.arange(255, -1, -1)
+    palette = np.stack([np.full(256, 255), inverted, inverted, inverted], axis=1).astype(np.uint8)  # opaque
+    pictures = [(np.full((48, 64), level, np.uint8), palette) for level in range(0, 250, 5)]
+    frames = [av.VideoFrame.from_ndarray(indices, "pal8") for indices in pictures]
+    path = video(tmp_path / "clip.avi", frames, "rawvideo", pixel_format="pal8")
+    assert [frame.frame[0, 0, 0] for frame in read(path)] == list(range(255, 5, -5))
+    assert [frame.frame[0, 0, 0] for frame in read(path, start_s=1.6)] == list(range(55, 5, -5))
+
+
 class TestClock:
     """Timestamps keep their origin, on the clock of the file's other streams."""
 
@@ -175,6 +185,19 @@ class TestClock:
         assert info(path) == MediaInfo(64, 48, None, 0.0, None)
         assert [frame.time_s for frame in read(path)] == pytest.approx(list(times), abs=0.001)
         assert not is_truncated(path)
+
+    def test_recordings_one_behind_the_other(self, tmp_path: Path) -> None:
+        """Timestamps start anew with the second one, while the decoder still holds frames of the first."""
+        one = video(tmp_path / "one.ts", numbered(25), "libx264", options={"preset": "veryfast"})
+        path = tmp_path / "two.ts"
+        path.write_bytes(2 * one.read_bytes())
+        whole = read(path)
+        begin_s = whole[0].time_s
+        assert [frame.index for frame in whole] == list(range(50))
+        assert [frame.time_s - begin_s for frame in whole] == pytest.approx([n / 25 for n in range(50)], abs=0.001)
+        assert [number_shown(frame.frame) for frame in whole] == pytest.approx(2 * list(range(25)), abs=1)
+        for number in (10, 24, 25, 40):
+            assert places(read(path, start_s=whole[number].time_s)) == places(whole)[number:]
 
 
 class TestStreams:

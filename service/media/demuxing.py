@@ -267,7 +267,9 @@ class VideoFile:
         """Set the decoder up. Other pictures, sound and subtitles are only read for where they end, data not at all."""
         context = self._stream.codec_context
         if context is None or context.name not in CODECS:
-            raise UnsupportedMediaType(f"the {self.format.name} file's pictures are in a codec that is not read")
+            codec = context.codec.long_name if context else "something unknown"
+            found = f"the {self.format.name} file's pictures are coded as {codec}, which is not read"
+            raise UnsupportedMediaType(f"{found}; convert them to H.264")
         context.thread_count = 1  # a pool of decoders shares the cores already
         context.options = {"max_pixels": self._max_coded_pixels}
         for stream in self._container.streams:
@@ -402,8 +404,9 @@ def _picture_stream(form: VideoFormat, container: InputContainer) -> VideoStream
     """Return the default stream of moving pictures, never a cover picture."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & still]
-    if not streams and container.streams.audio:
-        raise NoVideoFrames(f"the {form.name} file has sound but no picture")
+    if not streams and container.streams:
+        found = "sound but no picture" if container.streams.audio else "no moving picture"
+        raise NoVideoFrames(f"the {form.name} file has {found}")
     if not streams:  # an MP4 that is cut off before its index looks like this
         raise UndecodableMedia(f"the {form.name} file is damaged or incomplete")
     return max(streams, key=lambda stream: (stream.frames != 1, bool(stream.disposition & Disposition.default)))

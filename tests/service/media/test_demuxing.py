@@ -248,6 +248,13 @@ class TestStreams:
         with pytest.raises(NoVideoFrames, match="the MP4 file has sound but no picture"):
             read(path)
 
+    def test_subtitles_alone_are_no_video(self, tmp_path: Path) -> None:
+        subtitle = tmp_path / "clip.srt"
+        subtitle.write_text("1\n00:00:00,500 --> 00:00:09,000\nhello\n")
+        path = joined([subtitle], tmp_path / "clip.mkv", "matroska")
+        with pytest.raises(NoVideoFrames, match="the Matroska file has no moving picture"):
+            read(path)
+
 
 class TestEnd:
     """Only a file that ends early is truncated."""
@@ -371,7 +378,14 @@ class TestHostileFiles:
 
     def test_codecs_that_are_not_listed_are_refused(self, tmp_path: Path) -> None:
         path = video(tmp_path / "clip.mkv", numbered(3), "snow", options={"strict": "-2"})
-        with pytest.raises(UnsupportedMediaType, match="codec"):
+        said = "^the Matroska file's pictures are coded as Snow, which is not read; convert them to H.264$"
+        with pytest.raises(UnsupportedMediaType, match=said):
+            read(path)
+
+    def test_codecs_that_nobody_knows_are_refused(self, files: dict[str, Path], tmp_path: Path) -> None:
+        path = tmp_path / "clip.avi"
+        path.write_bytes(files["mpeg4.avi"].read_bytes().replace(b"FMP4", b"QQQQ"))
+        with pytest.raises(UnsupportedMediaType, match="the AVI file's pictures are coded as something unknown, "):
             read(path)
 
     def test_frames_that_grow_are_refused_before_they_are_decoded(self, tmp_path: Path) -> None:

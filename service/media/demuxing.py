@@ -29,6 +29,9 @@ ROUNDING_S = 0.001
 _LEAD_S = 0.1
 """Seconds by which decoding begins before the first frame asked for, since a deinterlacer looks at the one before."""
 
+_TIMED = frozenset({"video", "audio", "subtitle"})
+"""Types of streams that count for the length which a container announces."""
+
 _TRUNCATION_S = 0.05
 """Seconds by which an intact file may end earlier than it announces, beside one and a half frames."""
 
@@ -185,7 +188,9 @@ class VideoFile:
         if self.format.name == "AVI":  # whose length libav estimates by its sound
             announced_s = self._stream.frames * self._tick_s
         else:
-            announced_s = (self._container.duration or 0) / av.time_base
+            # Some formats announce the end and some the length, which ends earlier where the file begins before 0.
+            begin = min(0, self._container.start_time or 0)
+            announced_s = ((self._container.duration or 0) + begin) / av.time_base
         streams = self._container.streams
         ends_s = [float(end * (streams[index].time_base or 1)) for index, end in self._ends.items()]
         return max(ends_s, default=0.0) < announced_s - _TRUNCATION_S - 1.5 / (self.fps or 25)
@@ -215,9 +220,11 @@ class VideoFile:
     def keyframe_before(self, time_s: float, cancelled: Event) -> Keyframe | None:
         """Return the last keyframe sufficiently before a time; None if decoding must begin with the first frame.
 
-        Reads the file up to there without decoding it. Raises InvalidParameter if the file ends before that time.
+        Decoding must begin there where the times of frames are counted from earlier ones, since timestamps run backward
+        (see _Clock), and where a palette comes once for all frames. Reads the file up to the time without decoding it.
+        Raises InvalidParameter if the file ends before it.
         """
-        if _is_delayed(self.format, self._stream):
+        if _is_delayed(self.format, self._stream) or self._stream.codec_context.pix_fmt == "pal8":
             return None
         clock = _Clock(self.format, self._stream)
         found = None
@@ -225,6 +232,8 @@ class VideoFile:
         for number, packet in enumerate(self._packets()):
             if cancelled.is_set() or (packet.dts is not None and packet.dts * self._tick_s > time_s):
                 return found
+            if clock.runs_backward(packet):
+                return None
             shown_s = clock.time_s(packet)
             if shown_s is not None:
                 last_s = max(last_s, shown_s)
@@ -255,20 +264,22 @@ class VideoFile:
         return str(self._limits.max_pixels * 5 // 4 + 200_000)
 
     def _prepare_streams(self) -> None:
-        """Set the decoder up. Sound is only read for where it ends; other pictures, subtitles and data are not read."""
+        """Set the decoder up. Other pictures, sound and subtitles are only read for where they end, data not at all."""
         context = self._stream.codec_context
         if context is None or context.name not in CODECS:
-            raise UnsupportedMediaType(f"the {self.format.name} file's pictures are in a codec that is not read")
+            codec = context.codec.long_name if context else "something unknown"
+            found = f"the {self.format.name} file's pictures are coded as {codec}, which is not read"
+            raise UnsupportedMediaType(f"{found}; convert them to H.264")
         context.thread_count = 1  # a pool of decoders shares the cores already
         context.options = {"max_pixels": self._max_coded_pixels}
         for stream in self._container.streams:
-            if stream is not self._stream and stream.type != "audio":
+            if stream.type not in _TIMED:
                 stream.discard = Discard.all
 
     def _packets(self) -> Iterator["Packet[VideoStream]"]:
         """Yield the packets of the picture stream, and an empty one that makes the decoder give its last frames."""
         try:
-            for packet in self._container.demux(self._stream, *self._container.streams.audio):
+            for packet in self._container.demux():
                 if packet.size:
                     self._note_end(packet)
                     if packet.stream_index == self._stream.index:
@@ -310,6 +321,9 @@ class _Clock:
     decoder give it out. The index of a frame is the number of packets with earlier timestamps, so it is the same
     wherever decoding began; a delayed AVI is decoded from its beginning, and its frames are counted. Where the two
     fields of a frame are in packets of their own, as in some H.264 broadcasts, both count.
+
+    Where recordings were put one behind the other, timestamps may run backward. From there on a frame follows the one
+    before it after as long as that one did, and frames are counted.
     """
 
     def __init__(self, form: VideoFormat, stream: VideoStream) -> None:
@@ -319,6 +333,7 @@ class _Clock:
         self._tick_s = float(stream.time_base or 1)
         self._expected: list[int] = []
         self._passed = 0
+        self._latest: int | None = None
         self._index = -1
         self._last: int | None = None
         self._step = 1
@@ -329,9 +344,21 @@ class _Clock:
 
     def expect(self, packet: "Packet[VideoStream]") -> None:
         """Take note of a packet before it is decoded."""
+        if self.runs_backward(packet):
+            self._counts_packets = False
+            self._expected.clear()
         timestamp = self._timestamp(packet)
         if timestamp is not None and self._counts_packets and self._is_shown(packet):
             heappush(self._expected, timestamp)
+
+    def runs_backward(self, packet: "Packet[VideoStream]") -> bool:
+        """Take note of the next packet's time; return whether it is a keyframe that is not later than all before it."""
+        timestamp = self._timestamp(packet)
+        if timestamp is None:
+            return False
+        latest = self._latest
+        self._latest = timestamp if latest is None else max(latest, timestamp)
+        return packet.is_keyframe and latest is not None and timestamp <= latest
 
     def placed(self, picture: VideoFrame) -> DecodedFrame:
         """Return a frame with its time and index, both larger than those of the frame before."""
@@ -377,8 +404,9 @@ def _picture_stream(form: VideoFormat, container: InputContainer) -> VideoStream
     """Return the default stream of moving pictures, never a cover picture."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & still]
-    if not streams and container.streams.audio:
-        raise NoVideoFrames(f"the {form.name} file has sound but no picture")
+    if not streams and container.streams:
+        found = "sound but no picture" if container.streams.audio else "no moving picture"
+        raise NoVideoFrames(f"the {form.name} file has {found}")
     if not streams:  # an MP4 that is cut off before its index looks like this
         raise UndecodableMedia(f"the {form.name} file is damaged or incomplete")
     return max(streams, key=lambda stream: (stream.frames != 1, bool(stream.disposition & Disposition.default)))

@@ -213,8 +213,8 @@ class Video:
         self._reopen()
         frames = deinterlaced(self._file.frames(self._cancelled, start))
         first = next(frames, None)
-        if first is None or (first.time_s == start.time_s and not first.picture.is_corrupt):
-            return chain(() if first is None else [first], frames)
+        if first and first.time_s == start.time_s and not first.picture.is_corrupt:
+            return chain([first], frames)
         # The picture is only refreshed bit by bit, so nothing less than all of the file gives these frames.
         self._reopen()
         return deinterlaced(self._file.frames(self._cancelled))

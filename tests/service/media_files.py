@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -136,6 +137,20 @@ def remuxed(
                 packet.pts += by
                 packet.dts += by
                 writing.mux(packet)
+    return path
+
+
+def joined(sources: Sequence[Path], path: Path, form: str) -> Path:
+    """Copy the streams of several files into one container."""
+    with ExitStack() as stack:
+        writing = stack.enter_context(av.open(str(path), "w", format=form))
+        readings = [stack.enter_context(av.open(str(source))) for source in sources]
+        streams = [writing.add_stream_from_template(reading.streams[0]) for reading in readings]
+        for reading, stream in zip(readings, streams, strict=True):
+            for packet in reading.demux():
+                if packet.dts is not None:
+                    packet.stream = stream
+                    writing.mux(packet)
     return path
 
 

@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.media.limits import DecodeLimits
 from service.media.videos import MediaInfo, TimedFrame, Window, open_video
-from tests.service.media_files import damaged, grey, noisy, number_shown, numbered, remuxed, video
+from tests.service.media_files import damaged, grey, joined, noisy, number_shown, numbered, remuxed, video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=700, max_frames=100_000)
 FAST = {"preset": "ultrafast"}
@@ -122,6 +122,16 @@ def test_a_window_gives_the_frames_of_a_whole_reading(files: dict[str, Path], na
         assert np.array_equal(one.frame, other.frame)
 
 
+def test_a_window_has_the_colours_of_a_palette_that_comes_once(tmp_path: Path) -> None:
+    inverted = np.arange(255, -1, -1)
+    palette = np.stack([np.full(256, 255), inverted, inverted, inverted], axis=1).astype(np.uint8)  # opaque
+    pictures = [(np.full((48, 64), level, np.uint8), palette) for level in range(0, 250, 5)]
+    frames = [av.VideoFrame.from_ndarray(indices, "pal8") for indices in pictures]
+    path = video(tmp_path / "clip.avi", frames, "rawvideo", pixel_format="pal8")
+    assert [frame.frame[0, 0, 0] for frame in read(path)] == list(range(255, 5, -5))
+    assert [frame.frame[0, 0, 0] for frame in read(path, start_s=1.6)] == list(range(55, 5, -5))
+
+
 class TestClock:
     """Timestamps keep their origin, on the clock of the file's other streams."""
 
@@ -176,6 +186,19 @@ class TestClock:
         assert [frame.time_s for frame in read(path)] == pytest.approx(list(times), abs=0.001)
         assert not is_truncated(path)
 
+    def test_recordings_one_behind_the_other(self, tmp_path: Path) -> None:
+        """Timestamps start anew with the second one, while the decoder still holds frames of the first."""
+        one = video(tmp_path / "one.ts", numbered(25), "libx264", options={"preset": "veryfast"})
+        path = tmp_path / "two.ts"
+        path.write_bytes(2 * one.read_bytes())
+        whole = read(path)
+        begin_s = whole[0].time_s
+        assert [frame.index for frame in whole] == list(range(50))
+        assert [frame.time_s - begin_s for frame in whole] == pytest.approx([n / 25 for n in range(50)], abs=0.001)
+        assert [number_shown(frame.frame) for frame in whole] == pytest.approx(2 * list(range(25)), abs=1)
+        for number in (10, 24, 25, 40):
+            assert places(read(path, start_s=whole[number].time_s)) == places(whole)[number:]
+
 
 class TestStreams:
     """The default stream of moving pictures is read."""
@@ -225,6 +248,13 @@ class TestStreams:
         with pytest.raises(NoVideoFrames, match="the MP4 file has sound but no picture"):
             read(path)
 
+    def test_subtitles_alone_are_no_video(self, tmp_path: Path) -> None:
+        subtitle = tmp_path / "clip.srt"
+        subtitle.write_text("1\n00:00:00,500 --> 00:00:09,000\nhello\n")
+        path = joined([subtitle], tmp_path / "clip.mkv", "matroska")
+        with pytest.raises(NoVideoFrames, match="the Matroska file has no moving picture"):
+            read(path)
+
 
 class TestEnd:
     """Only a file that ends early is truncated."""
@@ -240,6 +270,32 @@ class TestEnd:
         codec = {"avi": "mpeg4", "flv": "flv", "asf": "wmv2"}.get(form, "libx264")
         path = video(tmp_path / "longer", numbered(25), codec, form=form, sound_s=3)
         assert len(read(path)) == 25
+        assert not is_truncated(path)
+
+    @pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts"])
+    def test_other_pictures_that_are_longer(self, tmp_path: Path, form: str) -> None:
+        codec = "mpeg2video" if form == "mpegts" else "mpeg4"
+        first = video(tmp_path / "first.mkv", numbered(25), codec)
+        second = video(tmp_path / "second.mkv", numbered(75), codec)
+        path = joined([first, second], tmp_path / "longer", form)
+        assert len(read(path)) == 25
+        assert not is_truncated(path)
+
+    def test_a_subtitle_that_is_longer_than_the_pictures(self, files: dict[str, Path], tmp_path: Path) -> None:
+        subtitle = tmp_path / "clip.srt"
+        subtitle.write_text("1\n00:00:00,500 --> 00:00:09,000\nhello\n")
+        path = joined([files["h264.mp4"], subtitle], tmp_path / "clip.mkv", "matroska")
+        assert info(path).duration_s == 9  # Matroska tells only when all of it ends
+        assert not is_truncated(path)
+
+    def test_a_recording_during_which_the_clock_of_mpeg_ts_starts_anew(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        """Its 33 bits count 90,000 a second, so that the time after is above 0 and that before below."""
+        path = remuxed(files["h264.ts"], tmp_path / "clip.ts", shift_s=2**33 / 90_000 - 1)
+        frames = read(path)
+        assert len(frames) == 50
+        assert frames[0].time_s < 0 < frames[-1].time_s
         assert not is_truncated(path)
 
     @pytest.mark.parametrize("share", [0.5, 0.9])
@@ -322,7 +378,14 @@ class TestHostileFiles:
 
     def test_codecs_that_are_not_listed_are_refused(self, tmp_path: Path) -> None:
         path = video(tmp_path / "clip.mkv", numbered(3), "snow", options={"strict": "-2"})
-        with pytest.raises(UnsupportedMediaType, match="codec"):
+        said = "^the Matroska file's pictures are coded as Snow, which is not read; convert them to H.264$"
+        with pytest.raises(UnsupportedMediaType, match=said):
+            read(path)
+
+    def test_codecs_that_nobody_knows_are_refused(self, files: dict[str, Path], tmp_path: Path) -> None:
+        path = tmp_path / "clip.avi"
+        path.write_bytes(files["mpeg4.avi"].read_bytes().replace(b"FMP4", b"QQQQ"))
+        with pytest.raises(UnsupportedMediaType, match="the AVI file's pictures are coded as something unknown, "):
             read(path)
 
     def test_frames_that_grow_are_refused_before_they_are_decoded(self, tmp_path: Path) -> None:

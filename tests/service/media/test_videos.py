@@ -26,7 +26,7 @@ from service.errors import (
 from service.media.demuxing import VideoFile
 from service.media.limits import DecodeLimits
 from service.media.videos import Pace, TimedFrame, Window, open_video
-from tests.service.media_files import numbered, video
+from tests.service.media_files import noisy, numbered, video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=1000)
 CODECS = {"mp4": "mp4v", "mov": "mp4v", "avi": "MJPG", "webm": "VP80", "mkv": "VP80"}
@@ -218,6 +218,12 @@ def test_seeking_gives_exactly_the_frames_of_a_whole_reading(tmp_path: Path, nam
         found = read(path, start_s=whole[position].time_s)
         assert [(each.index, each.time_s) for each in found] == [(each.index, each.time_s) for each in whole[position:]]
         assert all(np.array_equal(one.frame, other.frame) for one, other in zip(found, whole[position:], strict=True))
+
+
+def test_a_refresh_that_the_end_of_the_video_cuts_short_is_decoded_from_the_beginning(tmp_path: Path) -> None:
+    options = {"preset": "veryfast", "x264-params": "intra-refresh=1:keyint=20"}
+    path = video(tmp_path / "clip.mp4", noisy(30, (320, 64)), "libx264", options=options, fps=10)
+    assert [frame.index for frame in read(path, start_s=2.5)] == [25, 26, 27, 28, 29]
 
 
 class CountedDecodes:

@@ -52,6 +52,8 @@ def _strip_to_srgb(strip: Image.Image, base: str, transform: ImageCms.ImageCmsTr
     """Return a strip of a picture as uint8 [H, W, 3] sRGB; `base` is the mode of its colours and of `transform`."""
     if strip.mode == "I;16":
         strip = _upper_bits(strip)
+    elif strip.mode == "P" and strip.has_transparency_data:  # of which Pillow would warn below
+        strip = strip.convert("RGBA")
     colours = strip.convert("RGB") if transform is None else transform.apply(strip.convert(base))
     pixels = np.asarray(colours)
     if not strip.has_transparency_data:
@@ -63,7 +65,7 @@ def _strip_to_srgb(strip: Image.Image, base: str, transform: ImageCms.ImageCmsTr
 
 
 def _upper_bits(strip: Image.Image) -> Image.Image:
-    """Return a picture of 16-bit grey in 8 bits; pixels of exactly its transparent level are transparent."""
+    """Return a picture of 16-bit grey in 8 bits, with an alpha channel where it has a transparent level."""
     levels = np.asarray(strip)
     grey = Image.fromarray((levels >> 8).astype(np.uint8))
     if "transparency" in strip.info:

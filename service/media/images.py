@@ -7,7 +7,6 @@ libheif decode; the plugin of the recognised format is called directly, so no ot
 import io
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -16,10 +15,11 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 import pillow_heif
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from model_core.faces.geometry import Frame
 from service.errors import ServiceError, UndecodableMedia, UnsupportedMediaType
@@ -72,16 +72,14 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
     if found is None or found not in _READERS:
         raise UnsupportedMediaType(formats.refusal(data, formats.Kind.PICTURE))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damage that does not keep a picture from being shown
-            picture = _READERS[found](data, limits)
-            image = to_srgb(picture.pixels, picture.profile)
+        picture = _READERS[found](data, limits)
     except (ServiceError, MemoryError):
         raise
     except Exception as error:  # the decoders raise nearly every built-in type for damaged files
         if _NO_MEMORY.search(str(error)):
             raise MemoryError(str(error)) from error
         raise UndecodableMedia(f"found {found.name}, but it is damaged or incomplete") from error
+    image = to_srgb(picture.pixels, picture.profile)
     return np.asarray(_UPRIGHT[_orientation(picture.exif)](image), dtype=np.uint8)
 
 
@@ -109,95 +107,66 @@ def _load(image: Image.Image, limits: DecodeLimits) -> Picture:
 
 
 _MAX_JPEG_SEGMENTS = 10_000
+"""Most segments and damaged bytes that look like one; whole files, and damaged ones worth showing, have far fewer."""
+
 _MAX_JPEG_SCANS = 100
 _MAX_SCANNED_PIXELS = 2_000_000_000
 """Most scans times pixels: each scan makes the decoder visit all pixels, so that empty ones stall it at 0.6 ns each.
 Encoders write about ten scans."""
-_MAX_JPEG_DAMAGES = 1000
-"""Damaged bytes of a scan from which a picture is refused; one with fewer is shown with its damage, as viewers do."""
 
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
-"""A marker outside of scans: not a fill byte, a restart or a start of image, which stand alone."""
-_BEHIND_SCAN = re.compile(rb"\xff[\xc4\xcc\xd9-\xdd]")
-"""A marker that may stand behind the coded data of a scan: tables, another scan, the end."""
-_JPEG_DAMAGE = re.compile(rb"\xff[\x02-\xc3\xc5-\xcb\xcd-\xcf\xd8\xde-\xfe]")
-"""Any other marker amid coded data, where it is a damaged byte."""
-_PASSED_OVER = b"\xff\x01"
-"""A marker that decoders pass over; at a damaged one they would give up the picture."""
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+"""A marker, with the fill bytes before it; not a stuffed byte or a restart of coded data, which stand within a scan."""
+_SCAN_HEADER = re.compile(rb"\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+"""The length of a scan's header and the number of its components, which go together."""
 
-_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_DAMAGE = 0x00
+"""Stands for a marker that is none: coded data of which a byte is damaged."""
+_START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN = 0xD8, 0xD9, 0xDA
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-_OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7})
+_OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xDE})
 _ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
 _APPLICATION_DATA = frozenset({*range(0xE0, 0xF0), 0xFE})
-_DECODED_DATA = (b"JFIF\0", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe")
-"""Beginnings of the application's segments that matter here; Pillow would read others, and fail on damaged ones."""
+_BETWEEN_SCANS = _APPLICATION_DATA | {0xC4, 0xDB, 0xDC, 0xDD}
+"""Tables, the number of lines, the restart interval, and what an application adds."""
+_EXIF = b"Exif\0\0"
+_DECODED_DATA = (b"JFIF\0", b"ICC_PROFILE\0", b"Adobe")
+"""Beginnings of the application's segments that the decoder needs; it would fail on others that are damaged."""
 
 
 def _read_jpeg(data: bytes, limits: DecodeLimits) -> Picture:
     """Read a JPEG. Of a motion photo, or one with a gain map, what lies behind the picture's end is not looked at."""
-    kept: list[memoryview | bytes] = [memoryview(data)[:2]]
-    scans = pixels = 0
-    for marker, content, whole in _jpeg_segments(data):
-        if marker == _START_OF_SCAN:
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = []
+    exif = b""
+    scans = pixels = begin = 0
+    for marker, content, end in _jpeg_segments(data):
+        if marker == _DAMAGE:  # the decoder would refuse the picture for a marker, but not for wrong pixels
+            kept += [view[begin : content - 1], b"\0"]
+            begin = content
+        elif marker == _START_OF_SCAN:
             scans += 1
             if scans > _MAX_JPEG_SCANS or scans * pixels > _MAX_SCANNED_PIXELS:
                 raise UndecodableMedia(f"the JPEG file has too many scans, at least {scans}")
-            kept.append(_mended(whole))
-            continue
-        if marker in _ARITHMETIC_FRAMES:
+        elif marker in _ARITHMETIC_FRAMES:
             raise UnsupportedMediaType("found an arithmetic-coded JPEG; save it with Huffman coding, as is usual")
-        if marker in _OTHER_FRAMES:
+        elif marker in _OTHER_FRAMES:
             raise UnsupportedMediaType("found a lossless or hierarchical JPEG; save it as an ordinary JPEG or PNG")
-        if marker in _HUFFMAN_FRAMES:
-            bits, height, width = struct.unpack_from(">BHH", content)
+        elif marker in _HUFFMAN_FRAMES:
+            bits, height, width = struct.unpack_from(">BHH", data, content)
             if bits != 8:
                 raise UnsupportedMediaType(f"found a JPEG of {bits} bits a sample; save it with 8")
             limits.check_pixels(width, height)
             pixels = width * height
-        if marker not in _APPLICATION_DATA or (len(content) >= 12 and bytes(content[:12]).startswith(_DECODED_DATA)):
-            kept.append(whole)
+        elif marker in _APPLICATION_DATA and (end - content < 12 or not data.startswith(_DECODED_DATA, content)):
+            if data.startswith(_EXIF, content):
+                exif = exif or data[content:end]
+            kept.append(view[begin : content - 4])
+            begin = end
+    kept.append(view[begin:])
     # Image.open would take pictures behind the first for further frames.
     image = JpegImageFile(io.BytesIO(b"".join(kept)))
-    return _load_colours(image, limits) if image.mode == "RGB" else _load(image, limits)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Yield the marker, the content and the whole of each segment of the first picture in a JPEG file, and its end.
-
-    The whole of a scan includes its coded data.
-    """
-    view = memoryview(data)
-    position = _next_marker(data, 2, _JPEG_MARKER)
-    for _ in range(_MAX_JPEG_SEGMENTS):
-        if position >= len(data):
-            return
-        marker = data[position + 1]
-        if marker == _END_OF_IMAGE:
-            yield marker, view[:0], view[position : position + 2]
-            return
-        # Markers below C0 have no content.
-        end = position + 2 + (int.from_bytes(data[position + 2 : position + 4]) if marker >= 0xC0 else 0)
-        following = _next_marker(data, end, _BEHIND_SCAN if marker == _START_OF_SCAN else _JPEG_MARKER)
-        yield marker, view[position + 4 : end], view[position:following]
-        position = following
-    raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SEGMENTS} segments")
-
-
-def _next_marker(data: bytes, position: int, marker: re.Pattern[bytes]) -> int:
-    """Return where the next marker of a JPEG file begins, or the length of the file."""
-    found = marker.search(data, position)
-    return found.start() if found else len(data)
-
-
-def _mended(scan: memoryview) -> memoryview | bytes:
-    """Return a scan whose damaged bytes do not look like markers."""
-    if _JPEG_DAMAGE.search(scan) is None:
-        return scan
-    mended, damages = _JPEG_DAMAGE.subn(_PASSED_OVER, scan, count=_MAX_JPEG_DAMAGES)
-    if damages == _MAX_JPEG_DAMAGES:
-        raise UndecodableMedia("the JPEG file is damaged throughout its pixels")
-    return mended
+    picture = _load_colours(image, limits) if image.mode == "RGB" else _load(image, limits)
+    return picture._replace(exif=exif)
 
 
 def _load_colours(image: JpegImageFile, limits: DecodeLimits) -> Picture:
@@ -213,71 +182,117 @@ def _load_colours(image: JpegImageFile, limits: DecodeLimits) -> Picture:
     return picture._replace(pixels=np.asarray(cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), dtype=np.uint8))
 
 
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment of the first picture in a JPEG file, and where its content begins and ends.
+
+    Where a damaged byte of coded data looks like a marker, _DAMAGE is yielded; the content, which is empty, lies behind
+    the byte 0xFF and another.
+    """
+    position = 2
+    is_coded = False
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, position)
+        if found is None or found[0][-1] == _END_OF_IMAGE:
+            return
+        marker = found[0][-1]
+        position = found.end()
+        if is_coded and not _follows_a_scan(data, marker, position):
+            yield _DAMAGE, position, position
+        elif marker >= 0xC0 and marker != _START_OF_IMAGE:  # these have content
+            (length,) = struct.unpack_from(">H", data, position)
+            yield marker, position + 2, position + length
+            position += length
+            is_coded = marker == _START_OF_SCAN
+    raise UndecodableMedia(f"the JPEG file has more than {_MAX_JPEG_SEGMENTS} segments")
+
+
+def _follows_a_scan(data: bytes, marker: int, position: int) -> bool:
+    """Return whether a marker behind coded data, with its content from `position`, is one and not damage."""
+    if marker == _START_OF_SCAN:
+        return _SCAN_HEADER.match(data, position) is not None
+    end = position + int.from_bytes(data[position : position + 2])
+    return marker in _BETWEEN_SCANS and _JPEG_MARKER.match(data, end) is not None
+
+
 _MAX_PNG_CHUNKS = 100_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-_EXTRA_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"})
-"""Chunks of which the first counts."""
-_GREY, _TRUECOLOUR = 0, 2
-_MOST_COLOURS = 256
-"""Size of the largest palette; a chunk with more transparencies is left out."""
-
-# Pillow refuses a file with a larger profile, since a small one can unpack to gigabytes; honest ones exceed its 1 MiB.
-PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+_GREY, _TRUECOLOUR, _PALETTE = 0, 2, 3
 
 
 def _read_png(data: bytes, limits: DecodeLimits) -> Picture:
-    """Read a PNG. Of an animation only the picture is looked at that programs show which know no animations."""
-    image = PngImagePlugin.PngImageFile(io.BytesIO(_essential_png(data)))
-    return _load(image, limits)
+    """Read a PNG. Of an animation only the picture is looked at that programs show which know no animations.
 
-
-def _essential_png(data: bytes) -> bytes:
-    """Return a PNG file without the chunks that its pixels, their colours and orientation do not depend on.
-
-    So no text is unpacked, of which some megabytes can hold gigabytes. A chunk that ends behind the file is an error,
-    and so is a wrong checksum of pixels; the other chunks with one are left out.
+    Pillow sees only the chunks that make up the pixels, in which a wrong checksum is an error. Of EXIF data, profile
+    and transparency the first whole chunk counts. No text is unpacked, of which some megabytes can hold gigabytes.
     """
     view = memoryview(data)
     kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
-    extra = set(_EXTRA_CHUNKS)
+    extra: dict[bytes, bytes] = {}
     depth, colour = struct.unpack_from(">BB", data, 24)
+    for kind, begin, end in _png_chunks(data):
+        intact = zlib.crc32(view[begin + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
+        if kind in _PIXEL_CHUNKS:
+            if not intact:
+                raise UndecodableMedia(f"the PNG file is damaged: wrong checksum of a chunk {kind.decode()}")
+            kept.append(view[begin:end])
+        elif kind in (b"tRNS", b"iCCP", b"eXIf") and intact and kind not in extra:
+            extra[kind] = data[begin + 8 : end - 4]
+            if kind == b"tRNS":
+                kept.append(_transparency(extra[kind], depth, colour))
+    kept.append(_png_chunk(b"IEND", b""))
+    image = PngImageFile(io.BytesIO(b"".join(kept)))
+    return _load(image, limits)._replace(
+        exif=extra.get(b"eXIf", b""), profile=_unpacked_profile(extra.get(b"iCCP", b""))
+    )
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk of a PNG file to its end, and where the chunk begins and ends, checksum included."""
     position = len(_PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
             break
-        if kind in _PIXEL_CHUNKS or kind in extra:
-            extra.discard(kind)
-            intact = zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
-            if not intact and kind in (b"IHDR", b"PLTE", b"IDAT"):
-                raise UndecodableMedia(f"the PNG file is damaged: wrong checksum of a chunk {kind.decode()}")
-            if intact and kind == b"tRNS" and colour in (_GREY, _TRUECOLOUR):
-                kept.append(_transparent_level(data[position + 8 : end - 4], depth, colour))
-            elif (intact and not (kind == b"tRNS" and length > _MOST_COLOURS)) or kind == b"IEND":
-                kept.append(view[position:end])
         if kind == b"IEND":
-            return b"".join(kept)
+            return
+        yield kind, position, end
         position = end
     raise UndecodableMedia("the PNG file is incomplete")
 
 
-def _transparent_level(content: bytes, depth: int, colour: int) -> bytes:
-    """Return the chunk that names the transparent grey or colour, in the bits that Pillow brings samples to.
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a PNG chunk: its length, kind, content and checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    These are 8, but the 16 of deep greys stay.
+
+def _transparency(content: bytes, depth: int, colour: int) -> bytes:
+    """Return the chunk for the transparent grey or colour, or the palette's alpha; empty if its length is wrong.
+
+    The levels are what Pillow makes of samples of `depth` bits: 8 bits each, but 16 of 16-bit grey.
     """
-    channels = 1 if colour == _GREY else 3
-    if len(content) < 2 * channels:
+    if colour == _PALETTE:
+        return _png_chunk(b"tRNS", content) if 1 <= len(content) <= 256 else b""
+    channels = {_GREY: 1, _TRUECOLOUR: 3}.get(colour)
+    if channels is None or len(content) != 2 * channels:
         return b""
-    levels = struct.unpack_from(f">{channels}H", content)
-    if depth == 16:
-        scaled = levels if colour == _GREY else tuple(level >> 8 for level in levels)
-    else:
-        scaled = tuple(level * 255 // (2**depth - 1) for level in levels)
-    chunk = b"tRNS" + struct.pack(f">{channels}H", *(min(level, 0xFFFF) for level in scaled))
-    return struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    largest = 2**depth - 1
+    levels = [level & largest for level in struct.unpack(f">{channels}H", content)]
+    if depth < 16:
+        levels = [level * 255 // largest for level in levels]
+    elif colour == _TRUECOLOUR:
+        levels = [level >> 8 for level in levels]
+    return _png_chunk(b"tRNS", struct.pack(f">{channels}H", *levels))
+
+
+def _unpacked_profile(content: bytes) -> bytes:
+    """Return the ICC profile of a PNG chunk; empty if it is damaged. A few kilobytes can unpack to gigabytes."""
+    _, _, packed = content.partition(b"\0\0")  # behind a name, and 0 for the method of compression
+    try:
+        return zlib.decompressobj().decompress(packed, MAX_PROFILE_BYTES + 1)
+    except zlib.error:
+        return b""
 
 
 def _read_webp(data: bytes, limits: DecodeLimits) -> Picture:
@@ -306,15 +321,23 @@ def _read_webp(data: bytes, limits: DecodeLimits) -> Picture:
 
 
 def _read_heic(data: bytes, limits: DecodeLimits) -> Picture:
-    """Read a HEIC. The decoder turns it upright and says so in its EXIF data."""
+    """Read a HEIC. The decoder turns it upright as the container says, and its EXIF data count for nothing."""
     file = pillow_heif.open_heif(io.BytesIO(data))
     limits.check_pixels(*file.size)
-    return _load(file.to_pillow(), limits)
+    return _load(file.to_pillow(), limits)._replace(exif=b"")
+
+
+_AVIF_EXIF_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
+"""The entry of the EXIF data in a container's list of items, by section 8.11.6 of ISO/IEC 14496-12."""
 
 
 def _read_avif(data: bytes, limits: DecodeLimits) -> Picture:
-    """Read an AVIF. The decoder leaves it as stored and puts the container's orientation into the EXIF data."""
-    image = AvifImageFile(io.BytesIO(data))
+    """Read an AVIF. The decoder leaves it as stored and puts the container's orientation into the EXIF data.
+
+    The file's own EXIF data count for nothing in this format, but the decoder would refuse a picture for damage there,
+    so they become an item of a type that it passes over.
+    """
+    image = AvifImageFile(io.BytesIO(_AVIF_EXIF_ITEM.sub(rb"\1skip", data)))
     return _load(image, limits)
 
 

@@ -404,7 +404,7 @@ def _picture_stream(form: VideoFormat, container: InputContainer) -> VideoStream
     """Return the default stream of moving pictures, never a cover picture."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & still]
-    if not streams and container.streams:
+    if not streams and any(stream.type in _TIMED for stream in container.streams):
         found = "sound but no picture" if container.streams.audio else "no moving picture"
         raise NoVideoFrames(f"the {form.name} file has {found}")
     if not streams:  # an MP4 that is cut off before its index looks like this

@@ -121,7 +121,9 @@ _SCAN_HEADER = re.compile(rb"\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 _DAMAGE = 0x00
 """Stands for a marker that is none: coded data of which a byte is damaged."""
-_START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN = 0xD8, 0xD9, 0xDA
+_START_OF_IMAGE = 0xD8
+_END_OF_IMAGE = 0xD9
+_START_OF_SCAN = 0xDA
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xDE})
 _ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
@@ -217,7 +219,9 @@ def _follows_a_scan(data: bytes, marker: int, position: int) -> bool:
 _MAX_PNG_CHUNKS = 100_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
-_GREY, _TRUECOLOUR, _PALETTE = 0, 2, 3
+_GREY = 0
+_TRUECOLOUR = 2
+_PALETTE = 3
 
 
 def _read_png(data: bytes, limits: DecodeLimits) -> Picture:

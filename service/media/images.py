@@ -45,9 +45,8 @@ _UPRIGHT: Mapping[int, Callable[[Frame], cv2.typing.MatLike]] = MappingProxyType
 )
 """EXIF orientation -> the function that makes the stored image upright."""
 
-
-_NO_MEMORY = re.compile(r"[Oo]ut of memory|[Ii]nsufficient memory|Allocating \d+ bytes failed")
-"""The words of libavif, OpenCV and libheif for a lack of memory, which is not the file's fault."""
+_OUT_OF_MEMORY = re.compile(r"Out of memory|Allocating \d+ bytes failed")
+"""What libavif and libheif say where memory runs out. "Memory allocation error" alone is also said of damaged sizes."""
 
 
 class Picture(NamedTuple):
@@ -73,14 +72,21 @@ def decode_image(data: bytes, limits: DecodeLimits) -> Frame:
         raise UnsupportedMediaType(formats.refusal(data, formats.Kind.PICTURE))
     try:
         picture = _READERS[found](data, limits)
+        image = to_srgb(picture.pixels, picture.profile)
+        return np.asarray(_UPRIGHT[_orientation(picture.exif)](image), dtype=np.uint8)
     except (ServiceError, MemoryError):
         raise
     except Exception as error:  # the decoders raise nearly every built-in type for damaged files
-        if _NO_MEMORY.search(str(error)):
-            raise MemoryError(str(error)) from error
+        if _is_lack_of_memory(error):
+            raise MemoryError from error
         raise UndecodableMedia(f"found {found.name}, but it is damaged or incomplete") from error
-    image = to_srgb(picture.pixels, picture.profile)
-    return np.asarray(_UPRIGHT[_orientation(picture.exif)](image), dtype=np.uint8)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Return whether an error of a decoder means that memory ran out: OpenCV's by its code, others by their words."""
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem
+    return _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def _orientation(exif: bytes) -> int:
@@ -114,8 +120,8 @@ _MAX_SCANNED_PIXELS = 2_000_000_000
 """Most scans times pixels: each scan makes the decoder visit all pixels, so that empty ones stall it at 0.6 ns each.
 Encoders write about ten scans."""
 
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-"""A marker, with the fill bytes before it; not a stuffed byte or a restart of coded data, which stand within a scan."""
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker; not a stuffed byte, a fill byte or a restart, which may stand within coded data."""
 _SCAN_HEADER = re.compile(rb"\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 """The length of a scan's header and the number of its components, which go together."""
 
@@ -213,7 +219,7 @@ def _follows_a_scan(data: bytes, marker: int, position: int) -> bool:
     if marker == _START_OF_SCAN:
         return _SCAN_HEADER.match(data, position) is not None
     end = position + int.from_bytes(data[position : position + 2])
-    return marker in _BETWEEN_SCANS and _JPEG_MARKER.match(data, end) is not None
+    return marker in _BETWEEN_SCANS and data[end : end + 1] == b"\xff" and data[end + 1 : end + 2] != b"\0"
 
 
 _MAX_PNG_CHUNKS = 100_000

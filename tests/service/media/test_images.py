@@ -3,6 +3,7 @@ import resource
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -459,7 +460,14 @@ def test_damage_does_not_hide_scans_from_their_limit(hidden: bytes) -> None:
         decode_image(data[:-2] + 100 * scan + data[-2:], LIMITS)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Allocating 150039567 bytes failed")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("Memory allocation error: Unspecified: Allocating 150039567 bytes failed"),  # libheif's
+        ValueError("Failed to decode image: Out of memory"),  # libavif's
+    ],
+)
 def test_memory_that_runs_out_is_not_the_files_fault(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> None:
         raise error
@@ -467,6 +475,23 @@ def test_memory_that_runs_out_is_not_the_files_fault(error: Exception, monkeypat
     monkeypatch.setattr("service.media.images.JpegImageFile.load", exhausted)
     with pytest.raises(MemoryError):
         decode_image(encode(noise(), "JPEG"), LIMITS)
+
+
+def test_memory_that_runs_out_in_opencv_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise opencv_error(cv2.Error.StsNoMem)
+
+    for name in ("cvtColor", "rotate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(cv2, name, exhausted)
+            with pytest.raises(MemoryError):
+                decode_image(encode(noise(), "JPEG", exif=b"Exif\0\0" + turned_by(6)), LIMITS)
+
+
+def opencv_error(code: int) -> cv2.error:
+    error = cv2.error("Insufficient memory")
+    error.code = code
+    return error
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -567,3 +592,39 @@ def test_no_bytes_raise_anything_but_service_errors(
     assert frame.ndim == 3
     assert frame.shape[2] == 3
     assert frame.shape[0] * frame.shape[1] <= LIMITS.max_pixels
+
+
+def damaged(start: bytes, way: str, rng: np.random.Generator) -> bytes:
+    """A copy of a file with one byte changed, cut off somewhere, or with up to 64 zeros written over it."""
+    position = int(rng.integers(len(start)))
+    if way == "byte":
+        return start[:position] + bytes([start[position] ^ int(rng.integers(1, 256))]) + start[position + 1 :]
+    if way == "cut":
+        return start[:position]
+    end = min(len(start), position + int(rng.integers(1, 65)))
+    return start[:position] + bytes(end - position) + start[end:]
+
+
+@pytest.mark.parametrize("way", ["byte", "cut", "zeros"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_damaged_file_gives_a_picture_or_a_service_error_and_no_line(
+    kind: str, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {} if kind == "BMP" else {"exif": b"Exif\0\0" + turned_by(6), "icc_profile": DISPLAY_P3}
+    start = encode(noise(24, 18), kind, **options)
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings(record=True) as warned:
+        for _ in range(60):
+            with suppress(ServiceError):
+                assert decode_image(damaged(start, way, rng), LIMITS).shape[2] == 3
+    assert not warned
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nearly_every_jpeg_with_a_damaged_byte_is_shown() -> None:
+    start = encode(noise(), "JPEG")
+    coded = start.index(b"\xff\xda") + 14  # behind the scan's header
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        changed = start[:coded] + damaged(start[coded:-2], "byte", rng) + start[-2:]
+        assert decode_image(changed, LIMITS).shape == (64, 96, 3)

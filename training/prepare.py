@@ -1,6 +1,7 @@
 """`python -m training.prepare`: aligned crops and targets of a data set, with the service's detector and alignment."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from model_core.faces.alignment import TEMPLATES, align
 from model_core.faces.detection import FaceDetector, build_detector
 from model_core.faces.geometry import Crop
 from training.data.prepared import PreparedInfo, create_crops, distributions, write_targets
-from training.datasets import READERS, DatasetError, DatasetReader, RawFace, build_reader
+from training.data.twins import TWIN_CORRELATION, twins_in_later_splits
+from training.datasets import READERS, DatasetError, DatasetReader, OverlappingReader, RawFace, build_reader
 from training.runs.command_line import CommandParser, at_least, fail, share
 from training.targets.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
@@ -42,6 +44,8 @@ class PrepareOptions:
     """Smallest confidence of a detection, in [0, 1]."""
     teacher: Path | None
     """The file face_landmarker.task. None: no targets are derived."""
+    twin_correlation: float = TWIN_CORRELATION
+    """Correlation from which on two pictures count as twins, in [0, 1], for sets whose splits share photographs."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,10 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     if options.teacher:
         BlendshapeTeacher(options.teacher)
     reader = build_reader(options.dataset)
-    records = list(reader.faces(root))
-    if not records:
+    every = list(reader.faces(root))
+    if not every:
         raise DatasetError(f"{root} has no pictures")
+    records, twins = _without_twins(reader, every, options.twin_correlation)
     annotated = _annotated(records)
     rendered = records[0].action_units is not None
     relative = options.teacher is not None and not annotated and not rendered
@@ -125,6 +130,7 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         annotators=reader.annotators,
         annotated=bool(annotated),
         rendered=rendered,
+        **twins,
     )
     if rendered:
         arrays["action_units"] = np.array([record.action_units for record in records], dtype=np.float32)
@@ -137,6 +143,26 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     if not _of_training(arrays, "found").any():
         counts += "; no face is a training face: the set can be measured on, not trained on"
     print(f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {counts}")
+    if info.twin_correlation is not None:
+        left_out = f"{info.training_twins} training and {info.validation_twins} validation pictures"
+        print(f"left out as twins of a later split's, from a correlation of {info.twin_correlation} on: {left_out}")
+
+
+def _without_twins(
+    reader: DatasetReader, records: Sequence[RawFace], least_correlation: float
+) -> tuple[Sequence[RawFace], dict[str, Any]]:
+    """Leave out each picture of which a later split has a twin, where the splits of the set share photographs.
+
+    Returns the other records, and the fields of PreparedInfo that tell how many were left out.
+    """
+    if not isinstance(reader, OverlappingReader):
+        return records, {}
+    pictures = np.stack([reader.picture(record) for record in records])
+    twins = twins_in_later_splits(pictures, [record.split for record in records], least_correlation)
+    lost = Counter(record.split for record, twin in zip(records, twins, strict=True) if twin)
+    counts = {"training_twins": lost["train"], "validation_twins": lost["validation"]}
+    kept = [record for record, twin in zip(records, twins, strict=True) if not twin]
+    return kept, {"twin_correlation": least_correlation, **counts}
 
 
 def _work_through(
@@ -216,9 +242,24 @@ def main() -> None:
     parser.add_argument("--detector", default="yuface", help="yuface, mtcnn or yunet:PATH")
     parser.add_argument("--min-confidence", default=0.6, type=share)
     parser.add_argument("--teacher", type=Path, help="face_landmarker.task; without it nothing is derived")
+    parser.add_argument(
+        "--twin-correlation",
+        default=TWIN_CORRELATION,
+        type=share,
+        help="ferplus: leave out training and validation pictures that correlate so highly with a later split's; "
+        "1: identical ones only (default: %(default)s)",
+    )
     parser.add_argument("--workers", default=2, type=at_least(1))
     args = parser.parse_args()
-    options = PrepareOptions(args.dataset, args.alignment, args.size, args.detector, args.min_confidence, args.teacher)
+    options = PrepareOptions(
+        args.dataset,
+        args.alignment,
+        args.size,
+        args.detector,
+        args.min_confidence,
+        args.teacher,
+        args.twin_correlation,
+    )
     try:
         prepare(options, args.root, args.out, args.workers)
     except (DatasetError, FileExistsError, ModuleNotFoundError, ValueError) as error:

@@ -22,10 +22,12 @@ HAPPY = [1, 9, 0, 0, 0, 0, 0, 0, 0, 0]
 @pytest.fixture(scope="module")
 def root(astronaut: Frame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     face, blank = small_grey_face(astronaut), np.full((48, 48), 90, np.uint8)
+    # Lit from one side, the mirror image is not a twin of the face: they correlate by 0.85.
+    mirrored = (cv2.flip(face, 1) * np.linspace(0.3, 1, 48)).astype(np.uint8)
     rows = [
         ("FER2013Train", "face.png", face, HAPPY),
         ("FER2013Train", "blank.png", blank, [0, 0, 0, 0, 0, 0, 0, 0, 2, 8]),
-        ("FER2013Test", "mirrored.png", cv2.flip(face, 1), HAPPY),
+        ("FER2013Test", "mirrored.png", mirrored, HAPPY),
     ]
     return write_ferplus(tmp_path_factory.mktemp("raw") / "ferplus", rows)
 
@@ -69,10 +71,38 @@ def test_without_a_teacher_only_votes_are_targets(prepared: PreparedFaces) -> No
 def test_sets_without_annotations_are_as_ever(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "_results", in_this_process)
     command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--size", 32)
-    fields = ["dataset", "label_set", "alignment", "size", "detector", "min_confidence", "derived", "format"]
-    assert list(json.loads((tmp_path / "out/prepared.json").read_text())) == fields
+    fields = ["dataset", "label_set", "alignment", "size", "detector", "min_confidence", "derived"]
+    assert list(json.loads((tmp_path / "out/prepared.json").read_text())) == [*fields, "twin_correlation", "format"]
     with np.load(tmp_path / "out/faces.npz") as archive:
         assert archive.files == ["names", "splits", "found", "votes", "derived", "action_units", "valence_arousal"]
+
+
+def test_twins_of_later_splits_are_left_out_counted_and_told(
+    astronaut: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    face = small_grey_face(astronaut)
+    darker, blank = (face * 0.8 + 9).astype(np.uint8), np.full((48, 48), 90, np.uint8)
+    rows = [
+        ("FER2013Train", "mirrored.png", cv2.flip(face, 1), HAPPY),
+        ("FER2013Train", "upside_down.png", cv2.flip(face, 0), HAPPY),
+        ("FER2013Train", "blank.png", blank, HAPPY),
+        ("FER2013Train", "darker.png", darker, HAPPY),
+        ("FER2013Valid", "darker_too.png", darker, HAPPY),
+        ("FER2013Test", "face.png", face, HAPPY),
+        ("FER2013Test", "again.png", face, HAPPY),
+    ]
+    root = write_ferplus(tmp_path / "ferplus", rows)
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    told = "left out as twins of a later split's, from a correlation of 0.92 on: 2 training and 1 validation pictures"
+    assert capsys.readouterr().out.endswith(f"{told}\n")
+    faces = load_prepared(tmp_path / "out")
+    assert faces.names.tolist() == ["upside_down.png", "blank.png", "face.png", "again.png"]
+    assert (faces.info.twin_correlation, faces.info.training_twins, faces.info.validation_twins) == (0.92, 2, 1)
+    again = ("--out", tmp_path / "identical", "--size", 32, "--twin-correlation", 1)
+    command(monkeypatch, "--dataset", "ferplus", "--root", root, *again)
+    kept = ["upside_down.png", "blank.png", "darker_too.png", "face.png", "again.png"]
+    assert load_prepared(tmp_path / "identical").names.tolist() == kept
 
 
 def test_annotated_valence_arousal_is_carried_through(

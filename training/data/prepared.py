@@ -5,7 +5,7 @@ It is a folder with `crops.npy` (memory-mapped), `faces.npz` (targets) and `prep
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -43,6 +43,12 @@ class PreparedInfo:
     """True where people annotated valence-arousal; then none of it is derived."""
     rendered: bool = False
     """True where the faces were rendered; then the units' intensities are known, and valence-arousal is not."""
+    twin_correlation: float | None = None
+    """Correlation from which on a picture was left out as a twin of a later split's. None: twins were not sought."""
+    training_twins: int = 0
+    """Training pictures that were left out, since a validation or test picture shows the same photograph."""
+    validation_twins: int = 0
+    """Validation pictures that were left out, since a test picture shows the same photograph."""
     format: int = FORMAT
     """Version of the file format."""
 
@@ -121,8 +127,8 @@ def write_targets(folder: Path, info: PreparedInfo, arrays: Mapping[str, NDArray
     """Write everything but the crops; `arrays` holds the other fields of PreparedFaces by name."""
     present = {name: values for name, values in arrays.items() if values is not None}
     np.savez_compressed(folder / "faces.npz", **present)  # type: ignore[arg-type]
-    # Fields that came later are left out at their defaults, so that a FER+ set still has the bytes it always had.
-    later = {name: getattr(PreparedInfo, name) for name in ("annotators", "annotated", "rendered")}
+    # A field at its default is left out, so that a set that does not need it can be read by earlier versions.
+    later = {item.name: item.default for item in fields(info) if item.default is not MISSING and item.name != "format"}
     document = {name: value for name, value in asdict(info).items() if name not in later or value != later[name]}
     (folder / "prepared.json").write_text(json.dumps(document, indent=2) + "\n")
 

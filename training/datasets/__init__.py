@@ -10,7 +10,7 @@ from training.datasets.bp4d import Bp4d
 from training.datasets.disfa import Disfa
 from training.datasets.ferplus import FerPlus
 from training.datasets.rafdb import RafDb
-from training.datasets.raw import DatasetError, DatasetReader, RawFace
+from training.datasets.raw import DatasetError, DatasetReader, OverlappingReader, RawFace
 from training.datasets.rendered import Rendered
 from training.datasets.sequences import Sequence, SequenceReader
 
@@ -19,6 +19,7 @@ __all__ = [
     "SEQUENCE_READERS",
     "DatasetError",
     "DatasetReader",
+    "OverlappingReader",
     "RawFace",
     "Sequence",
     "SequenceReader",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from model_core.affect import LABEL_SETS
 from model_core.faces.geometry import Frame
@@ -35,15 +36,19 @@ class FerPlus:
                 for number, row in enumerate(csv.reader(lines), start=1):
                     yield _record(row, split, table, number)
 
+    def picture(self, face: RawFace) -> NDArray[np.uint8]:
+        """uint8 [48, 48]: the picture as its file holds it. Raises DatasetError where that cannot be read."""
+        grey = cv2.imread(str(face.path), cv2.IMREAD_GRAYSCALE)
+        if grey is None:
+            raise DatasetError(f"FER+ image is missing or unreadable: {face.path}")
+        return np.asarray(grey, dtype=np.uint8)
+
     def load(self, face: RawFace) -> Frame:
         """uint8 [320, 320, 3]: enlarged four times, with a replicated border.
 
         The faces fill their 48 pixels to the edge, where detectors expect some surroundings.
         """
-        grey = cv2.imread(str(face.path), cv2.IMREAD_GRAYSCALE)
-        if grey is None:
-            raise DatasetError(f"FER+ image is missing or unreadable: {face.path}")
-        large = cv2.resize(grey, (_UPSCALED_PX, _UPSCALED_PX), interpolation=cv2.INTER_CUBIC)
+        large = cv2.resize(self.picture(face), (_UPSCALED_PX, _UPSCALED_PX), interpolation=cv2.INTER_CUBIC)
         border = (_BORDER_PX,) * 4
         framed = cv2.copyMakeBorder(large, *border, borderType=cv2.BORDER_REPLICATE)
         return np.asarray(cv2.cvtColor(framed, cv2.COLOR_GRAY2RGB), dtype=np.uint8)

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model_core.faces.geometry import Box, Frame
 
@@ -57,4 +60,13 @@ class DatasetReader(Protocol):
 
     def load(self, face: RawFace) -> Frame:
         """The picture, prepared so that a face detector can work on it."""
+        ...
+
+
+@runtime_checkable
+class OverlappingReader(DatasetReader, Protocol):
+    """A reader of a data set whose splits share photographs, which have to be found by their pixels."""
+
+    def picture(self, face: RawFace) -> NDArray[np.uint8]:
+        """The picture as its file holds it, grey, uint8 [H, W], of the same size for the whole set."""
         ...

@@ -13,7 +13,7 @@ from model_core.models.clip import ClipError
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
 from training.measuring.fitting import ThresholdSearch, fit_axes, fit_expression, fit_unit
-from training.measuring.scoring import POSITIVE_SCORE, Outputs, collect, require_finite
+from training.measuring.scoring import Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
 from training.runs.trained import load_evaluable, require_match, write_calibration
@@ -30,7 +30,7 @@ def fit(faces: PreparedFaces, outputs: Outputs, search: ThresholdSearch = "sorte
         expression = fit_expression(outputs.expression[actual >= 0], actual[actual >= 0])
     with_units = faces.with_action_units[outputs.rows]
     if outputs.action_units is not None and with_units.any():
-        positive = faces.action_units[outputs.rows][with_units] >= POSITIVE_SCORE
+        positive = faces.units_present[outputs.rows][with_units]
         logits = outputs.action_units[with_units]
         units = {name: fit_unit(logits[:, i], positive[:, i], search) for i, name in enumerate(ACTION_UNITS)}
     known = faces.with_valence_arousal[outputs.rows]

@@ -36,7 +36,7 @@ def render(report: Report) -> str:
     faces = report.faces
     expression = report.expression
     within = report.intervals
-    with_targets = f"{faces['with_derived_targets']} faces"
+    derived = faces.get("with_derived_targets")
     lines = [f"{faces['dataset']} {faces['split']}: {faces['found']} of {faces['count']} faces found"]
     if expression:
         lines += ["", f"expression, {expression['count']} faces with a majority (a face not found counts as wrong)"]
@@ -45,11 +45,13 @@ def render(report: Report) -> str:
         lines += _lines(expression["f1"], within.get("expression", {}).get("f1", {}))
     if report.valence_arousal:
         annotated = faces.get("with_annotated_valence_arousal")
-        against = f"derived targets, {with_targets}" if annotated is None else f"annotated targets, {annotated} faces"
-        lines += ["", f"valence-arousal against {against}"]
+        against = f"derived targets, {derived}" if annotated is None else f"annotated targets, {annotated}"
+        lines += ["", f"valence-arousal against {against} faces"]
         lines += _lines(report.valence_arousal, within.get("valence_arousal", {}))
     if report.action_units:
-        lines += ["", f"action units against the teacher, {with_targets}", *_table(report.action_units)]
+        known = faces.get("with_known_action_units")
+        against = f"the teacher, {derived}" if known is None else f"known intensities, {known}"
+        lines += ["", f"action units against {against} faces", *_table(report.action_units)]
         if "action_units" in within:
             lines += ["  95 % intervals", *_table(within["action_units"])]
         lines += ["", *_mean_lines(report)]

@@ -132,6 +132,20 @@ def test_only_labelled_and_derived_records_are_fitted_on(finished: FinishedRun) 
     assert expected.expression != calibration.expression
 
 
+def test_a_slight_unit_of_a_rendered_face_is_fitted_as_present(tmp_path: Path) -> None:
+    faces = load_prepared(write_prepared(tmp_path / "prepared"))
+    faces.action_units[:] = np.where(np.arange(48) % 2, 0.25, 0)[:, None]
+    logits = np.random.default_rng(4).normal(size=(48, 12)) + 3 * (faces.action_units > 0)
+    outputs = Outputs(np.arange(48), None, None, logits)
+    derived = fit(faces, outputs).action_units
+    assert derived is not None
+    assert derived["AU12"] == UNCALIBRATED_UNIT  # no teacher's score reaches 0.3
+    rendered = fit(replace(faces, info=replace(faces.info, rendered=True)), outputs).action_units
+    assert rendered is not None
+    assert rendered["AU12"] == fit_unit(logits[:, 6], np.arange(48) % 2 == 1)
+    assert rendered["AU12"].slope > 1
+
+
 def test_annotated_valence_arousal_is_fitted_where_it_is_annotated(tmp_path: Path) -> None:
     faces = load_prepared(write_prepared(tmp_path / "annotated", annotated=True))
     faces.valence_arousal[:] = np.linspace(-0.5, 0.5, len(faces))[:, None]

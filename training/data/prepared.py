@@ -13,10 +13,14 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import LABEL_SETS
+from model_core.affect import LABEL_SETS, Reference
 from training.datasets.raw import SPLITS, DatasetError, Split
+from training.datasets.rendered import PRESENT
 
 FORMAT = 1
+
+DERIVED_PRESENT = 0.3
+"""Teacher's score from which on a derived action unit counts as present; fixed before any training."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class PreparedInfo:
     def labels(self) -> tuple[str, ...]:
         """The expression labels, in the order of the targets' columns."""
         return LABEL_SETS[self.label_set]
+
+    @property
+    def unit_reference(self) -> Reference:
+        """The origin of the action units' targets."""
+        return "rendered" if self.rendered else "derived"
+
+    @property
+    def present_from(self) -> float:
+        """Target from which on an action unit counts as present, in [0, 1]."""
+        return PRESENT if self.rendered else DERIVED_PRESENT
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,11 @@ class PreparedFaces:
     def with_action_units(self) -> NDArray[np.bool_]:
         """bool [N]: True where `action_units` count."""
         return self.found if self.info.rendered else self.derived
+
+    @property
+    def units_present(self) -> NDArray[np.bool_]:
+        """bool [N, 12]: True where a unit counts as present; it counts where `with_action_units`."""
+        return self.action_units >= np.float32(self.info.present_from)
 
     @property
     def with_valence_arousal(self) -> NDArray[np.bool_]:

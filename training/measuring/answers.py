@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import ACTION_UNITS
+from model_core.affect import ACTION_UNITS, Reference
 from model_core.calibration import Calibration
 from training.data.prepared import PreparedFaces
 from training.measuring.scoring import Outputs
@@ -38,6 +38,10 @@ class Answers:
     """float64 [N, 2] in [-1, 1]."""
     unit_targets: Floats
     """float64 [N, 12]: the teacher's scores or known intensities, in [0, 1]."""
+    unit_reference: Reference
+    """The origin of the units' targets."""
+    units_present: NDArray[np.bool_]
+    """bool [N, 12]: True where a unit counts as present by its target."""
     valence_arousal: Floats | None
     """float64 [N, 2]: estimates."""
     va_table: Floats | None
@@ -99,6 +103,8 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         majority=faces.majority[rows],
         va_targets=faces.valence_arousal[rows].astype(np.float64),
         unit_targets=faces.action_units[rows].astype(np.float64),
+        unit_reference=faces.info.unit_reference,
+        units_present=faces.units_present[rows],
         valence_arousal=placed(
             None if valence_arousal is None else calibration.valence_arousal_estimates(valence_arousal)
         ),

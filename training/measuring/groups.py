@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.datasets import DatasetError
 from training.measuring.answers import Answers
 from training.measuring.bootstrap import intervals
-from training.measuring.report import MIN_CLASS_SIZE, Scope, measures, whole_scope
+from training.measuring.report import MIN_CLASS_SIZE, Scope, measures, whole_scope, with_unit_targets
 
 MIN_GROUP_SIZE = 30
 """A measure is given for a group only if it rests on at least this many faces."""
@@ -65,7 +65,7 @@ def measure_groups(answers: Answers, column: str, groups: NDArray[np.str_], resa
 
 def _group(answers: Answers, scope: Scope, resamples: int) -> dict[str, Any]:
     labelled = answers.majority[answers.majority >= 0]
-    counts = {"count": len(answers), "with_majority": len(labelled), "with_derived_targets": int(answers.derived.sum())}
+    counts = {"count": len(answers), "with_majority": len(labelled), **with_unit_targets(answers)}
     given: list[tuple[str, str]] = []  # (task, measure)
     if len(labelled) >= MIN_GROUP_SIZE:
         given += [("expression", "accuracy")]

@@ -14,7 +14,6 @@ from model_core.affect import ACTION_UNITS
 from model_core.faces.geometry import Crop
 from model_core.metrics import reliability
 from training.measuring.answers import Answers
-from training.measuring.scoring import POSITIVE_SCORE
 
 # Two colours of Okabe & Ito's palette, which colour-blind readers can tell apart, with markers and dashes besides.
 _BEFORE: dict[str, Any] = {"color": "#D55E00", "marker": "s", "linestyle": "--", "markersize": 4}
@@ -46,7 +45,7 @@ def plot_reliability(answers: Answers, folder: Path) -> list[Path]:
     if answers.units is not None and answers.units_plain is not None and answers.derived.any():
         kept = answers.derived
         with rc_context(_STYLE):
-            figure = _units((answers.units_plain[kept], answers.units[kept]), answers.unit_targets[kept])
+            figure = _units((answers.units_plain[kept], answers.units[kept]), answers.units_present[kept])
             written.append(_save(figure, folder, "reliability_action_units.png"))
     return written
 
@@ -86,10 +85,10 @@ def _expressions(probabilities: Sequence[NDArray[np.float64]], actual: NDArray[n
     return figure
 
 
-def _units(probabilities: Sequence[NDArray[np.float64]], targets: NDArray[np.float64]) -> Figure:
+def _units(probabilities: Sequence[NDArray[np.float64]], presence: NDArray[np.bool_]) -> Figure:
     figure, axes = _grid(len(ACTION_UNITS), columns=4, height=2.6)
     for i, (axis, name) in enumerate(zip(axes, ACTION_UNITS, strict=True)):
-        present = targets[:, i] >= POSITIVE_SCORE
+        present = presence[:, i]
         for values, label, style in zip(probabilities, ("before", "calibrated"), (_BEFORE, _AFTER), strict=True):
             _curve(axis, values[:, i], present, label, style)
         axis.set(title=f"{name}, {int(present.sum())} present", xlabel="probability")

@@ -13,7 +13,7 @@ from model_core.metrics import accuracy, auroc, binary_f1, brier, ccc, ece, macr
 from training.data.prepared import PreparedFaces
 from training.measuring.answers import Answers, answers_of
 from training.measuring.bootstrap import UpwardBiased, WithoutInterval, intervals
-from training.measuring.scoring import POSITIVE_SCORE, Outputs
+from training.measuring.scoring import Outputs
 
 MIN_CLASS_SIZE = 50
 """A class, or a unit, with fewer faces is reported, but left out of the means that say so."""
@@ -57,7 +57,7 @@ def measure(
 ) -> Report:
     """Return all measures of `outputs` on the split `rows`, with bootstrap intervals if `resamples` > 0."""
     answers = answers_of(faces, rows, outputs, calibration)
-    counts = {"count": len(rows), "found": len(outputs.rows), "with_derived_targets": int(answers.derived.sum())}
+    counts = {"count": len(rows), "found": len(outputs.rows), **with_unit_targets(answers)}
     if answers.annotated is not None:
         counts["with_annotated_valence_arousal"] = int(answers.annotated.sum())
     scope = whole_scope(answers)
@@ -69,9 +69,15 @@ def measure(
     )
 
 
+def with_unit_targets(answers: Answers) -> dict[str, int]:
+    """Return the number of faces whose units have targets, under a name that says where these come from."""
+    name = "with_known_action_units" if answers.unit_reference == "rendered" else "with_derived_targets"
+    return {name: int(answers.derived.sum())}
+
+
 def whole_scope(answers: Answers) -> Scope:
     """Return the classes (all, all but contempt, those with enough faces) and the units that the means are over."""
-    positives = (answers.unit_targets[answers.derived] >= POSITIVE_SCORE).sum(axis=0)
+    positives = answers.units_present[answers.derived].sum(axis=0)
     sizes = np.bincount(answers.majority[answers.majority >= 0], minlength=len(answers.labels))
     classes = range(len(sizes))
     groups = {
@@ -139,15 +145,16 @@ def _valence_arousal(answers: Answers) -> dict[str, Any]:
 
 
 def _action_units(answers: Answers) -> dict[str, Any]:
-    """Measure against the teacher: `pearson` against its scores, the rest against its decision at POSITIVE_SCORE."""
+    """Measure against the units' targets: `pearson` against their values, the rest against their presence."""
     if answers.unit_logits is None or answers.units is None or answers.units_plain is None or not answers.derived.any():
         return {}
     # Contiguous columns, since every measure runs along them, a thousand times for the intervals.
     arrays = (answers.unit_targets, answers.unit_logits, answers.units, answers.units_plain)
     scores, logits, calibrated, uncalibrated = (np.ascontiguousarray(values[answers.derived].T) for values in arrays)
+    present = np.ascontiguousarray(answers.units_present[answers.derived].T)
     units = {}
     for i, name in enumerate(ACTION_UNITS):
-        positive = scores[i] >= POSITIVE_SCORE
+        positive = present[i]
         probability = calibrated[i]
         plain = uncalibrated[i]
         outcome = positive.astype(np.float64)

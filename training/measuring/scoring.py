@@ -17,9 +17,6 @@ from training.data.batches import evaluation_batches
 from training.data.prepared import PreparedFaces
 from training.datasets.raw import DatasetError
 
-POSITIVE_SCORE = 0.3
-"""Teacher score from which on a derived action unit counts as present; fixed before any training."""
-
 
 @dataclass(frozen=True)
 class Outputs:

@@ -61,6 +61,15 @@ def test_of_rendered_faces_the_units_are_known_and_valence_arousal_is_not(tmp_pa
     assert unit_variance(rendered, np.array([1, 2, 3])) == pytest.approx(faces.action_units[2:].var(axis=0))
 
 
+def test_what_counts_as_present_depends_on_where_the_units_come_from(tmp_path: Path) -> None:
+    faces = load_prepared(write_prepared(tmp_path / "set", train=2, validation=1, test=1))
+    faces.action_units[:, 0] = [0.19, 0.2, 0.29, 0.3]
+    assert faces.units_present[:, 0].tolist() == [False, False, False, True]
+    rendered = replace(faces, info=replace(faces.info, rendered=True))
+    assert rendered.units_present[:, 0].tolist() == [False, True, True, True]
+    assert (faces.info.present_from, rendered.info.present_from) == (0.3, 0.2)
+
+
 def test_a_set_that_disagrees_with_its_description_is_refused(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path / "annotated", annotated=True)
     values = json.loads((folder / "prepared.json").read_text())

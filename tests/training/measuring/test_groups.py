@@ -61,6 +61,8 @@ def answers(count: int) -> Answers:
         majority=actual,
         va_targets=targets,
         unit_targets=np.tile(actual[:, None].astype(float), (1, len(ACTION_UNITS))),
+        unit_reference="derived",
+        units_present=np.tile(actual[:, None] == 1, (1, len(ACTION_UNITS))),
         valence_arousal=targets,
         va_table=None,
         expression=expression,

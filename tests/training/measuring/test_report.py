@@ -202,6 +202,20 @@ def test_a_report_as_text() -> None:
     assert table.split() == ["AU2", "0", "-", "-", "0.000", "0.000", "0.250", "0.250", "0.062"]
 
 
+def test_rendered_units_are_present_from_a_slight_one_on() -> None:
+    """Intensities of 0.29 and 0.3 are present in a rendered face, where 0.19 is not; a teacher's 0.29 is not."""
+    rendered = replace(FACES, info=replace(FACES.info, rendered=True), action_units=FACES.action_units.copy())
+    rendered.action_units[3, 0] = 0.19
+    report = measure(rendered, ROWS, outputs(), Calibration())
+    assert report.action_units["AU1"]["positives"] == 3
+    assert report.faces["with_known_action_units"] == 4
+    assert "with_derived_targets" not in report.faces
+    # Present in the first, second and fourth, by logits of -log 3, log 3 and log 3; the third, absent, has log 3.
+    assert report.action_units["AU1"]["auroc"] == pytest.approx((0 + 0.5 + 0.5) / 3)
+    assert "action units against known intensities, 4 faces" in render(report)
+    assert "action units against the teacher, 4 faces" in render(measure(FACES, ROWS, outputs(), Calibration()))
+
+
 def test_annotated_valence_arousal_is_measured_where_it_is_annotated() -> None:
     info = replace(FACES.info, annotated=True)
     nobody, both = np.zeros(5, bool), np.array([True, True, True, False, False])

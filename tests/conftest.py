@@ -58,6 +58,11 @@ def _lent_decoders() -> Iterator[None]:
         yield
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name long bytes by their argument: some hold the time when they were made, and test processes must agree."""
+    return argname if isinstance(val, bytes) and len(val) > 32 else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `system` where a command it names is absent, and one marked `gpu` without CUDA."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():

@@ -71,7 +71,7 @@ class FollowingDetector:
     def _still(self, face: Face) -> Face:
         """Return a scanned face, with the landmarks and the box that it has had if it has not moved."""
         for known in self._faces:
-            if known.settled == face.settled and stands(known, face):
+            if stands(known, face):
                 return replace(known, confidence=face.confidence)
         return face
 

@@ -127,13 +127,12 @@ class LandmarkRefiner:
         same face as it was refined in an earlier frame, at about the same place; where it still stands, it stays.
         """
         around = Surroundings(frame, face.box)
-        if before is None:
-            look = self._first_look(around, face)
-        else:
-            look = self._look(around, similarity_transform(before.landmarks.as_array(), REGION))
-            again = _placed(look, face.confidence)
-            if again.settled == before.settled and stands(before, again):
-                return replace(before, confidence=face.confidence)
+        look = self._look(around, _first_region(before or face))
+        if before and stands(before, _placed(look, face.confidence)):
+            return replace(before, confidence=face.confidence)
+        if look.doubt > TURNED_DOUBT:
+            others = (self._look(around, box_region(face.box, quarter)) for quarter in (1, 2, 3))
+            look = min((look, *others), key=lambda each: each.doubt)
         for _ in range(MAX_LOOKS):
             matrix = similarity_transform(look.points, REGION)
             previous, look = look, self._look(around, matrix)
@@ -141,14 +140,6 @@ class LandmarkRefiner:
             if moved_px < STANDS_PX:
                 break
         return _placed(look, face.confidence)
-
-    def _first_look(self, around: Surroundings, face: Face) -> Look:
-        """Look at a face where it was detected, and at its other quarter turns if it may be turned."""
-        look = self._look(around, _first_region(face))
-        if look.doubt > TURNED_DOUBT:
-            others = (self._look(around, box_region(face.box, quarter)) for quarter in (1, 2, 3))
-            look = min((look, *others), key=lambda each: each.doubt)
-        return look
 
     def _look(self, around: Surroundings, matrix: NDArray[np.float64]) -> Look:
         """Look at the face in the region of the frame that `matrix`, float64 [2, 3], maps to the input."""
@@ -161,10 +152,10 @@ class LandmarkRefiner:
 
 
 def stands(before: Face, after: Face) -> bool:
-    """Return True if the landmarks of a face have moved so little that looks can differ by as much."""
+    """Return True if a settled face is settled again, and has moved so little that looks can differ by as much."""
     moved_px = float(np.abs(after.landmarks.as_array() - before.landmarks.as_array()).mean())
     longer_side = max(before.box.width, before.box.height, 1.0)
-    return moved_px * float(MEAN_BOX[1]) / longer_side < STILL_PX
+    return before.settled and after.settled and moved_px * float(MEAN_BOX[1]) / longer_side < STILL_PX
 
 
 def _placed(look: Look, confidence: float) -> Face:
@@ -179,7 +170,7 @@ def _halved(grey: cv2.typing.MatLike) -> cv2.typing.MatLike:
 
 
 def _first_region(face: Face) -> NDArray[np.float64]:
-    """Return the region of the first look: by the detector's landmarks, or by the box if these coincide."""
+    """Return the region of the first look: by the landmarks so far, or by the box if these coincide."""
     try:
         return similarity_transform(face.landmarks.as_array(), REGION)
     except ValueError:

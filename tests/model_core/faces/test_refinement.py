@@ -63,6 +63,26 @@ def test_a_face_that_has_moved_is_placed_anew(astronaut: Frame, refiner: Landmar
     assert again.landmarks.as_array() == pytest.approx(placed.landmarks.as_array(), abs=0.2)
 
 
+def test_a_face_that_stands_on_its_head_since_is_turned_again(
+    astronaut: Frame, refiner: LandmarkRefiner, found: Face
+) -> None:
+    before = refiner.refine(astronaut, found)
+    half_turn = cv2.getRotationMatrix2D(CENTRE, 180, 1.0)
+    turned = cv2.warpAffine(astronaut, half_turn, astronaut.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    face = refiner.refine(np.asarray(turned, dtype=np.uint8), before, before)
+    expected = before.landmarks.as_array() @ half_turn[:, :2].T + half_turn[:, 2]
+    assert face.settled
+    assert np.abs(face.landmarks.as_array() - expected).mean() < 2.0
+
+
+def test_a_known_face_without_a_pose_is_looked_at_by_its_box(
+    astronaut: Frame, refiner: LandmarkRefiner, found: Face
+) -> None:
+    point = Point(*CENTRE)
+    placed = refiner.refine(astronaut, found, replace(found, landmarks=Landmarks(*[point] * 5)))
+    assert placed.landmarks.as_array() == pytest.approx(refiner.refine(astronaut, found).landmarks.as_array(), abs=0.3)
+
+
 @pytest.mark.parametrize(("size", "shift", "expected"), [(108, 0.29, True), (108, 0.31, False), (54, 0.16, False)])
 def test_small_movements_count_by_the_size_of_the_face(size: float, shift: float, expected: bool) -> None:
     face = face_at(50, 50, size)

@@ -47,6 +47,7 @@ def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any
             "data_terms": labelling.data_terms,
             "options": _options(training["config"]),
             "validation": training["validation"],
+            **({"sets": [_described(each) for each in training["sets"]]} if "sets" in training else {}),
         },
         quality=quality,
         temporal=_temporal(trained),
@@ -59,13 +60,29 @@ def uncalibrated_tasks(trained: Evaluable) -> list[Task]:
 
 
 def _references(trained: Evaluable) -> dict[Task, Reference]:
-    """Of a prepared set: expressions were annotated or composed; what else was derived, the set says."""
-    prepared = trained.training["prepared"]
+    """Of a prepared set: expressions were annotated or composed; what else was derived, the set says.
+
+    Of several sets, the first that teaches a task decides.
+    """
+    training = trained.training
+    alone = {"prepared": training["prepared"], "tasks": trained.spec.tasks}
+    first = {task: each for each in reversed(training.get("sets", [alone])) for task in each["tasks"]}
+    return {task: _reference(task, first[task]["prepared"]) for task in trained.spec.tasks}
+
+
+def _reference(task: Task, prepared: Mapping[str, Any]) -> Reference:
     if prepared.get("rendered"):
-        return dict.fromkeys(trained.spec.tasks, "rendered")
-    derived: Reference = "derived" if prepared["derived"] else "annotated"
-    annotated = {"expression"} | ({"valence_arousal"} if prepared.get("annotated") else set())
-    return {task: "annotated" if task in annotated else derived for task in trained.spec.tasks}
+        return "rendered"
+    annotated = task == "expression" or (task == "valence_arousal" and prepared.get("annotated"))
+    return "annotated" if annotated or not prepared["derived"] else "derived"
+
+
+def _described(each: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bundle says of one of the sets that it was trained on."""
+    return {
+        "dataset": each["prepared"]["dataset"],
+        **{name: each[name] for name in ("share", "tasks", "trusted_units")},
+    }
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from model_core.faces.geometry import Crop
 from training.data.prepared import PreparedInfo, create_crops, distributions, write_targets
 from training.data.twins import TWIN_CORRELATION, twins_in_later_splits
 from training.datasets import READERS, DatasetError, DatasetReader, OverlappingReader, RawFace, build_reader
+from training.datasets.rendered import MANIFEST
 from training.runs.command_line import CommandParser, at_least, fail, share
 from training.targets.derived import action_units, facial_strength, mean_movement, valence_arousal
 from training.targets.teacher import BLENDSHAPES, LANDMARKS, BlendshapeTeacher, TeacherReading
@@ -134,6 +135,8 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
     )
     if rendered:
         arrays["action_units"] = np.array([record.action_units for record in records], dtype=np.float32)
+        # It knows the people, poses and strengths, by which measures compare.
+        shutil.copyfile(root / MANIFEST, partial / MANIFEST)
     counts = "known action units" if rendered else f"{arrays['derived'].sum()} with derived targets"
     arrays |= annotated or {"valence_arousal": _valence_arousal(arrays, info)}
     if annotated:

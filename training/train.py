@@ -17,7 +17,6 @@ from model_core.bundles.bundle import BundleError
 from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipError
 from model_core.preprocessing import InputSpec
-from training.data.prepared import load_prepared
 from training.datasets import DatasetError
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
@@ -28,7 +27,7 @@ from training.runs.network import NetworkRun
 from training.runs.processes import ALONE, Processes, joined_processes
 from training.runs.run import TrainingDiverged
 from training.runs.start import freeze, start_from
-from training.runs.trained import require_targets
+from training.runs.training_data import load_training_faces, require_targets
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.predictions import ProtocolError
@@ -40,7 +39,7 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     torch.manual_seed(config.run.seed)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    faces = load_prepared(config.data.prepared)
+    faces = load_training_faces(config.data)
     tasks, options = config.network.tasks, config.input
     labels = faces.info.labels if "expression" in tasks else ()
     spec = NetworkSpec(config.network.backbone, tasks, labels, config.network.hidden)

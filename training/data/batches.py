@@ -35,31 +35,31 @@ class Batch:
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
     """Return the targets of the records `rows`, int64 [B], with masks that are 0 where there is no label."""
     expression = distributions(faces.votes[rows])
-    with_units = torch.from_numpy(faces.with_action_units[rows]).float()
     return AffectTarget(
         valence_arousal=torch.from_numpy(faces.valence_arousal[rows]),
         valence_arousal_mask=torch.from_numpy(faces.with_valence_arousal[rows]).float(),
         expression=torch.from_numpy(expression),
         expression_mask=torch.from_numpy(expression.sum(axis=1) > 0).float(),
         action_units=torch.from_numpy(faces.action_units[rows]),
-        action_units_mask=with_units[:, None].expand(-1, faces.action_units.shape[1]),
+        action_units_mask=torch.from_numpy(faces.known_units[rows]).float(),
     )
 
 
 def unit_variance(faces: PreparedFaces, rows: NDArray[np.int64]) -> Tensor:
-    """Return the variance of each action unit's targets among these records, float32 [12]; 1 where none has targets."""
-    known = rows[faces.with_action_units[rows]]
-    if not len(known):
-        return torch.ones(faces.action_units.shape[1])
-    return torch.from_numpy(faces.action_units[known].var(axis=0)).clamp(min=1e-6)
+    """Return the variance of each action unit's targets among these records, float32 [12]; 1 where it has none."""
+    known = faces.known_units[rows]
+    taught = np.asarray(known.any(axis=0))
+    variance = np.ones(len(taught), dtype=np.float32)
+    variance[taught] = faces.action_units[rows][:, taught].var(axis=0, where=known[:, taught])
+    return torch.from_numpy(variance).clamp(min=1e-6)
 
 
 @dataclass(frozen=True)
 class EpochPlan:
     """A selection of an epoch's batches, and of the images in each."""
 
-    batch_size: int
-    """Faces of a batch, over all processes."""
+    order: NDArray[np.int64]
+    """int64 [steps, B]: the records of each batch, over all processes, in ascending order."""
     seed: tuple[int, int]
     """The run's seed, and the epoch."""
     first: int = 0
@@ -69,22 +69,20 @@ class EpochPlan:
 
 
 def training_batches(
-    faces: PreparedFaces, rows: NDArray[np.int64], spec: InputSpec, augmentation: Augmentation, plan: EpochPlan
+    faces: PreparedFaces, spec: InputSpec, augmentation: Augmentation, plan: EpochPlan
 ) -> Iterator[Batch]:
-    """Return an epoch's batches in random order; an incomplete last batch is left out.
+    """Return the planned batches of an epoch.
 
-    The order depends only on the seed, and a crop's augmentation only on the seed, the number of its batch and its
-    place in the batch. So a resumed epoch continues exactly where it stopped, and several processes together make what
-    one process would.
+    A crop's augmentation depends only on the seed, the number of its batch and its place in the batch. So a resumed
+    epoch continues exactly where it stopped, and several processes together make what one process would.
     """
-    order = np.random.default_rng(plan.seed).permutation(rows)
-    for number in range(plan.first, len(order) // plan.batch_size):
-        chosen = np.sort(order[number * plan.batch_size : (number + 1) * plan.batch_size])
+    for number in range(plan.first, len(plan.order)):
+        chosen = plan.order[number]
         crops = [
             augmentation.apply(
                 faces.crops[chosen[place]], spec.size, np.random.default_rng((*plan.seed, number, place))
             )
-            for place in range(plan.batch_size)[plan.share]
+            for place in range(len(chosen))[plan.share]
         ]
         yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
 

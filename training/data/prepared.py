@@ -103,14 +103,34 @@ class PreparedFaces:
     def __len__(self) -> int:
         return len(self.names)
 
-    def indices(self, split: Split) -> NDArray[np.int64]:
-        """Return the records of a split, found or not, int64 [M]."""
-        return np.flatnonzero(self.splits == split)
+    def indices(self, split: Split, limit: int | None = None) -> NDArray[np.int64]:
+        """Return the records of a split, found or not, int64 [M]; only the first `limit` of them if that is given."""
+        return np.flatnonzero(self.splits == split)[:limit]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Relative share in a batch of each set that the records are from; a prepared set is one."""
+        return (1.0,)
+
+    @property
+    def origins(self) -> NDArray[np.int64]:
+        """int64 [N]: the set that each record is from, its position in `shares`."""
+        return np.zeros(len(self), dtype=np.int64)
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """Names of the sets that the records are from, in the order of `shares`."""
+        return (self.info.dataset,)
 
     @property
     def with_action_units(self) -> NDArray[np.bool_]:
         """bool [N]: True where `action_units` count."""
         return self.found if self.info.rendered else self.derived
+
+    @property
+    def known_units(self) -> NDArray[np.bool_]:
+        """bool [N, 12]: True where the entry of `action_units` counts."""
+        return np.repeat(self.with_action_units[:, None], self.action_units.shape[1], axis=1)
 
     @property
     def units_present(self) -> NDArray[np.bool_]:

@@ -31,6 +31,11 @@ class Outputs:
     action_units: NDArray[np.float64] | None
     """float64 [N, 12]: logits."""
 
+    def take(self, kept: NDArray[np.bool_]) -> "Outputs":
+        """Return the outputs of some of the faces, bool [N]."""
+        tasks = (self.valence_arousal, self.expression, self.action_units)
+        return Outputs(self.rows[kept], *(None if values is None else values[kept] for values in tasks))
+
     @property
     def finite(self) -> bool:
         """True if every output is finite. The argmax of NaN would still be a class, though a meaningless one."""
@@ -86,14 +91,28 @@ def predicted_majority(
 def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) -> Mapping[str, float]:
     """Return the few measures that a training run watches; their mean over tasks, `score`, decides which epoch is kept.
 
-    `score` is NaN, and alone, where an output is not finite. Raises DatasetError where there is nothing to measure on.
+    Of several sets each is measured by itself, its measures go by `set/measure`, and `score` is the mean of their
+    scores, weighted by their shares. `score` is NaN, and alone, where an output is not finite. Raises DatasetError
+    where there is nothing to measure on.
     """
     if not outputs.finite:
         return {"score": math.nan}
+    if len(faces.shares) == 1:
+        return _headline_of_one(faces, rows, outputs)
+    measures: dict[str, float] = {}
+    scores = []
+    for number, name in enumerate(faces.set_names):
+        own = rows[faces.origins[rows] == number]
+        part = _headline_of_one(faces, own, outputs.take(faces.origins[outputs.rows] == number))
+        scores.append(part["score"])
+        measures |= {f"{name}/{key}": value for key, value in part.items()}
+    return {**measures, "score": float(np.average(scores, weights=faces.shares))}
+
+
+def _headline_of_one(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) -> Mapping[str, float]:
     measures: dict[str, float] = {}
     per_task = []
-    with_units = faces.with_action_units[outputs.rows]
-    if outputs.expression is not None:
+    if outputs.expression is not None and (faces.majority[rows] >= 0).any():
         predicted, actual = predicted_majority(faces, rows, outputs, outputs.expression)
         measures["accuracy"] = accuracy(predicted, actual)
         measures["macro_f1"] = macro_f1(predicted, actual, range(len(faces.info.labels)))
@@ -104,10 +123,12 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
         measures["ccc_v"] = ccc(outputs.valence_arousal[known, 0], target[:, 0])
         measures["ccc_a"] = ccc(outputs.valence_arousal[known, 1], target[:, 1])
         per_task.append((measures["ccc_v"] + measures["ccc_a"]) / 2)
-    if outputs.action_units is not None and with_units.any():
-        probability = UNCALIBRATED_UNIT.probability(outputs.action_units[with_units])
-        target = faces.action_units[outputs.rows][with_units]
-        correlations = [pearson(probability[:, i], target[:, i]) for i in range(target.shape[1])]
+    known_units = faces.known_units[outputs.rows]
+    if outputs.action_units is not None and known_units.any():
+        probability = UNCALIBRATED_UNIT.probability(outputs.action_units)
+        target = faces.action_units[outputs.rows]
+        columns = [(i, known_units[:, i]) for i in range(target.shape[1]) if known_units[:, i].any()]
+        correlations = [pearson(probability[kept, i], target[kept, i]) for i, kept in columns]
         defined = [value for value in correlations if not math.isnan(value)]
         measures["au_r"] = float(np.mean(defined)) if defined else math.nan
         per_task.append(measures["au_r"])

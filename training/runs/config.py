@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from model_core.affect import Task
+from model_core.affect import ACTION_UNITS, TASKS, Task
 from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
 from model_core.models import BACKBONES
@@ -21,13 +21,40 @@ CPUPrecision = Literal["float32", "bfloat16"]
 """The number formats that run on a CPU."""
 
 
-class DataConfig(Section):
-    """The prepared set that a run learns from."""
+class SetConfig(Section):
+    """One of several prepared sets that a run learns from."""
 
     prepared: Path
-    """Folder made by `training.prepare`."""
+    """Folder made by `training.prepare`; its last part names the set in the log."""
+    share: float = Field(1.0, gt=0)
+    """Its share of each batch, relative to the shares of the other sets."""
+    tasks: tuple[Task, ...] = Field(TASKS, min_length=1)
+    """The tasks that are learned from it, where it has targets for them."""
+    trusted_units: tuple[Literal[tuple(ACTION_UNITS)], ...] = tuple(ACTION_UNITS)  # type: ignore[valid-type]
+    """The action units that are learned from it."""
+
+
+class DataConfig(Section):
+    """The prepared sets that a run learns from: `prepared`, or several `sets`."""
+
+    prepared: Path | None = None
+    """Folder made by `training.prepare`. None: `sets` has the folders."""
+    sets: tuple[SetConfig, ...] = ()
+    """Sets that are mixed in each batch. An epoch is one pass over the first."""
     limit: int | None = Field(None, ge=1)
-    """Use only the first faces of each split, for a quick try. None: all of them."""
+    """Use only the first faces of each split of each set, for a quick try. None: all of them."""
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if (self.prepared is None) != bool(self.sets):
+            raise ValueError("give either prepared, or sets")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_sets(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `sets` where there are none, so that runs from before there were any can be resumed."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.sets else {name: value for name, value in values.items() if name != "sets"}
 
 
 class InputConfig(Section):

@@ -5,7 +5,7 @@ seconds instead of most of an hour.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LOCAL_SIZE, LocalDDAMFN
 from model_core.preprocessing import InputSpec
+from training.data.batch_order import BatchOrder
 from training.data.batches import targets, unit_variance
-from training.data.prepared import PreparedFaces, load_prepared
+from training.data.prepared import PreparedFaces
 from training.datasets.raw import Split
 from training.measuring.scoring import Outputs, headline
 from training.runs.checkpoint import CheckpointError
@@ -32,7 +33,8 @@ from training.runs.optim import build_optimizer, build_schedule
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.start import continue_from
 from training.runs.step import total_loss
-from training.runs.trained import load_evaluable, require_match, require_targets
+from training.runs.trained import load_evaluable, require_match
+from training.runs.training_data import load_training_faces, origin, require_targets
 from training.targets.auxiliary import OUTPUTS, AuxiliaryTargets, auxiliary_targets
 
 
@@ -63,10 +65,10 @@ class LocalRun(Run[NDArray[np.int64]]):
     folder: Path
 
     def __post_init__(self) -> None:
-        options, count = self.config.optimizer, len(self.train.indices)
-        steps = count // options.batch_size
-        if not steps:
-            raise ValueError(f"{count} training faces do not fill one batch of {options.batch_size}")
+        options = self.config.optimizer
+        origins, shares = self.faces.origins[self.train.indices], self.faces.shares
+        self._order = BatchOrder(origins, shares, options.batch_size, self.config.run.seed)
+        steps = self._order.steps
         super().__init__(self.folder, LoopOptions(options.epochs, steps, self.config.fingerprint()))
         self._trained = nn.ModuleDict({"local": self._backbone.local, "heads": self.network.heads})
         if self.auxiliary is not None:
@@ -85,12 +87,8 @@ class LocalRun(Run[NDArray[np.int64]]):
         self._trained.train()
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
-        """Return positions of the epoch's faces, in random order; an incomplete last batch is left out."""
-        size = self.config.optimizer.batch_size
-        seed = (self.config.run.seed, self.progress.epoch)
-        order = np.random.default_rng(seed).permutation(len(self.train.indices))
-        for number in range(self.progress.step, self.options.steps):
-            yield np.sort(order[number * size : (number + 1) * size])
+        """Return the positions of each batch's faces, in the order of BatchOrder."""
+        yield from self._order.epoch(self.progress.epoch)[self.progress.step :]
 
     def step(self, batch: NDArray[np.int64]) -> float:
         """Update local features and heads once; return the loss of the faces at these positions."""
@@ -119,7 +117,7 @@ class LocalRun(Run[NDArray[np.int64]]):
 
     def validate(self) -> tuple[AffectNetwork, Mapping[str, float]]:
         """Return the network and its measures on the validation faces."""
-        rows = self.faces.indices("validation")[: self.config.data.limit]
+        rows = self.faces.indices("validation", self.config.data.limit)
         return self.network, headline(self.faces, rows, self.outputs())
 
     @torch.inference_mode()
@@ -135,8 +133,8 @@ class LocalRun(Run[NDArray[np.int64]]):
         return Outputs(self.validation.indices, *(whole.get(task) for task in TASKS))
 
     def provenance(self) -> dict[str, Any]:
-        """Return how the set was prepared, and the configuration."""
-        return {"prepared": asdict(self.faces.info), "config": self.config.fingerprint()}
+        """Return how the sets were prepared, and the configuration."""
+        return {**origin(self.faces), "config": self.config.fingerprint()}
 
     def state(self) -> Mapping[str, Stateful]:
         """Return local features, heads and the auxiliary head; the frozen part is where the run started from."""
@@ -151,7 +149,7 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     torch.manual_seed(config.run.seed)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    faces, source = load_prepared(config.data.prepared), load_evaluable(config.network.start_from)
+    faces, source = load_training_faces(config.data), load_evaluable(config.network.start_from)
     require_match(source, faces)
     require_targets(faces, source.spec)
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
@@ -160,7 +158,7 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)
     network.eval()
-    rows, weights = faces.indices("train")[: config.data.limit], config.auxiliary
+    rows, weights = faces.indices("train", config.data.limit), config.auxiliary
     auxiliary = auxiliary_targets(faces, rows, weights) if weights.blendshapes or weights.shape else None
     train, validation = _stored_faces(config, faces, source.input, network, folder)
     return LocalRun(config, faces, spec, source.input, network, train, validation, auxiliary, folder)
@@ -174,7 +172,7 @@ def _stored_faces(
     store = open_store(folder / "maps", faces, spec, backbone, config)
 
     def stored(split: Split, views: int) -> StoredFaces:
-        indices = faces.indices(split)[: config.data.limit]
+        indices = faces.indices(split, config.data.limit)
         indices = indices[faces.found[indices]]
         rows = [store.view(indices, split, number) for number in range(views)]
         return StoredFaces(indices, rows, [store.mirrored(indices, number) for number in range(views)])

@@ -1,7 +1,7 @@
 """Training a whole network on still pictures, by one process or several."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
+from training.data.batch_order import BatchOrder
 from training.data.batches import Batch, EpochPlan, ahead, training_batches, unit_variance
 from training.data.prepared import PreparedFaces
 from training.datasets.raw import Split
@@ -24,6 +25,7 @@ from training.runs.optim import build_optimizer, build_schedule
 from training.runs.processes import ALONE, Processes
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.step import BatchGradient
+from training.runs.training_data import origin
 
 AVERAGE_DECAY = 0.998
 """Decay per step of the weights' exponential moving average, which remembers about 500 steps."""
@@ -52,9 +54,9 @@ class NetworkRun(Run[Batch]):
     def __post_init__(self) -> None:
         options, settings = self.config.optimizer, self.config.run
         self._rows = self._found("train")
-        steps = len(self._rows) // options.batch_size
-        if not steps:
-            raise ValueError(f"{len(self._rows)} training faces do not fill one batch of {options.batch_size}")
+        origins, shares = self.faces.origins[self._rows], self.faces.shares
+        self._order = BatchOrder(origins, shares, options.batch_size, settings.seed)
+        steps = self._order.steps
         _require_equal_parts(options, self.processes.count)
         fingerprint = self.config.fingerprint()
         loop = LoopOptions(options.epochs, steps, fingerprint, settings.save_every, settings.log_every)
@@ -77,7 +79,7 @@ class NetworkRun(Run[Batch]):
         self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
 
     def _found(self, split: Split) -> NDArray[np.int64]:
-        rows = self.faces.indices(split)[: self.config.data.limit]
+        rows = self.faces.indices(split, self.config.data.limit)
         return rows[self.faces.found[rows]]
 
     def begin_epoch(self) -> None:
@@ -103,10 +105,10 @@ class NetworkRun(Run[Batch]):
         return ahead(self._batches_from(self.progress.step))
 
     def _batches_from(self, first: int) -> Iterator[Batch]:
-        options = self.config.optimizer
-        seed = (self.config.run.seed, self.progress.epoch)
-        plan = EpochPlan(options.batch_size, seed, first, self.processes.share(options.batch_size))
-        return training_batches(self.faces, self._rows, self.input, self.config.augmentation, plan)
+        epoch = self.progress.epoch
+        share = self.processes.share(self.config.optimizer.batch_size)
+        plan = EpochPlan(self._rows[self._order.epoch(epoch)], (self.config.run.seed, epoch), first, share)
+        return training_batches(self.faces, self.input, self.config.augmentation, plan)
 
     def step(self, batch: Batch) -> float:
         """Update the weights and their moving average; return the loss of the batch over all processes."""
@@ -123,7 +125,7 @@ class NetworkRun(Run[Batch]):
     def validate(self) -> tuple[AffectNetwork, Mapping[str, float]]:
         """Return the averaged network and its measures on the whole split, of which each process sees its share."""
         network = self._averaged_network()
-        rows = self.faces.indices("validation")[: self.config.data.limit]
+        rows = self.faces.indices("validation", self.config.data.limit)
         share = rows[self.processes.share(len(rows))]
         outputs = collect(network, self.faces, share, self.input, self.device)
         return network, headline(self.faces, rows, concatenated(self.processes.gather_objects(outputs)))
@@ -141,8 +143,8 @@ class NetworkRun(Run[Batch]):
         return network
 
     def provenance(self) -> dict[str, Any]:
-        """Return how the set was prepared, and the configuration."""
-        return {"prepared": asdict(self.faces.info), "config": self.config.fingerprint()}
+        """Return how the sets were prepared, and the configuration."""
+        return {**origin(self.faces), "config": self.config.fingerprint()}
 
     def state(self) -> Mapping[str, Stateful]:
         """Return the network, its moving average and the gradient scaler."""

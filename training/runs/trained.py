@@ -65,18 +65,6 @@ def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
         raise DatasetError(f"the network's labels are {evaluable.spec.labels}, the data set's {faces.info.labels}")
 
 
-def require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:
-    """Refuse to train tasks that the set has no targets for. Raises DatasetError."""
-    given = {"expression"} | ({"valence_arousal"} if faces.info.annotated else set())
-    if faces.info.rendered:
-        if "valence_arousal" in spec.tasks:
-            raise DatasetError("valence arousal of rendered faces is not known")
-        return
-    if not faces.info.derived and set(spec.tasks) - given:
-        missing = " and ".join(task.replace("_", " ") for task in spec.tasks if task not in given)
-        raise DatasetError(f"{missing} need a set prepared with --teacher")
-
-
 def write_calibration(run: Path, calibration: Calibration) -> None:
     """Write a calibration beside the run's weights."""
     (run / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")

@@ -9,6 +9,7 @@ from model_core.faces.alignment import shrink
 from model_core.preprocessing import InputSpec, to_batch
 from tests.fakes import write_prepared
 from training.data.augmentation import Augmentation
+from training.data.batch_order import BatchOrder
 from training.data.batches import Batch, EpochPlan, ahead, evaluation_batches, targets, training_batches
 from training.data.prepared import PreparedFaces, load_prepared
 from training.runs.processes import Processes
@@ -24,8 +25,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> PreparedFaces:
 def epoch(
     faces: PreparedFaces, first: int = 0, seed: tuple[int, int] = (1, 0), share: slice = slice(None)
 ) -> list[Batch]:
-    plan = EpochPlan(4, seed, first, share)
-    return list(training_batches(faces, faces.indices("train"), SPEC, Augmentation(), plan))
+    rows = faces.indices("train")
+    order = rows[BatchOrder(np.zeros(len(rows), dtype=np.int64), (1.0,), 4, seed[0]).epoch(seed[1])]
+    return list(training_batches(faces, SPEC, Augmentation(), EpochPlan(order, seed, first, share)))
 
 
 def test_an_epoch_sees_each_record_at_most_once(faces: PreparedFaces) -> None:

@@ -99,6 +99,27 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finis
         run_of(earlier, tmp_path, "optimizer.rate=0.5").resume()
 
 
+def test_local_features_learn_from_several_sets(earlier: Path, tmp_path: Path) -> None:
+    """The first seven records of each set, of which one has no face; a batch of five holds three and two of them."""
+    other = write_prepared(tmp_path / "other", train=8, validation=2, test=2, missing=[0])
+    sets = (
+        f'[{{prepared="{earlier / "prepared"}", share=3, trusted_units=["AU12"]}},'
+        f' {{prepared="{other}", share=2, tasks=["action_units"]}}]'
+    )
+    values = read_values(earlier / "config.toml", ["data.limit=7", "optimizer.epochs=1", f"data.sets={sets}"])
+    del values["data"]["prepared"]
+    run = build_local_run(checked(LocalConfig, values, "config.toml"), tmp_path / "run")
+    origins = run.faces.origins[run.train.indices]
+    assert np.bincount(origins).tolist() == [6, 6]
+    batches = list(run.batches())
+    assert [np.bincount(origins[batch]).tolist() for batch in batches] == [[3, 2], [3, 2]]
+    before = run.network.heads["action_units"].weight.detach().clone()
+    run.run()
+    assert not torch.equal(run.network.heads["action_units"].weight, before)
+    assert {"prepared/ccc_v", "other/au_r", "score"} <= run.progress.history[0].keys()
+    assert "other/accuracy" not in run.progress.history[0]
+
+
 def test_what_the_teacher_read_beside_is_learned_and_left_behind(
     earlier: Path, finished: LocalRun, tmp_path: Path
 ) -> None:

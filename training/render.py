@@ -21,12 +21,13 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from training.datasets.raw import SPLITS, Split
 from training.datasets.rendered import MANIFEST, RenderedPicture, as_json, from_json
 from training.rendered.errors import RenderError
 from training.rendered.ict import IctModel
 from training.rendered.makehuman_head import MakeHumanModel
 from training.rendered.movements import OTHER_UNITS, Movement, votes
-from training.rendered.people import Model
+from training.rendered.people import Model, person
 from training.rendered.plan import SITTING, Plan, Sitting
 from training.rendered.portrait import HeadModel, Portrait, Studio
 from training.rendered.scene import Renderer
@@ -53,12 +54,23 @@ class RenderOptions:
     """Side of a picture in pixels."""
     samples: int
     """Paths of light for each pixel, before the picture is denoised."""
+    splits: tuple[Split, ...] = SPLITS
+    """The people of these splits are rendered. Few people suffice to measure, and training needs many."""
 
     @property
     def plan(self) -> Plan:
         """The sittings of the run. Raises ValueError for a number out of range."""
         models: tuple[Model, ...] = ("makehuman", "ict") if self.ict else ("makehuman",)
         return Plan(models, self.people, self.seed)
+
+    def sittings(self) -> Iterator[Sitting]:
+        """Return the sittings of the run, without end. Raises ValueError as `plan` does, or where there are none."""
+        plan = self.plan
+        if not any(
+            person(model, i, self.seed).split in self.splits for model in plan.models for i in range(plan.people)
+        ):
+            raise ValueError(f"none of {self.people} people is of the splits {', '.join(self.splits)}")
+        return (sitting for sitting in plan.sittings() if sitting.person.split in self.splits)
 
 
 class _Worker:
@@ -108,14 +120,14 @@ def render(options: RenderOptions, out: Path, count: int, processes: int) -> Non
 
     Raises RenderError where a file or a library is missing, `out` was made with other options, or a renderer crashed.
     """
-    plan = options.plan
+    sittings = options.sittings()
     # What takes the pictures is built before the work, so that a mistyped path costs no time.
     build_studio(options)
     out.mkdir(parents=True, exist_ok=True)
     _check_settings(options, out / _SETTINGS)
     done = _finished_sittings(out / MANIFEST)
     wanted = -(-count // SITTING)
-    left = (sitting for sitting in islice(plan.sittings(), wanted) if sitting.number not in done)
+    left = (sitting for sitting in islice(sittings, wanted) if sitting.number not in done)
     progress = tqdm(total=wanted, initial=len(done), unit="sitting")
     # Processes are spawned, since a fork would copy the locks of this process's threads.
     context = get_context("spawn")
@@ -145,9 +157,11 @@ def _ahead(pool: ProcessPoolExecutor, sittings: Iterator[Sitting], depth: int) -
 def _check_settings(options: RenderOptions, file: Path) -> None:
     settings = {name: value for name, value in asdict(options).items() if name not in ("skins", "ict")}
     settings["models"] = list(options.plan.models)
+    # Folders from before the option do not name it.
+    settings = {name: value for name, value in settings.items() if name != "splits" or value != SPLITS}
     if not file.exists():
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    elif json.loads(file.read_text(encoding="utf-8")) != settings:
+    elif json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
         raise RenderError(f"{file.parent} was rendered with other options, see {file.name}; choose another folder")
 
 
@@ -229,9 +243,12 @@ def main() -> None:
     parser.add_argument("--seed", default=0, type=at_least(0), help="the same seed gives the same pictures")
     parser.add_argument("--size", default=256, type=at_least(32), help="side of a picture in pixels")
     parser.add_argument("--samples", default=8, type=at_least(1), help="paths of light for each pixel")
+    parser.add_argument(
+        "--splits", nargs="+", default=SPLITS, choices=SPLITS, help="render only people of these splits"
+    )
     parser.add_argument("--processes", default=1, type=at_least(1), help="each of them uses one core")
     args = parser.parse_args()
-    options = RenderOptions(args.skins, args.ict, args.people, args.seed, args.size, args.samples)
+    options = RenderOptions(args.skins, args.ict, args.people, args.seed, args.size, args.samples, tuple(args.splits))
     try:
         render(options, args.out, args.count, args.processes)
     except (ModuleNotFoundError, OSError, RenderError, ValueError) as error:

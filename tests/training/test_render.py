@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,10 @@ from training import prepare, render
 from training.data.batches import targets
 from training.data.prepared import load_prepared
 from training.datasets import DatasetError, build_reader
+from training.datasets.raw import SPLITS, Split
 from training.datasets.rendered import MANIFEST, RenderedPicture, as_json, from_json, rendered_pictures
 from training.rendered.errors import RenderError
+from training.rendered.people import split_of
 from training.rendered.plan import SITTING
 
 
@@ -177,3 +180,21 @@ def test_a_crowd_of_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one person"):
         _ = render.RenderOptions(Path(), None, 0, 0, 32, 1).plan
     assert issubclass(RenderError, Exception)
+
+
+def test_only_people_of_the_wanted_splits_are_rendered() -> None:
+    def splits(*wanted: Split) -> list[Split]:
+        options = render.RenderOptions(Path(), None, 30, 0, 32, 1, wanted or SPLITS)
+        return [sitting.person.split for sitting in islice(options.sittings(), 30)]
+
+    every = splits()
+    assert {"train", "validation", "test"} == set(every)
+    assert set(splits("train", "validation")) == {"train", "validation"}
+    # They are the same sittings, in the same order.
+    assert splits("test")[: every.count("test")] == ["test"] * every.count("test")
+
+
+def test_splits_without_people_are_refused() -> None:
+    others = tuple(split for split in SPLITS if split != split_of("makehuman-0000"))
+    with pytest.raises(ValueError, match="none of 1 people is of the splits"):
+        render.RenderOptions(Path(), None, 1, 0, 32, 1, others).sittings()

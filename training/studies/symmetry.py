@@ -41,8 +41,7 @@ def found_faces(faces: PreparedFaces, rows: NDArray[np.int64], limit: int | None
         kept = np.sort(np.random.default_rng(seed).choice(kept, limit, replace=False))
     if not len(kept):
         raise DatasetError("the split has no face that was found")
-    arrays: dict[str, Any] = {name: value[kept] for name, value in vars(faces).items() if isinstance(value, np.ndarray)}
-    return replace(faces, **arrays)
+    return faces.take(kept)
 
 
 def mirrored(faces: PreparedFaces) -> PreparedFaces:

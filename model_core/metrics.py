@@ -48,12 +48,15 @@ def accuracy(predicted: Ints, actual: Ints) -> float:
     return float((predicted == actual).mean()) if predicted.size else float("nan")
 
 
-def binary_f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
-    """Return the F1 of the positive class for two arrays [N]; 0 if neither has a positive."""
+def binary_f1(
+    predicted: NDArray[np.bool_], actual: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> float:
+    """Return the F1 of the positive class for two arrays [N]; 0 if neither has a positive. `weights` are positive."""
     if _undefined(predicted, actual):
         return float("nan")
-    true_positives = int((predicted & actual).sum())
-    total = int(predicted.sum() + actual.sum())
+    unit = np.ones(len(actual)) if weights is None else weights
+    true_positives = float(unit @ (predicted & actual))
+    total = float(unit @ predicted + unit @ actual)
     return 2 * true_positives / total if total else 0.0
 
 
@@ -121,11 +124,16 @@ def reliability(confidence: Floats, correct: Floats, bins: int = 15) -> tuple[Fl
     return mean_confidence, mean_outcome, count
 
 
-def best_threshold(probability: Floats, actual: NDArray[np.bool_], min_positives: int = 10) -> float:
+def best_threshold(
+    probability: Floats,
+    actual: NDArray[np.bool_],
+    min_positives: int = 10,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
     """Return the threshold t for which `probability >= t` has the highest F1, for probabilities [N] and labels [N].
 
     Every distinct score is a candidate, and t lies half-way to the next lower score. With fewer than `min_positives`
-    positives the search would fit noise, and t is 0.5.
+    positives the search would fit noise, and t is 0.5. `weights`, positive, [N], are those of the samples.
     """
     if _undefined(probability):
         return float("nan")
@@ -133,8 +141,9 @@ def best_threshold(probability: Floats, actual: NDArray[np.bool_], min_positives
         return 0.5
     order = np.argsort(-probability, kind="stable")
     scores = probability[order]
-    hits = np.cumsum(actual[order])
-    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + hits[-1])
+    ordered = np.ones(len(scores)) if weights is None else weights[order]
+    hits = np.cumsum(ordered * actual[order])
+    f1 = 2 * hits / (np.cumsum(ordered) + hits[-1])
     # A threshold can only fall between two different scores.
     f1[:-1][scores[:-1] == scores[1:]] = -1
     best = int(f1.argmax())

@@ -5,10 +5,8 @@ With `--table`, it shows what runs on video data reached under the ABAW challeng
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,7 +16,9 @@ from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.measuring.answers import answers_of
 from training.measuring.groups import measure_groups, read_groups
-from training.measuring.report import MIN_CLASS_SIZE, Report, measure
+from training.measuring.rendered import measure_rendered, people_of, pictures_of
+from training.measuring.report import measure
+from training.measuring.report_text import render
 from training.measuring.scoring import collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
@@ -29,87 +29,6 @@ from training.video.table import table_of_runs
 _OF_PICTURES = ("model", "split", "groups", "group_by", "out", "plots")
 _OF_VIDEO = ("root", "submission")
 """Arguments that mean something with `--prepared`, and with `--run`, only."""
-
-
-def render(report: Report) -> str:
-    """The report as text; a number's 95 % interval stands behind it in brackets."""
-    faces = report.faces
-    expression = report.expression
-    within = report.intervals
-    derived = faces.get("with_derived_targets")
-    lines = [f"{faces['dataset']} {faces['split']}: {faces['found']} of {faces['count']} faces found"]
-    if expression:
-        lines += ["", f"expression, {expression['count']} faces with a majority (a face not found counts as wrong)"]
-        lines += _lines(expression, within.get("expression", {}))
-        lines += ["  F1 by class"]
-        lines += _lines(expression["f1"], within.get("expression", {}).get("f1", {}))
-    if report.valence_arousal:
-        annotated = faces.get("with_annotated_valence_arousal")
-        against = f"derived targets, {derived}" if annotated is None else f"annotated targets, {annotated}"
-        lines += ["", f"valence-arousal against {against} faces"]
-        lines += _lines(report.valence_arousal, within.get("valence_arousal", {}))
-    if report.action_units:
-        known = faces.get("with_known_action_units")
-        against = f"the teacher, {derived}" if known is None else f"known intensities, {known}"
-        lines += ["", f"action units against {against} faces", *_table(report.action_units)]
-        if "action_units" in within:
-            lines += ["  95 % intervals", *_table(within["action_units"])]
-        lines += ["", *_mean_lines(report)]
-    if report.groups:
-        lines += ["", *_group_lines(report.groups)]
-    return "\n".join(lines)
-
-
-def _lines(values: Mapping[str, Any], within: Mapping[str, Any]) -> list[str]:
-    numbers = {name: value for name, value in values.items() if isinstance(value, float)}
-    return [f"  {name:<26}{value:.4f}{_bracket(within.get(name))}" for name, value in numbers.items()]
-
-
-def _bracket(interval: Sequence[float] | None) -> str:
-    return f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
-
-
-def _table(units: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A row a unit, a column a measure."""
-    columns = list(dict.fromkeys(name for values in units.values() for name in values))
-    cells = {unit: [_cell(values.get(name)) for name in columns] for unit, values in units.items()}
-    width = 2 + max((len(cell) for row in cells.values() for cell in row), default=0)
-    width = max(width, 12)
-    head = "  unit  " + "".join(f"{name:>{width}}" for name in columns)
-    return [head, *(f"  {unit:<6}" + "".join(f"{cell:>{width}}" for cell in row) for unit, row in cells.items())]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return f"[{value[0]:.3f}, {value[1]:.3f}]"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def _mean_lines(report: Report) -> list[str]:
-    """The means over units, and which units they leave out."""
-    means, within = report.action_units_mean, report.intervals.get("action_units_mean", {})
-    few = {name: unit["positives"] for name, unit in report.action_units.items() if name not in means["units"]}
-    lines = [f"means over units with at least {MIN_CLASS_SIZE} positives"]
-    lines += (
-        [f"  not counted: {', '.join(f'{name} ({count} positives)' for name, count in few.items())}"] if few else []
-    )
-    names = {"pearson": "Pearson r", "auroc": "AUROC", "ece": "ECE", "f1": "F1 at threshold"}
-    for key, name in names.items():
-        if key in means:
-            over = means["f1_units"] if key == "f1" else means["units"]
-            lines += [f"  {name:<26}{means[key]:.4f}{_bracket(within.get(key))}  ({len(over)}: {', '.join(over)})"]
-    return lines
-
-
-def _group_lines(groups: Mapping[str, Any]) -> list[str]:
-    lines = [f"by {groups['column']}; a number that rests on fewer than {groups['minimum']} faces is not given"]
-    lines += [f"  macro F1 over {', '.join(groups['classes'])}; AUROC over {', '.join(groups['units'])}"]
-    for name, values in groups["values"].items():
-        lines += [f"  {name or '(empty)'}: {values['count']} faces"]
-        lines += [f"  {line}" for line in _lines(values, values.get("intervals", {}))]
-    return lines
 
 
 def main() -> None:
@@ -128,13 +47,17 @@ def main() -> None:
         rows = faces.indices(args.split)
         if not len(rows):
             raise DatasetError(f"{args.prepared} has no {args.split} faces")
+        pictures = pictures_of(args.prepared, faces.names[rows]) if faces.info.rendered else None
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
         outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
         require_finite(outputs)
     except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
-    report = measure(faces, rows, outputs, evaluable.calibration, args.resamples)
+    people = None if pictures is None else people_of(pictures)
+    report = measure(faces, rows, outputs, evaluable.calibration, args.resamples, people)
     answers = answers_of(faces, rows, outputs, evaluable.calibration)
+    if pictures is not None:
+        report = replace(report, rendered=measure_rendered(answers, pictures, args.resamples))
     if groups is not None:
         report = replace(report, groups=measure_groups(answers, args.group_by, groups, args.resamples))
     print(render(report))

@@ -1,7 +1,7 @@
 """`python -m training.export`: a run's best weights and calibration -> a bundle that the service loads."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from model_core.affect import Reference, Task
 from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
+from training.measuring.trust import unit_notes
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
 from training.runs.trained import CALIBRATION, Evaluable, load_evaluable
@@ -24,8 +25,12 @@ class Labelling:
     data_terms: str
 
 
-def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any]) -> BundleManifest:
-    """Describe a trained network, with where the references of its tasks came from. Raises CheckpointError."""
+def manifest_of(trained: Evaluable, labelling: Labelling, reports: Sequence[dict[str, Any]] = ()) -> BundleManifest:
+    """Describe a trained network, with where the references of its tasks came from.
+
+    `reports` are those of `training.evaluate` on its test sets. Raises CheckpointError, and ValueError where two of
+    them are on the same set.
+    """
     training = trained.training
     if "videos" in training:
         origin, references = training["videos"], dict.fromkeys(trained.spec.tasks, training["videos"]["reference"])
@@ -33,6 +38,7 @@ def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any
         origin, references = training["prepared"], _references(trained)
     else:
         raise CheckpointError("only a training run can be exported, and this is a bundle")
+    notes = unit_notes(reports, _unit_references(training)) if "action_units" in trained.spec.tasks else None
     return BundleManifest(
         name=labelling.name,
         version=labelling.version,
@@ -49,8 +55,9 @@ def manifest_of(trained: Evaluable, labelling: Labelling, quality: dict[str, Any
             "validation": training["validation"],
             **({"sets": [_described(each) for each in training["sets"]]} if "sets" in training else {}),
         },
-        quality=quality,
+        quality=quality_of(reports),
         temporal=_temporal(trained),
+        unit_notes=notes,
     )
 
 
@@ -75,6 +82,15 @@ def _reference(task: Task, prepared: Mapping[str, Any]) -> Reference:
         return "rendered"
     annotated = task == "expression" or (task == "valence_arousal" and prepared.get("annotated"))
     return "annotated" if annotated or not prepared["derived"] else "derived"
+
+
+def _unit_references(training: Mapping[str, Any]) -> dict[str, Reference] | None:
+    """Return the origin of each unit's targets, of the first set that teaches it; None where all have the same."""
+    teaching = [each for each in reversed(training.get("sets", [])) if "action_units" in each["tasks"]]
+    origins = {
+        unit: _reference("action_units", each["prepared"]) for each in teaching for unit in each["trusted_units"]
+    }
+    return origins if len(set(origins.values())) > 1 else None
 
 
 def _described(each: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +127,19 @@ def read_quality(path: Path) -> dict[str, Any]:
     return quality
 
 
+def quality_of(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one report as it is, and several by the names of their data sets.
+
+    Raises ValueError where one of several names no set, or two the same.
+    """
+    if len(reports) <= 1:
+        return dict(*reports)
+    names = [report.get("faces", {}).get("dataset") for report in reports]
+    if None in names or len(set(names)) < len(names):
+        raise ValueError(f"several reports must be on different data sets, not on {', '.join(map(str, names))}")
+    return dict(zip(names, reports, strict=True))
+
+
 def main() -> None:
     """Command line."""
     parser = CommandParser(prog="python -m training.export", description=__doc__)
@@ -120,14 +149,21 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--licence", required=True, help="licence of the weights, as an SPDX identifier")
     parser.add_argument("--data-terms", required=True, help="one sentence on the terms of the training data")
-    parser.add_argument("--quality", type=Path, help="JSON written by training.evaluate: --out, or protocol.json")
+    parser.add_argument(
+        "--quality",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="JSON",
+        help="written by training.evaluate: --out, or protocol.json; one for each data set, where there are several",
+    )
     parser.add_argument("--uncalibrated", action="store_true", help="export a run whose calibration was not fitted")
     args = parser.parse_args()
     try:
-        quality = read_quality(args.quality) if args.quality else {}
+        reports = [read_quality(path) for path in args.quality]
         trained = load_evaluable(args.run)
         labelling = Labelling(args.name, args.version, args.licence, args.data_terms)
-        manifest = manifest_of(trained, labelling, quality)
+        manifest = manifest_of(trained, labelling, reports)
         if not args.uncalibrated and not (args.run / CALIBRATION).exists():
             how = "run training.calibrate first, or export it as it is with --uncalibrated"
             raise CheckpointError(f"{args.run} has no calibration: {how}")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import inf
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
-from model_core.affect import REFERENCES, Reference, Task
+from model_core.affect import ACTION_UNITS, REFERENCES, Reference, Task
 from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.models import NetworkSpec
 from model_core.models.clip import TowerSpec
@@ -15,6 +15,34 @@ FORMAT = 1
 """Version of the manifest's format; no other is read."""
 
 T = TypeVar("T")
+
+Validation: TypeAlias = Literal["rendered", "teacher", "none"]
+"""The faces that bear an action unit out: rendered ones, of known intensity; those that a teacher read; or none."""
+
+
+@dataclass(frozen=True)
+class UnitNote:
+    """How far an action unit can be trusted. Raises ValueError for impossible values."""
+
+    validated: Validation
+    """`none`: the unit could not be learned, or was not measured."""
+
+    r: float | None = None
+    """Correlation of its probability before calibration with the targets of those faces. None: unknown."""
+
+    auroc: float | None = None
+    """AUROC on those faces. None: unknown."""
+
+    reference: Reference | None = None
+    """Origin of its training targets, where units differ in that. None: that of the task."""
+
+    def __post_init__(self) -> None:
+        if self.validated not in get_args(Validation) or self.reference not in (None, *REFERENCES):
+            raise ValueError(f"a unit cannot be validated by {self.validated!r:.40} of {self.reference!r:.40} origin")
+        if self.r is not None and not -1 <= self.r <= 1:
+            raise ValueError("a correlation lies within -1 and 1")
+        if self.auroc is not None and not 0 <= self.auroc <= 1:
+            raise ValueError("an AUROC lies within 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -78,6 +106,9 @@ class BundleManifest:
     temporal: TemporalSpec | None = None
     """The frames and states that a temporal bundle is run with; None for a framewise bundle."""
 
+    unit_notes: Mapping[str, UnitNote] | None = None
+    """For each action unit, how far it can be trusted. None: the bundle does not say, as earlier ones do not."""
+
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -89,6 +120,8 @@ class BundleManifest:
             raise ValueError("a recurrent network needs temporal settings, and no other has any")
         if (size := self.network.input_size) not in (None, self.input.size):
             raise ValueError(f"{self.network.backbone} takes crops of {size} pixels, not {self.input.size}")
+        if self.unit_notes is not None and set(self.unit_notes) != set(ACTION_UNITS):
+            raise ValueError(f"notes must name exactly the units {', '.join(ACTION_UNITS)}")
         bias = self.calibration.expression.bias if self.calibration.expression else None
         if bias is not None and len(bias) != len(self.network.labels):
             raise ValueError(f"{len(bias)} expression biases for {len(self.network.labels)} labels")
@@ -105,6 +138,7 @@ def parse_manifest(values: Any) -> BundleManifest:
         "input": parse_input(values["input"]),
         "calibration": parse_calibration(values["calibration"]),
         "temporal": None if temporal is None else TemporalSpec(**_known(TemporalSpec, temporal)),
+        "unit_notes": _by_name(UnitNote, values.get("unit_notes")),
     }
     return BundleManifest(**known)
 
@@ -138,7 +172,7 @@ def _by_name(kind: type[T], values: Any) -> dict[str, T] | None:
     if values is None:
         return None
     if not isinstance(values, dict):
-        raise ValueError(f"the calibration of action units or axes must be an object or null, not {values!r:.40}")
+        raise ValueError(f"calibrations and notes must be an object by name or null, not {values!r:.40}")
     return {name: kind(**_known(kind, value)) for name, value in values.items()}
 
 

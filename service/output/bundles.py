@@ -33,17 +33,21 @@ def describe_bundle(manifest: BundleManifest, answering: Mapping[Task, BundleMan
 
 
 def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
-    calibration = manifest.calibration
-    units = None
-    if task == "action_units":
-        units = {
-            unit: UnitInfo(name=name, threshold=calibration.unit(unit).threshold) for unit, name in ACTION_UNITS.items()
-        }
+    units = {name: _unit(manifest, name) for name in ACTION_UNITS} if task == "action_units" else None
     return TaskInfo(
         bundle=manifest.name,
         version=manifest.version,
         sha256=manifest.weights_sha256,
         reference=manifest.references[task],
-        calibrated=getattr(calibration, task) is not None,
+        calibrated=getattr(manifest.calibration, task) is not None,
         units=units,
+    )
+
+
+def _unit(manifest: BundleManifest, name: str) -> UnitInfo:
+    note = manifest.unit_notes[name] if manifest.unit_notes else None
+    return UnitInfo(
+        name=ACTION_UNITS[name],
+        threshold=manifest.calibration.unit(name).threshold,
+        **(asdict(note) if note else {}),
     )

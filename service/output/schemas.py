@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, Field
 
 from model_core.affect import Reference
+from model_core.bundles.manifest import Validation
 from model_core.faces.quality import Reason
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -80,10 +81,18 @@ class FaceOut(LocatedOut):
 
 
 class UnitInfo(BaseModel):
-    """FACS name, and the probability from which the unit counts as active."""
+    """FACS name, the probability from which the unit counts as active, and how far it can be trusted, where known."""
 
     name: str = Field(examples=["lip corner puller"])
     threshold: Probability
+    validated: Validation | None = Field(
+        None,
+        description="Faces that bear the unit out: `rendered`, of known intensity; `teacher`, read by another model; "
+        "or `none`: do not rely on it.",
+    )
+    r: float | None = Field(None, ge=-1, le=1, description="Correlation with the targets of those faces.")
+    auroc: Probability | None = Field(None, description="AUROC on those faces.")
+    reference: Reference | None = Field(None, description="Origin of its training targets, where units differ in it.")
 
 
 class TaskInfo(BaseModel):

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from model_core.affect import ACTION_UNITS
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration
 from model_core.metrics import binary_f1, ccc, pearson
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
+from tests.training.measuring.pictures import picture, write_rendered
 from training import calibrate
 from training.calibrate import fit
 from training.data.prepared import load_prepared
 from training.measuring.fitting import GRID, MIN_POSITIVES, fit_axis, fit_expression, fit_unit
-from training.measuring.scoring import Outputs
-from training.runs.trained import read_calibration
+from training.measuring.scoring import Outputs, collect
+from training.runs.trained import load_evaluable, read_calibration
 
 
 def softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,3 +185,36 @@ def test_the_command_needs_a_run(finished: FinishedRun, tmp_path: Path, monkeypa
     )
     with pytest.raises(SystemExit, match=r"error: .*best\.pt does not exist"):
         calibrate.main()
+
+
+def test_several_sets_and_their_degraded_copies(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(finished.folder / "best.pt", tmp_path)
+    shown = [picture(0, place, {"AU1": 0.6} if place else {}, split="validation") for place in range(4)]
+    renders = write_rendered(tmp_path / "renders", shown)
+    arguments = ["training.calibrate", "--run", str(tmp_path), "--prepared", str(finished.prepared), str(renders)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--degraded", "--weights", "2", "1"])
+    calibrate.main()
+    text = capsys.readouterr().out
+    assert "prepared: 7 faces, ECE of expressions" in text
+    assert "prepared, degraded: 7 faces" in text
+    assert "renders: 4 faces" in text
+    assert "of 1 neutral ones" in text
+    assert "fitted on 12 validation faces" in text
+    outputs = load_evaluable(tmp_path)
+    logits = collect(outputs.network, load_prepared(renders), np.array([0]), outputs.input, torch.device("cpu"))
+    # No unit is active in the face at rest.
+    thresholds = [outputs.calibration.unit(name).threshold for name in ACTION_UNITS]
+    assert (outputs.calibration.unit_probabilities(logits.action_units) < thresholds).all()
+
+
+def test_weights_go_with_sets(
+    finished: FinishedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["training.calibrate", "--run", "x", "--prepared", str(finished.prepared), "--weights"]
+    for weights, message in ((["1", "2"], "--weights has a number for each"), (["0"], "0 is not a positive number")):
+        monkeypatch.setattr(sys, "argv", [*arguments, *weights])
+        with pytest.raises(SystemExit):
+            calibrate.main()
+        assert message in capsys.readouterr().err

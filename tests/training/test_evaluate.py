@@ -7,7 +7,9 @@ import pytest
 
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
+from tests.training.measuring.pictures import picture, write_rendered
 from training import evaluate
+from training.datasets.rendered import MANIFEST
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -64,6 +66,33 @@ def test_groups_and_pictures(
     with pytest.raises(SystemExit):
         command(monkeypatch, *arguments)
     assert "--groups and --group-by go together" in capsys.readouterr().err
+
+
+def test_rendered_faces_are_measured_by_unit_expression_and_matched_people(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dark = {"person": "anna-skin", "tone": "dark"}
+    angry = {"kind": "expression", "expression": "anger"}
+    shown = [
+        picture(sitting, place, moved, **(who | more))
+        for sitting, who in ((0, {}), (1, dark))
+        for place, moved, more in [(0, {}, {}), (1, {"AU1": 0.6}, {}), (2, {"AU4": 0.8}, angry)]
+    ]
+    prepared = write_rendered(tmp_path / "renders", shown)
+    arguments = ["--model", finished.folder, "--prepared", prepared]
+    command(monkeypatch, *arguments, "--out", tmp_path / "r.json", "--resamples", 5)
+    rendered = strictly((tmp_path / "r.json").read_text())["rendered"]
+    assert (rendered["people"], rendered["resting"]) == (1, 2)
+    assert rendered["units"]["AU1"]["moved"] == rendered["units"]["AU1"]["clear"] == 2
+    assert 0 <= rendered["units"]["AU1"]["auroc_change"] <= 1
+    assert rendered["expressions"]["support"] == {"anger": 2}
+    assert rendered["matched"]["skin"]["pairs"] == 3
+    text = capsys.readouterr().out
+    assert "matched people who differ in skin: darker less lighter skin" in text
+    assert "composed expressions from strength 0.4 on, 2 faces" in text
+    (prepared / MANIFEST).unlink()
+    with pytest.raises(SystemExit, match=r"error: .*expects .*pictures\.jsonl"):
+        command(monkeypatch, *arguments)
 
 
 def test_a_bundle_is_measured_too(

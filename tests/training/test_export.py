@@ -10,6 +10,7 @@ import torch
 
 from model_core.affect import ACTION_UNITS
 from model_core.bundles.bundle import load_bundle
+from model_core.bundles.manifest import UnitNote
 from model_core.calibration import AXES, AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.faces.alignment import shrink
 from model_core.inference.predictor import Predictor
@@ -66,9 +67,50 @@ def test_a_run_becomes_a_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     assert manifest.calibration == CALIBRATION
     assert manifest.quality == quality
+    assert manifest.unit_notes is None
     assert manifest.detector == "yuface-2023.5.1"
     assert manifest.training["data_terms"] == "Generated for tests."
     assert set(manifest.training["validation"]) >= {"accuracy", "score"}
+
+
+def test_reports_on_several_sets_are_kept_by_name_and_say_how_far_units_can_be_trusted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = {name: {"pearson": 0.75, "auroc": 0.875} for name in ACTION_UNITS}
+    read = {"faces": {"dataset": "ferplus", "with_derived_targets": 9}, "action_units": units}
+    weak = {**units, "AU1": {"pearson": 0.5, "auroc": 0.75}}
+    known = {"faces": {"dataset": "rendered", "with_known_action_units": 9}, "action_units": weak}
+    paths = [folder / "ferplus.json", folder / "rendered.json"]
+    for path, report in zip(paths, (read, known), strict=True):
+        path.write_text(json.dumps(report))
+    command(monkeypatch, folder, folder / "bundle", "--quality", *paths)
+    manifest = load_bundle(folder / "bundle").manifest
+    assert manifest.quality == {"ferplus": read, "rendered": known}
+    assert manifest.unit_notes is not None
+    assert manifest.unit_notes["AU1"] == UnitNote("teacher", 0.75, 0.875)
+    assert manifest.unit_notes["AU2"] == UnitNote("rendered", 0.75, 0.875)
+    with pytest.raises(
+        SystemExit, match="error: several reports must be on different data sets, not on ferplus, ferplus"
+    ):
+        command(monkeypatch, folder, folder / "other", "--quality", paths[0], paths[0])
+
+
+def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
+    trained = load_evaluable(folder)
+    prepared = trained.training["prepared"]
+    every = ["valence_arousal", "expression", "action_units"]
+    sets = [
+        {"prepared": prepared, "share": 1.0, "tasks": every, "trusted_units": ["AU1", "AU2"]},
+        {"prepared": {**prepared, "dataset": "rendered", "rendered": True}, "share": 1.0, "tasks": every[1:]}
+        | {"trusted_units": list(ACTION_UNITS)},
+    ]
+    mixed = replace(trained, training={**trained.training, "sets": sets})
+    notes = export.manifest_of(mixed, export.Labelling("n", "1", "MIT", "")).unit_notes
+    assert notes is not None
+    assert [name for name, note in notes.items() if note.reference == "derived"] == ["AU1", "AU2"]
+    assert {note.reference for note in notes.values()} == {"derived", "rendered"}
+    alike = replace(trained, training={**trained.training, "sets": sets[:1]})
+    assert export.manifest_of(alike, export.Labelling("n", "1", "MIT", "")).unit_notes is None
 
 
 def test_no_path_of_the_training_machine_is_published(
@@ -102,11 +144,11 @@ def test_annotated_sets_say_so(folder: Path) -> None:
     trained = load_evaluable(folder)
     prepared = {**trained.training["prepared"], "derived": False}
     annotated = type(trained)(**{**vars(trained), "training": {**trained.training, "prepared": prepared}})
-    manifest = export.manifest_of(annotated, export.Labelling("n", "1", "MIT", ""), {})
+    manifest = export.manifest_of(annotated, export.Labelling("n", "1", "MIT", ""))
     assert set(manifest.references.values()) == {"annotated"}
     prepared = {**trained.training["prepared"], "annotated": True}
     mixed = type(trained)(**{**vars(trained), "training": {**trained.training, "prepared": prepared}})
-    manifest = export.manifest_of(mixed, export.Labelling("n", "1", "MIT", ""), {})
+    manifest = export.manifest_of(mixed, export.Labelling("n", "1", "MIT", ""))
     assert manifest.references["valence_arousal"] == "annotated"
     assert manifest.references["action_units"] == "derived"
 

@@ -10,10 +10,12 @@ from model_core.faces.alignment import align
 from model_core.faces.detection import build_detector
 from model_core.faces.geometry import Frame
 from tests.fakes import small_grey_face, write_ferplus
+from tests.training.measuring.pictures import picture as rendered_picture
 from tests.training.trees import affectnet_csv, picture, rafdb
 from training import prepare
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import build_reader
+from training.datasets.rendered import MANIFEST, as_json
 from training.targets.teacher import BLENDSHAPES
 
 HAPPY = [1, 9, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -274,3 +276,22 @@ def test_a_set_without_training_faces_says_so(
     monkeypatch.setattr(prepare, "_results", in_this_process)
     command(monkeypatch, "--dataset", "ferplus", "--root", root, "--out", tmp_path / "out", "--size", 32)
     assert "no face is a training face: the set can be measured on, not trained on" in capsys.readouterr().out
+
+
+def test_a_rendered_set_keeps_the_table_of_its_pictures(
+    astronaut: Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "renders"
+    shown = [rendered_picture(0, 0), rendered_picture(0, 1, {"AU1": 0.75}, yaw=12.5)]
+    for each in shown:
+        (root / each.file).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / each.file), astronaut[40:230, 130:320, ::-1])
+    (root / MANIFEST).write_text("".join(map(as_json, shown)))
+    monkeypatch.setattr(prepare, "_results", in_this_process)
+    command(monkeypatch, "--dataset", "rendered", "--root", root, "--out", tmp_path / "out", "--size", 32)
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == (root / MANIFEST).read_bytes()
+    faces = load_prepared(tmp_path / "out")
+    assert faces.names.tolist() == [f"anna/{each.file}" for each in shown]
+    assert faces.action_units[1].tolist() == [0.75, *[0] * 11]
+    assert faces.found.all()
+    assert faces.info.rendered

@@ -179,7 +179,7 @@ def test_training_goes_on_from_a_bundle_with_fewer_tasks(
     monkeypatch.setattr(sys, "argv", [*command, "--run", str(tmp_path / "first"), *tasks])
     train.main()
     trained = load_evaluable(tmp_path / "first")
-    manifest = manifest_of(trained, Labelling("first", "1", "MIT", "Generated for tests."), {})
+    manifest = manifest_of(trained, Labelling("first", "1", "MIT", "Generated for tests."))
     save_bundle(tmp_path / "bundle", manifest, trained.network)
     capsys.readouterr()
     more = ["--set", f"network.start_from={tmp_path / 'bundle'}", "--set", "optimizer.epochs=1"]

@@ -5,7 +5,7 @@ It is a folder with `crops.npy` (memory-mapped), `faces.npz` (targets) and `prep
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -106,6 +106,11 @@ class PreparedFaces:
     def indices(self, split: Split, limit: int | None = None) -> NDArray[np.int64]:
         """Return the records of a split, found or not, int64 [M]; only the first `limit` of them if that is given."""
         return np.flatnonzero(self.splits == split)[:limit]
+
+    def take(self, rows: NDArray[np.int64]) -> "PreparedFaces":
+        """Return the records at `rows`, int64 [M], of a set that is not mixed, with their crops in memory."""
+        arrays: dict[str, Any] = {name: v[rows] for name, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return replace(self, **arrays)
 
     @property
     def shares(self) -> tuple[float, ...]:

@@ -21,18 +21,29 @@ class WithoutInterval(float):
 
 
 def intervals(
-    measures: Callable[[NDArray[np.int64]], Mapping[str, Any]], size: int, resamples: int, seed: int = 0
+    measures: Callable[[NDArray[np.int64]], Mapping[str, Any]],
+    size: int,
+    resamples: int,
+    seed: int = 0,
+    clusters: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """Return 95 % intervals [low, high] of the floats that `measures` returns, at the same nested keys.
 
     `measures` is called with the rows of each resample, int64 [size] in [0, size) with repetition, so all measures of a
-    resample are of the same rows. A measure that is absent or NaN in any resample has no interval, nor has one that is
-    WithoutInterval; that of one that is UpwardBiased is corrected.
+    resample are of the same rows. With `clusters`, [size], whole clusters are drawn instead, such as all pictures of a
+    person, since those resemble each other; a resample may then have more or fewer rows. A measure that is absent or
+    NaN in any resample has no interval, nor has one that is WithoutInterval; that of one that is UpwardBiased is
+    corrected.
     """
     rng = np.random.default_rng(seed)
+    members = None if clusters is None else [np.flatnonzero(clusters == name) for name in np.unique(clusters)]
     draws: dict[tuple[str, ...], list[float]] = {}
     for _ in range(resamples):
-        for path, value in _floats(measures(rng.integers(0, size, size))):
+        if members is None:
+            rows = rng.integers(0, size, size)
+        else:
+            rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        for path, value in _floats(measures(rows)):
             draws.setdefault(path, []).append(value)
     tail = (100 - COVERAGE_PERCENT) / 2
     tree: dict[str, Any] = {}

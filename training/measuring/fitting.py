@@ -1,5 +1,9 @@
-"""Fitting calibrations: temperature and bias of expressions, Platt scaling of units, affine maps of valence-arousal."""
+"""Fitting calibrations: temperature and bias of expressions, Platt scaling of units, affine maps of valence-arousal.
 
+Where samples have weights, these are positive, float64 [N], with a mean of 1.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -38,14 +42,20 @@ BIAS_PENALTY = 0.01
 """Ridge penalty on the expression biases, so that a class with a dozen samples does not set its bias freely."""
 
 
-def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> ExpressionCalibration:
+Weights: TypeAlias = NDArray[np.float64] | None
+
+
+def fit_expression(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], weights: Weights = None
+) -> ExpressionCalibration:
     """Return the temperature and biases that minimise the penalised cross-entropy of logits [N, C] and labels [N]."""
     z, y = torch.from_numpy(logits), torch.from_numpy(labels)
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(z.shape[1], dtype=torch.float64, requires_grad=True)
 
     def objective() -> Tensor:
-        return F.cross_entropy(z / log_temperature.exp() + bias, y) + BIAS_PENALTY * bias.square().mean()
+        losses = F.cross_entropy(z / log_temperature.exp() + bias, y, reduction="none")
+        return _mean(losses, weights) + BIAS_PENALTY * bias.square().mean()
 
     _minimise(objective, [log_temperature, bias])
     centred = (bias - bias.mean()).detach()  # a common shift changes nothing
@@ -53,7 +63,10 @@ def fit_expression(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Ex
 
 
 def fit_unit(
-    logits: NDArray[np.float64], positive: NDArray[np.bool_], search: ThresholdSearch = "sorted"
+    logits: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    search: ThresholdSearch = "sorted",
+    weights: Weights = None,
 ) -> UnitCalibration:
     """Return Platt's slope and intercept for logits [N], and the probability threshold with the best F1."""
     if min(int(positive.sum()), int((~positive).sum())) < MIN_POSITIVES:
@@ -66,42 +79,78 @@ def fit_unit(
     y = torch.from_numpy(np.where(positive, high, low))
     slope = torch.ones((), dtype=torch.float64, requires_grad=True)
     intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    _minimise(lambda: F.binary_cross_entropy_with_logits(slope * z + intercept, y), [slope, intercept])
+
+    def objective() -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(slope * z + intercept, y, reduction="none")
+        return _mean(losses, weights)
+
+    _minimise(objective, [slope, intercept])
     fitted = UnitCalibration(float(slope.detach()), float(intercept.detach()), 0.5)
     probability = fitted.probability(logits)
     if search == "grid":
-        threshold = grid_threshold(probability, positive)
+        threshold = grid_threshold(probability, positive, weights)
     else:
-        threshold = best_threshold(probability, positive, MIN_THRESHOLD_POSITIVES)
+        threshold = best_threshold(probability, positive, MIN_THRESHOLD_POSITIVES, weights)
     return UnitCalibration(fitted.slope, fitted.intercept, threshold)
 
 
-def grid_threshold(probability: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+def grid_threshold(probability: NDArray[np.float64], positive: NDArray[np.bool_], weights: Weights = None) -> float:
     """Return the candidate of GRID with the best F1 on probabilities [N]; of equals, the one nearest to 0.5."""
-    f1 = [binary_f1(probability >= threshold, positive) for threshold in GRID]
+    f1 = [binary_f1(probability >= threshold, positive, weights) for threshold in GRID]
     best = [threshold for threshold, value in zip(GRID, f1, strict=True) if value == max(f1)]
     return min(best, key=lambda threshold: abs(threshold - 0.5))
 
 
-def fit_axis(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> AxisCalibration | None:
+def resting_threshold(probability: NDArray[np.float64], share: float) -> float:
+    """Return the lowest threshold that less than `share` of the probabilities [N] of faces at rest reach.
+
+    It lies half-way between two scores, or just above the highest one; 0 for no faces.
+    """
+    if not len(probability):
+        return 0.0
+    scores = np.sort(probability)[::-1]
+    allowed = math.ceil(share * len(scores)) - 1
+    too_high = scores[max(0, allowed)]
+    above = scores[scores > too_high]
+    return float((too_high + above[-1]) / 2) if len(above) else min(1.0, float(too_high) + 1e-6)
+
+
+def fit_axis(
+    estimates: NDArray[np.float64], reference: NDArray[np.float64], weights: Weights = None
+) -> AxisCalibration | None:
     """Return the affine map that gives estimates [N] the reference's mean and spread, which maximises concordance.
 
     A least-squares map would shrink the estimates by as much as they are uncertain. None where either has no spread.
     """
-    spread, wanted = float(estimates.std()), float(reference.std())
-    if min(spread, wanted) < 1e-6:
+    mean, spread = _moments(estimates, weights)
+    wanted_mean, wanted_spread = _moments(reference, weights)
+    if min(spread, wanted_spread) < 1e-6:
         return None
-    slope = wanted / spread
-    exact = AxisCalibration(slope, float(reference.mean() - slope * estimates.mean()), 0.0)
+    slope = wanted_spread / spread
+    exact = AxisCalibration(slope, wanted_mean - slope * mean, 0.0)
     errors = np.abs(exact.estimate(estimates) - reference)
-    return replace(exact, half_width=float(np.quantile(errors, COVERAGE)))
+    if weights is None:
+        return replace(exact, half_width=float(np.quantile(errors, COVERAGE)))
+    return replace(exact, half_width=float(np.quantile(errors, COVERAGE, weights=weights, method="inverted_cdf")))
 
 
-def fit_axes(estimates: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, AxisCalibration] | None:
+def _moments(values: NDArray[np.float64], weights: Weights) -> tuple[float, float]:
+    """Return the mean and the standard deviation of values [N]."""
+    mean = np.average(values, weights=weights)
+    return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+
+
+def fit_axes(
+    estimates: NDArray[np.float64], reference: NDArray[np.float64], weights: Weights = None
+) -> dict[str, AxisCalibration] | None:
     """Return `fit_axis` of both columns of [N, 2], or None where one of them has none."""
-    fitted = {name: fit_axis(estimates[:, i], reference[:, i]) for i, name in enumerate(AXES)}
+    fitted = {name: fit_axis(estimates[:, i], reference[:, i], weights) for i, name in enumerate(AXES)}
     whole = {name: axis for name, axis in fitted.items() if axis is not None}
     return whole if len(whole) == len(AXES) else None
+
+
+def _mean(losses: Tensor, weights: Weights) -> Tensor:
+    return losses.mean() if weights is None else (losses * torch.from_numpy(weights)).mean()
 
 
 def _minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:

@@ -50,12 +50,22 @@ class Report:
     """95 % intervals [low, high], at the same keys as the measures."""
     groups: dict[str, Any] = field(default_factory=dict)
     """Measures by group of faces, as `measure_groups` returns them."""
+    rendered: dict[str, Any] = field(default_factory=dict)
+    """Measures of rendered faces alone, as `measure_rendered` returns them."""
 
 
 def measure(
-    faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration, resamples: int = 0
+    faces: PreparedFaces,
+    rows: NDArray[np.int64],
+    outputs: Outputs,
+    calibration: Calibration,
+    resamples: int = 0,
+    people: NDArray[np.str_] | None = None,
 ) -> Report:
-    """Return all measures of `outputs` on the split `rows`, with bootstrap intervals if `resamples` > 0."""
+    """Return all measures of `outputs` on the split `rows`, with bootstrap intervals if `resamples` > 0.
+
+    Faces are resampled, or people where they are known, str of the length of `rows`.
+    """
     answers = answers_of(faces, rows, outputs, calibration)
     counts = {"count": len(rows), "found": len(outputs.rows), **with_unit_targets(answers)}
     if answers.annotated is not None:
@@ -65,7 +75,9 @@ def measure(
     return Report(
         faces={"dataset": faces.info.dataset, "split": str(faces.splits[rows[0]]), **counts},
         **measures(answers, scope),
-        intervals=intervals(lambda index: measures(answers.take(index), scope), len(answers), resamples),
+        intervals=intervals(
+            lambda index: measures(answers.take(index), scope), len(answers), resamples, clusters=people
+        ),
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model_core.affect import ACTION_UNITS
 from model_core.bundles.bundle import (
     MANIFEST,
     WEIGHTS,
@@ -22,7 +23,7 @@ from model_core.bundles.bundle import (
     locate_bundle,
     save_bundle,
 )
-from model_core.bundles.manifest import BundleManifest, TemporalSpec
+from model_core.bundles.manifest import BundleManifest, TemporalSpec, UnitNote
 from model_core.calibration import Calibration, ExpressionCalibration
 from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipSource, load_clip
@@ -72,6 +73,17 @@ def test_what_is_saved_comes_back(bundle: Bundle) -> None:
     assert manifest.code_version == code_version()
     assert not bundle.network.training
     assert {parameter.dtype for parameter in bundle.network.parameters()} == {torch.float32}
+
+
+def test_a_bundle_from_before_there_were_notes_has_none(copy: Path) -> None:
+    edit(copy, lambda values: values.pop("unit_notes"))
+    assert load_bundle(copy).manifest.unit_notes is None
+
+
+def test_notes_on_units_come_back(bundle: Bundle, tmp_path: Path) -> None:
+    notes = {name: UnitNote("rendered", 0.75, 0.875, "derived") for name in ACTION_UNITS} | {"AU15": UnitNote("none")}
+    save_bundle(tmp_path / "b", replace(bundle.manifest, unit_notes=notes), bundle.network)
+    assert load_bundle(tmp_path / "b").manifest.unit_notes == notes
 
 
 def test_outputs_survive_but_for_float16_rounding(bundle: Bundle, tmp_path: Path) -> None:
@@ -221,6 +233,11 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v.update(network=None), "NetworkSpec does not know None"),
         (lambda v: v.pop("licence"), "licence"),
         (lambda v: v.pop("network"), "network"),
+        (lambda v: v.update(unit_notes={"AU1": {"validated": "none"}}), "notes must name exactly the units AU1, AU2"),
+        (lambda v: v.update(unit_notes={"AU1": {"validated": "people"}}), "cannot be validated by 'people'"),
+        (lambda v: v.update(unit_notes={"AU1": {"validated": "none", "r": 2}}), "a correlation lies within -1 and 1"),
+        (lambda v: v.update(unit_notes={"AU1": {"validated": "none", "auroc": -1}}), "an AUROC lies within 0 and 1"),
+        (lambda v: v.update(unit_notes={"AU1": {"sure": 1}}), "UnitNote does not know ['sure']"),
     ],
 )
 def test_a_manifest_that_is_not_understood(copy: Path, change: Callable[[dict[str, Any]], Any], reason: str) -> None:

@@ -65,3 +65,31 @@ def test_a_calibration_error_lies_within_its_interval() -> None:
     shift = found["raised"][0] - found["ece"][0]
     assert found["ece"][0] < value < found["ece"][1]
     assert found["raised"][1] - found["ece"][1] == pytest.approx(shift)
+
+
+def test_clusters_are_drawn_whole() -> None:
+    people = np.array(["a", "b", "b", "c", "c", "c"])
+    drawn: list[list[int]] = []
+
+    def mean(rows: np.ndarray) -> dict[str, float]:
+        drawn.append(np.bincount(rows, minlength=6).tolist())
+        return {"mean": float(rows.mean())}
+
+    intervals(mean, 6, resamples=40, clusters=people)
+    for counts in drawn:
+        assert counts[1] == counts[2]
+        assert counts[3] == counts[4] == counts[5]
+        assert counts[0] + counts[1] + counts[3] == 3
+    assert len({tuple(counts) for counts in drawn}) > 5
+
+
+def test_pictures_of_the_same_people_make_nothing_surer() -> None:
+    # Ten people, five of whom smile: a picture each, or a hundred.
+    smiles = np.arange(10) % 2 == 0
+
+    def width(pictures: int) -> float:
+        values, people = np.repeat(smiles, pictures), np.repeat(np.arange(10), pictures)
+        share = intervals(lambda rows: {"s": float(values[rows].mean())}, len(values), resamples=400, clusters=people)
+        return float(share["s"][1] - share["s"][0])
+
+    assert width(100) == width(1) > 0.5

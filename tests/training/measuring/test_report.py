@@ -14,8 +14,8 @@ from model_core.calibration import (
     UnitCalibration,
 )
 from training.data.prepared import PreparedFaces, PreparedInfo
-from training.evaluate import render
 from training.measuring.report import measure
+from training.measuring.report_text import render
 from training.measuring.scoring import Outputs
 
 LABELS = LABEL_SETS["ferplus"]

@@ -130,7 +130,7 @@ def test_each_set_is_validated_by_itself(whole: NetworkRun) -> None:
 
 
 def test_a_bundle_says_what_it_was_trained_on(whole: NetworkRun) -> None:
-    manifest = manifest_of(load_evaluable(whole.folder), Labelling("mixed", "1", "MIT", "Generated for tests."), {})
+    manifest = manifest_of(load_evaluable(whole.folder), Labelling("mixed", "1", "MIT", "Generated for tests."))
     assert manifest.references == {
         "valence_arousal": "derived",
         "expression": "annotated",

@@ -66,7 +66,7 @@ def test_a_bundle_answers_what_was_evaluated(system: str, data: Path, quick_bund
     [evaluated] = predict(model.network, model.config, read_calibration(run), [track])
 
     evaluable = load_evaluable(run)
-    save_bundle(tmp_path / "bundle", manifest_of(evaluable, Labelling("n", "1", "MIT", ""), {}), evaluable.network)
+    save_bundle(tmp_path / "bundle", manifest_of(evaluable, Labelling("n", "1", "MIT", "")), evaluable.network)
     predictor = Predictor([load_bundle(tmp_path / "bundle")], torch.device("cpu"))
     [encoder], ensemble = predictor.encoders, predictor.everything
     states, size = ensemble.track_states(), encoder.input.size

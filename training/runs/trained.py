@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_core.bundles.bundle import MANIFEST, load_bundle, locate_bundle
-from model_core.bundles.manifest import parse_calibration
+from model_core.bundles.manifest import calibration_values, parse_calibration
 from model_core.calibration import Calibration
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
@@ -67,7 +67,7 @@ def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
 
 def write_calibration(run: Path, calibration: Calibration) -> None:
     """Write a calibration beside the run's weights."""
-    (run / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    (run / CALIBRATION).write_text(json.dumps(calibration_values(calibration), indent=2) + "\n")
 
 
 def read_calibration(run: Path) -> Calibration:

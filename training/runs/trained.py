@@ -57,10 +57,15 @@ def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedF
     return evaluable, faces
 
 
-def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
-    """Refuse crops or labels that the network was not made for. Raises DatasetError."""
+def require_alignment(evaluable: Evaluable, faces: PreparedFaces) -> None:
+    """Refuse crops that the network was not made for. Raises DatasetError."""
     if evaluable.input.alignment != faces.info.alignment:
         raise DatasetError(f"the network wants alignment {evaluable.input.alignment}, not {faces.info.alignment}")
+
+
+def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
+    """Refuse crops or labels that the network was not made for. Raises DatasetError."""
+    require_alignment(evaluable, faces)
     if evaluable.spec.labels and evaluable.spec.labels != faces.info.labels:
         raise DatasetError(f"the network's labels are {evaluable.spec.labels}, the data set's {faces.info.labels}")
 

@@ -6,7 +6,6 @@ where it moves alone and where the face is at rest. The limits are the model's, 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from training.measuring.resting import LevelReader, Sittings, fit_limits, read_s
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
 from training.runs.trained import find_evaluable, require_alignment
-from training.studies.baseline_tracks import ABSENT, STRONG, make_tracks, measure_tracks
+from training.studies.baseline_tracks import ABSENT, STRONG, make_tracks, mean_defined, measure_tracks, share
 
 Table = dict[str, dict[str, float]]
 """Figures by unit and name; NaN where there is nothing to measure."""
@@ -92,11 +91,6 @@ def measure_pictures(reader: LevelReader, faces: PreparedFaces, sittings: Sittin
     return table
 
 
-def share(told: NDArray[np.bool_]) -> float:
-    """Return the share of True among bool [M]; NaN where M is 0."""
-    return float(told.mean()) if told.size else math.nan
-
-
 def _rises_elsewhere(levels: NDArray[np.float64], people: NDArray[np.str_]) -> NDArray[np.float64]:
     """Return the rises between the neutral pictures of different sittings of a person, float64 [P, K], both ways.
 
@@ -131,7 +125,7 @@ def render(result: Mapping[str, Any]) -> str:
     for name, row in table.items():
         cells = "".join(f"{row[column.name]:>10.{0 if column.name == 'alone' else 3}f}" for column in COLUMNS)
         lines.append(f"{name:<5}{result['limits']['action_units'][name]:>8.2f}{cells}")
-    means = [_mean([row[column.name] for row in table.values()]) for column in COLUMNS]
+    means = [mean_defined([row[column.name] for row in table.values()]) for column in COLUMNS]
     lines.append("mean         " + "".join(f"{mean:>10.3f}" for mean in means))
     lines += [f"  {column.head:<10}{column.meaning}" for column in COLUMNS]
     if result["tracks"]:
@@ -141,11 +135,6 @@ def render(result: Mapping[str, Any]) -> str:
         for method, row in result["tracks"].items():
             lines.append(f"  {method:<12}" + "".join(f"{row[name]:>16.3f}" for name in names))
     return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else math.nan
 
 
 def main() -> None:

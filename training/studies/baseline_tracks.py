@@ -4,7 +4,8 @@ A track dissolves from the neutral picture of a sitting into another one and bac
 `training.studies.simulated`, whose motion, noise and occlusions it has.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,20 +123,28 @@ def _figures(
     reader: LevelReader, tracks: RestingTracks, scores: Floats, told: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, float]:
     rows = []
-    at_rest = tracks.mix == 0
     for place, unit in enumerate(ACTION_UNITS):
         known = tracks.units[..., place]
         clear = (known >= PRESENT) | (known < ABSENT)
-        found = told[unit][known >= STRONG]
         rows.append(
-            (
-                auroc(_column(reader, scores, unit)[clear], known[clear] >= PRESENT),
-                found.mean() if found.size else np.nan,
-                told[unit][at_rest & (known < ABSENT)].mean(),
-            )
+            {
+                "auroc": auroc(_column(reader, scores, unit)[clear], known[clear] >= PRESENT),
+                "found": share(told[unit][known >= STRONG]),
+                "at_rest": share(told[unit][(tracks.mix == 0) & (known < ABSENT)]),
+            }
         )
-    means = np.nanmean(np.array(rows), axis=0).tolist()
-    return dict(zip(("auroc", "found", "at_rest"), means, strict=True))
+    return {name: mean_defined([row[name] for row in rows]) for name in rows[0]}
+
+
+def share(told: NDArray[np.bool_]) -> float:
+    """Return the share of True among bool [M]; NaN where M is 0."""
+    return float(told.mean()) if told.size else math.nan
+
+
+def mean_defined(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN where all are."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 def _column(reader: LevelReader, levels: Floats, unit: str) -> Floats:

@@ -126,7 +126,8 @@ class Pipeline:
                 [estimate] = await self._estimate([faces[0].crops], clock, ticket.lane)
         finally:
             reader.cancel()
-        [levels] = ensemble.levels(ensemble.outputs([estimate.features]))
+        outputs = partial(ensemble.outputs, [estimate.features])
+        [levels] = ensemble.levels(await self._pooled(outputs, ticket.lane) if ensemble.temporal else outputs())
         return KnownBaseline(levels)
 
     async def _analysed(

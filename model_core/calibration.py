@@ -55,10 +55,18 @@ class UnitCalibration:
         if not np.isfinite((self.slope, self.intercept)).all() or not 0 <= self.threshold <= 1:
             raise ValueError("slope and intercept must be finite, and the threshold must lie within 0 and 1")
 
+    def log_odds(self, logits: Floats) -> NDArray[np.float64]:
+        """Return the logarithms of the calibrated odds p / (1 - p), float64 [...], for logits [...]."""
+        return np.asarray(self.slope * logits.astype(np.float64) + self.intercept)
+
     def probability(self, logits: Floats) -> NDArray[np.float64]:
         """Return probabilities, float64 [...] in [0, 1], for logits [...]."""
-        exponent = np.clip(self.slope * logits.astype(np.float64) + self.intercept, -500, 500)
-        return np.asarray(1 / (1 + np.exp(-exponent)))
+        return sigmoid(self.log_odds(logits))
+
+
+def sigmoid(log_odds: Floats) -> NDArray[np.float64]:
+    """Return probabilities, float64 [...] in [0, 1], for their log-odds [...]."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds.astype(np.float64), -500, 500))))
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,36 @@ UNCALIBRATED_UNIT = UnitCalibration(slope=1.0, intercept=0.0, threshold=0.5)
 """The identity: a plain sigmoid, with a threshold of one half."""
 
 
+def _require_names(values: Mapping[str, object] | None, names: tuple[str, ...], kind: str) -> None:
+    if values is not None and tuple(values) != names:
+        raise ValueError(f"a calibration must name the {kind} {', '.join(names)}, in this order")
+
+
+@dataclass(frozen=True)
+class ChangeLimits:
+    """How far the same face at rest rises above its own baseline by itself, at a false alarm rate of 5 %.
+
+    A task whose field is None was not fitted. Raises ValueError for impossible numbers.
+    """
+
+    valence_arousal: Mapping[str, float] | None = None
+    """By name, exactly the axes of AXES in their order: a difference of estimates, in [0, 2]."""
+
+    action_units: Mapping[str, float] | None = None
+    """By name, exactly the units of ACTION_UNITS in their order: a difference of calibrated log-odds, at least 0."""
+
+    def __post_init__(self) -> None:
+        _require_names(self.valence_arousal, AXES, "axes")
+        _require_names(self.action_units, tuple(ACTION_UNITS), "units")
+        if not all(0 <= limit < np.inf for limit in self.by_name.values()):
+            raise ValueError("a limit of a change must be finite and at least 0")
+
+    @property
+    def by_name(self) -> Mapping[str, float]:
+        """The limits of all axes and units that were fitted, by name."""
+        return {**(self.valence_arousal or {}), **(self.action_units or {})}
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The calibration of all tasks. A task whose field is None was not fitted, and gets the identity."""
@@ -102,11 +140,12 @@ class Calibration:
     valence_arousal: Mapping[str, AxisCalibration] | None = None
     """By name, exactly the axes of AXES in their order, else ValueError."""
 
+    change_limits: ChangeLimits = ChangeLimits()
+    """From where on a change against a person's own baseline counts as a rise."""
+
     def __post_init__(self) -> None:
-        if self.valence_arousal is not None and tuple(self.valence_arousal) != AXES:
-            raise ValueError(f"a calibration must name the axes {', '.join(AXES)}, in this order")
-        if self.action_units is not None and tuple(self.action_units) != tuple(ACTION_UNITS):
-            raise ValueError(f"a calibration must name the units {', '.join(ACTION_UNITS)}, in this order")
+        _require_names(self.valence_arousal, AXES, "axes")
+        _require_names(self.action_units, tuple(ACTION_UNITS), "units")
 
     def unit(self, name: str) -> UnitCalibration:
         """Return the calibration of an action unit, which is UNCALIBRATED_UNIT if none was fitted."""
@@ -124,7 +163,11 @@ class Calibration:
         identity = ExpressionCalibration(1.0, (0.0,) * logits.shape[1])
         return (self.expression or identity).probabilities(logits)
 
+    def unit_log_odds(self, logits: Floats) -> NDArray[np.float64]:
+        """Return the units' calibrated log-odds, float64 [B, 12], for logits [B, 12] in the order of ACTION_UNITS."""
+        columns: Sequence[Floats] = [self.unit(name).log_odds(logits[:, i]) for i, name in enumerate(ACTION_UNITS)]
+        return np.stack(columns, axis=1).astype(np.float64)
+
     def unit_probabilities(self, logits: Floats) -> NDArray[np.float64]:
         """Return the units' probabilities, float64 [B, 12], for logits [B, 12] in the order of ACTION_UNITS."""
-        columns: Sequence[Floats] = [self.unit(name).probability(logits[:, i]) for i, name in enumerate(ACTION_UNITS)]
-        return np.stack(columns, axis=1).astype(np.float64)
+        return sigmoid(self.unit_log_odds(logits))

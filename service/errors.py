@@ -13,6 +13,7 @@
     ├── UndecodableMedia       422
     ├── NoVideoFrames          422
     ├── InvalidParameter       422
+    ├── InvalidBaseline        422
     ├── Overloaded             429  with Retry-After
     ├── InternalError          500
     ├── NotReady               503
@@ -105,6 +106,10 @@ class NoVideoFrames(ServiceError, status=422, code="no_video_frames", title="No 
 
 class InvalidParameter(ServiceError, status=422, code="invalid_parameter", title="Invalid parameter"):
     """A parameter is missing, unknown or out of range; the detail begins with its name."""
+
+
+class InvalidBaseline(ServiceError, status=422, code="invalid_baseline", title="Invalid baseline"):
+    """The picture of a person at rest shows no face, or several; the detail tells how many were found."""
 
 
 class Overloaded(ServiceError, status=429, code="overloaded", title="Overloaded"):

@@ -35,7 +35,7 @@ FLOORS = {
         ("loading", "app", "__main__"),
     ),
     "model_core": (
-        ("affect", "preprocessing", "calibration", "losses", "metrics", "faces"),
+        ("affect", "preprocessing", "calibration", "baseline", "losses", "metrics", "faces"),
         ("models",),
         ("bundles",),
         ("inference",),

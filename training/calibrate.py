@@ -1,4 +1,8 @@
-"""`python -m training.calibrate`: fit a run's calibration and thresholds on faces that it was not trained on."""
+"""`python -m training.calibrate`: fit a run's calibration and thresholds on faces that it was not trained on.
+
+With `--rest`, the limits of changes against a person's own baseline are fitted as well, on the validation people of a
+set of rendered faces.
+"""
 
 from argparse import ArgumentTypeError, Namespace
 from dataclasses import replace
@@ -19,16 +23,29 @@ from training.datasets import DatasetError
 from training.measuring.calibration_sets import RESTING_SHARE, CalibrationSet, describe, fit_sets
 from training.measuring.fitting import ThresholdSearch
 from training.measuring.rendered import pictures_of
+from training.measuring.resting import LevelReader, fit_limits, read_sittings, rises_at_rest
 from training.measuring.scoring import Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail, share
-from training.runs.trained import Evaluable, load_evaluable, require_match, write_calibration
+from training.runs.trained import Evaluable, load_evaluable, require_alignment, require_match, write_calibration
 from training.video.trained import fit_sequences, load_sequences
 
 
 def fit(faces: PreparedFaces, outputs: Outputs, search: ThresholdSearch = "sorted") -> Calibration:
     """Fit every task that the outputs hold: expressions on the majority set, others where they have targets."""
     return fit_sets([CalibrationSet(Source(faces.info.dataset, faces), outputs)], search)
+
+
+def with_limits(evaluable: Evaluable, calibration: Calibration, prepared: Path) -> Calibration:
+    """Add the limits of changes, fitted on the validation people of a prepared set of rendered faces, at rest.
+
+    Raises DatasetError for another set, ValueError for too few faces or outputs that are not finite.
+    """
+    faces = load_prepared(prepared)
+    require_alignment(evaluable, faces)
+    reader = LevelReader(evaluable.network, evaluable.input, calibration)
+    rises = rises_at_rest(reader, faces, read_sittings(prepared, faces), "validation")
+    return replace(calibration, change_limits=fit_limits(rises.values, reader.comparison.names))
 
 
 def main() -> None:
@@ -51,6 +68,13 @@ def main() -> None:
         metavar="SHARE",
         help="raise thresholds until less than this share of the neutral faces of each set is active in any unit "
         f"(default: {RESTING_SHARE} with several sets or --degraded, else thresholds are not raised)",
+    )
+    parser.add_argument(
+        "--rest",
+        type=Path,
+        metavar="PREPARED",
+        help="for a run on still pictures: a prepared set of rendered faces, to fit the limits of changes against a "
+        "person's own baseline on its faces at rest; without it answers do not tell whether a unit rose",
     )
     parser.add_argument("--root", type=Path, help="for a run on video data: where the data lies, if not where it was")
     parser.add_argument(
@@ -81,6 +105,8 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     """The calibration of a run, and what it was fitted on."""
     model = load_sequences(args.run, args.root)
     if model is not None:
+        if args.rest is not None:
+            raise DatasetError("--rest is for a run on still pictures: rendered faces do not move")
         return fit_sequences(model, args.thresholds), "the videos held out of training"
     if not args.prepared:
         raise DatasetError("a run on still pictures is calibrated with --prepared")
@@ -96,7 +122,10 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     count = sum(len(load_prepared(prepared).indices("validation")) for prepared in args.prepared)
     if len(sets) > 1:
         print("\n".join(describe(sets, calibration)))
-    return calibration, f"{count} validation faces"
+    fitted_on = f"{count} validation faces"
+    if args.rest is None:
+        return calibration, fitted_on
+    return with_limits(evaluable, calibration, args.rest), f"{fitted_on}, and limits of changes on {args.rest}"
 
 
 def _read_set(evaluable: Evaluable, prepared: Path, weight: float, with_copy: bool) -> list[CalibrationSet]:

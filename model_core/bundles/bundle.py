@@ -21,7 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from model_core.bundles.manifest import BundleManifest, parse_manifest
+from model_core.bundles.manifest import BundleManifest, calibration_values, parse_manifest
 from model_core.models import build_network
 from model_core.models.clip import ClipError
 from model_core.models.heads import AffectNetwork
@@ -71,7 +71,12 @@ def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) 
         raise FileExistsError(f"{folder} exists; choose another folder or remove it")
     content = save_tensors(_at_rest(network.state_dict()))
     digest = hashlib.sha256(content).hexdigest()
-    values = {**asdict(manifest), "weights_sha256": digest, "code_version": code_version()}
+    values = {
+        **asdict(manifest),
+        "calibration": calibration_values(manifest.calibration),
+        "weights_sha256": digest,
+        "code_version": code_version(),
+    }
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a save that was killed

@@ -1,12 +1,18 @@
 """The content of `bundle.json`, and how it is parsed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from math import inf
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from model_core.affect import ACTION_UNITS, REFERENCES, Reference, Task
-from model_core.calibration import AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
+from model_core.calibration import (
+    AxisCalibration,
+    Calibration,
+    ChangeLimits,
+    ExpressionCalibration,
+    UnitCalibration,
+)
 from model_core.models import NetworkSpec
 from model_core.models.clip import TowerSpec
 from model_core.preprocessing import InputSpec
@@ -164,7 +170,19 @@ def parse_calibration(values: Any) -> Calibration:
         None if expression is None else ExpressionCalibration(**_known(ExpressionCalibration, expression, ("bias",))),
         _by_name(UnitCalibration, parts["action_units"]),
         _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles lack the key
+        ChangeLimits(**_known(ChangeLimits, parts.get("change_limits", {}))),
     )
+
+
+def calibration_values(calibration: Calibration) -> dict[str, Any]:
+    """Return a Calibration as the JSON values that `parse_calibration` reads; limits that were not fitted are left out.
+
+    So a bundle without limits can be read by the versions that do not know them.
+    """
+    values = asdict(calibration)
+    if calibration.change_limits == ChangeLimits():
+        del values["change_limits"]
+    return values
 
 
 def _by_name(kind: type[T], values: Any) -> dict[str, T] | None:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.affect import ACTION_UNITS, TASKS, ActionUnit, Affect, AffectLogits, Expression, Task
+from model_core.baseline import Comparison, Levels, levels_of
 from model_core.bundles.bundle import Bundle
 from model_core.bundles.manifest import BundleManifest
-from model_core.calibration import Calibration
+from model_core.calibration import Calibration, ChangeLimits
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features, grouped, without_backbone
 from model_core.inference.layout import FeatureLayout, OutputLayout, concatenated
@@ -90,7 +91,15 @@ class BundleEnsemble:
         """The columns of the raw outputs."""
 
         fitted = {task: getattr(manifest.calibration, task) for task, manifest in self.tasks.items()}
-        self._calibration = Calibration(**fitted)
+        limits = {
+            task: getattr(manifest.calibration.change_limits, task)
+            for task, manifest in self.tasks.items()
+            if task != "expression"
+        }
+        self._calibration = Calibration(**fitted, change_limits=ChangeLimits(**limits))
+
+        self.comparison = Comparison.of(self.tasks, self._calibration)
+        """The comparison of a face with a baseline."""
 
     def outputs(self, features: Sequence[Features]) -> list[Outputs]:
         """Return the raw outputs of single faces; temporal bundles see each as the first frame of a track."""
@@ -111,6 +120,14 @@ class BundleEnsemble:
             return [Affect()] * len(outputs)
         logits = self.layout.split(torch.from_numpy(np.stack(outputs)))
         return calibrated(logits, self.labels, self._calibration)
+
+    def levels(self, outputs: Sequence[Outputs]) -> list[Levels]:
+        """Return what `comparison` compares of the faces, by their raw outputs, which may have been smoothed."""
+        if not outputs or not self.comparison.names:
+            return [np.empty(0)] * len(outputs)
+        logits = self.layout.split(torch.from_numpy(np.stack(outputs)))
+        axes, units = (None if part is None else _array(part) for part in (logits.valence_arousal, logits.action_units))
+        return list(levels_of(axes, units, self._calibration))
 
 
 class TrackStates:

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -22,9 +23,18 @@ from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Predictor
 from service.analysis.estimating import Estimate, Estimator
 from service.analysis.locating import Chunk, FrameReader, Locator
-from service.analysis.results import AnalysisOptions, FrameResult, Temporal
-from service.analysis.session import Session
-from service.errors import Draining, Limit, NotReady, Overloaded
+from service.analysis.results import AnalysisOptions, FrameResult, KnownBaseline, Temporal
+from service.analysis.session import MOST_FACES, Session
+from service.errors import (
+    Draining,
+    InvalidBaseline,
+    Limit,
+    NotReady,
+    Overloaded,
+    TooManyPixels,
+    UndecodableMedia,
+    UnsupportedMediaType,
+)
 from service.media.sources import Source
 from service.scheduling.admission import Admission, Blocked, Ticket, WouldWait
 from service.scheduling.batcher import BatcherClosed
@@ -97,6 +107,29 @@ class Pipeline:
             async for result in results:
                 yield result
 
+    async def at_rest(
+        self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
+    ) -> KnownBaseline:
+        """Return the baseline that a picture of one person at rest gives; it is one more turn of its request.
+
+        Raises InvalidBaseline unless it shows exactly one face, and the ServiceErrors of decoding and queues.
+        """
+        everyone = replace(options, max_faces=MOST_FACES, baseline=None)
+        ensemble = self.ensemble(options.temporal)
+        reader = FrameReader(source, Session(self._locator, ensemble, everyone, clock).locate, clock)
+        try:
+            with ticket.turn(), _naming_the_baseline():
+                chunk = await _awaited(self._pool.run(reader.next_chunk, ticket.lane))
+                faces = [face for frame in chunk.frames for face in frame.faces]
+                if len(faces) != 1:
+                    raise InvalidBaseline(f"it must show exactly one face; found {len(faces) or 'none'}")
+                [estimate] = await self._estimate([faces[0].crops], clock, ticket.lane)
+        finally:
+            reader.cancel()
+        outputs = partial(ensemble.outputs, [estimate.features])
+        [levels] = ensemble.levels(await self._pooled(outputs, ticket.lane) if ensemble.temporal else outputs())
+        return KnownBaseline(levels)
+
     async def _analysed(
         self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
     ) -> AsyncGenerator[FrameResult, None]:
@@ -158,6 +191,15 @@ def _feed(session: Session, chunk: Chunk, features: Sequence[Features]) -> list[
     return [
         result for frame in chunk.frames for result in session.feed(frame, list(islice(remaining, len(frame.faces))))
     ]
+
+
+@contextmanager
+def _naming_the_baseline() -> Iterator[None]:
+    """Tell which of a request's two pictures an error is about."""
+    try:
+        yield
+    except (InvalidBaseline, TooManyPixels, UndecodableMedia, UnsupportedMediaType) as error:
+        raise type(error)(f"baseline: {error.detail}", limit=error.limit) from None
 
 
 async def _awaited(call: "asyncio.Future[R]") -> R:

@@ -1,14 +1,39 @@
 """Options and results of an analysis, as frozen values; `service.output` turns results into documents."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from model_core.affect import Affect
+from model_core.baseline import Change, Levels
 from model_core.faces.geometry import Face
 from model_core.faces.quality import Quality
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
 Temporal: TypeAlias = Literal["auto", "off"]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownBaseline:
+    """Every face is compared with the same face at rest, whose levels are known."""
+
+    levels: Levels
+
+
+@dataclass(frozen=True)
+class FirstSeconds:
+    """Each track is compared with the mean of its own beginning, once that has passed."""
+
+    length_s: float
+    """Seconds from the track's first face on, positive."""
+
+
+@dataclass(frozen=True)
+class WholeTrack:
+    """Each track is compared with its own low levels, which only its end tells; a sink does it by results' `levels`."""
+
+
+Baseline: TypeAlias = KnownBaseline | FirstSeconds | WholeTrack
 
 
 @dataclass(frozen=True)
@@ -23,6 +48,8 @@ class AnalysisOptions:
     """`auto` uses all bundles, `off` only those that judge each frame by itself."""
     smoothing: Smoothing = "none"
     """Of a track's outputs over time: `causal` uses the past only, `offline` looks 0.45 s ahead as well."""
+    baseline: Baseline | None = None
+    """What faces are compared with, after the smoothing."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +60,10 @@ class FaceResult:
     face: Face
     affect: Affect
     quality: Quality
+    changes: Mapping[str, Change] | None = None
+    """Against the face's baseline, by name; None without one, or where it is not known yet."""
+    levels: Levels | None = None
+    """What is compared; None where no baseline was asked for."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from model_core.baseline import Levels
 from model_core.faces.cuts import SceneCuts
 from model_core.faces.geometry import Face
 from model_core.faces.quality import Quality
@@ -12,6 +13,7 @@ from model_core.faces.tracking import FaceTracker
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Outputs
 from model_core.inference.smoothing import LOOKAHEAD_S, CausalSmoother, OfflineSmoother
+from service.analysis.baselines import build_comparison
 from service.analysis.choosing import ChosenPeople
 from service.analysis.locating import LocatedFrame, Locator
 from service.analysis.results import AnalysisOptions, FaceResult, FrameResult, Smoothing
@@ -39,6 +41,7 @@ class Session:
         self._ensemble = ensemble
         self._states = ensemble.track_states()
         self._smoother = build_smoother(options.smoothing)
+        self._comparison = build_comparison(options.baseline, ensemble.comparison)
         self._options = options
         self._clock = clock
 
@@ -92,7 +95,7 @@ class Session:
             TrackedOutputs(located.track_id, located.face, located.quality, values)
             for located, values in zip(frame.faces, outputs, strict=True)
         )
-        ready = self._smoother.add(TrackedFrame(frame.time_s, frame.index, faces))
+        ready = self._smoother.add(TrackedFrame(frame.time_s, frame.index, faces, frame.live_ids))
         return [self._result(each) for each in ready]
 
     @property
@@ -121,7 +124,14 @@ class Session:
             FaceResult(tracked.track_id, tracked.face, affect, tracked.quality)
             for tracked, affect in zip(frame.faces, affects, strict=True)
         )
+        if self._options.baseline is not None:
+            levels = self._ensemble.levels([face.outputs for face in frame.faces])
+            faces = tuple(self._compared(*pair, frame.time_s) for pair in zip(faces, levels, strict=True))
+            self._comparison.keep(frame.live_ids)
         return FrameResult(frame.time_s, frame.index, faces)
+
+    def _compared(self, face: FaceResult, levels: Levels, time_s: float) -> FaceResult:
+        return replace(face, levels=levels, changes=self._comparison.changes(face.track_id, levels, time_s))
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,8 @@ class TrackedFrame:
     time_s: float
     index: int
     faces: tuple[TrackedOutputs, ...]
+    live_ids: frozenset[int]
+    """Ids of the tracks that may get faces in later frames; all others have ended."""
 
 
 class FrameSmoother(Protocol):
@@ -264,4 +276,4 @@ def _with_outputs(frame: TrackedFrame, outputs: Sequence[Outputs]) -> TrackedFra
         TrackedOutputs(face.track_id, face.face, face.quality, values)
         for face, values in zip(frame.faces, outputs, strict=True)
     )
-    return TrackedFrame(frame.time_s, frame.index, faces)
+    return replace(frame, faces=faces)

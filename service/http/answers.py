@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 
 from starlette.datastructures import MutableHeaders
@@ -87,15 +88,21 @@ class AnalysisResponse(Response):
 
     async def _answer(self, request: Request, body: "_Body") -> None:
         # Who would wait too long is turned away before the upload is read.
-        with self._pipeline.admitted(self._upload.lane) as ticket, self._upload.file() as file:
-            await receive(request, file, self._upload)
+        with self._pipeline.admitted(self._upload.lane) as ticket, self._upload.files() as files:
+            received = await receive(request, files, self._upload)
             async with while_client_waits(request):
                 clock = StageClock(self._telemetry, request.state.route)
-                await self._analyze(self._upload.source(file), ticket, clock, body)
+                options = self._options
+                if "baseline" in received:
+                    picture = self._upload.source(files["baseline"])
+                    options = replace(options, baseline=await self._pipeline.at_rest(picture, options, ticket, clock))
+                await self._analyze(self._upload.source(files["file"]), options, ticket, clock, body)
 
-    async def _analyze(self, source: Source, ticket: Ticket, clock: StageClock, body: "_Body") -> None:
+    async def _analyze(
+        self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock, body: "_Body"
+    ) -> None:
         begun = False
-        async with aclosing(self._pipeline.stream(source, self._options, ticket, clock)) as results:
+        async with aclosing(self._pipeline.stream(source, options, ticket, clock)) as results:
             async for result in results:
                 with clock.stage("render"):
                     piece = self._sink.add(result) if begun else self._sink.begin(source.info) + self._sink.add(result)

@@ -60,11 +60,17 @@ def problems(*statuses: int) -> dict[int | str, Document]:
     return described
 
 
-def upload(*media_types: str) -> Document:
-    """Describe a request with one file: as the field `file` of a form, or as the raw body."""
+def upload(*media_types: str, baseline: str | None = None) -> Document:
+    """Describe a request with one file: as the field `file` of a form, or as the raw body.
+
+    `baseline` describes a second file of a form, which is optional; None where there is none.
+    """
     binary = {"type": "string", "format": "binary", "minLength": 1}
-    form = {"type": "object", "required": ["file"], "properties": {"file": binary}, "additionalProperties": False}
-    encoding = {"file": {"contentType": ", ".join(media_types)}}
+    files: Document = {"file": binary}
+    if baseline is not None:
+        files["baseline"] = binary | {"description": baseline}
+    form = {"type": "object", "required": ["file"], "properties": files, "additionalProperties": False}
+    encoding = {name: {"contentType": ", ".join(media_types)} for name in files}
     content = {"multipart/form-data": {"schema": form, "encoding": encoding}}
     return {
         "parameters": [_TIMEOUT],

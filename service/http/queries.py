@@ -1,14 +1,22 @@
 """Query parameters as pydantic models."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.baseline import LOW_QUANTILE
 from model_core.inference.predictor import BundleEnsemble
-from service.analysis.results import AnalysisOptions, Smoothing, Temporal
+from service.analysis.results import AnalysisOptions, Baseline, FirstSeconds, Smoothing, Temporal, WholeTrack
+from service.errors import InvalidParameter
 from service.media.videos import Window
 from service.output.csv import Columns
 
 VIDEO_FPS = 10.0
 """Analysed frames a second where no bundle has memory: expressions last for longer than a tenth of a second."""
+
+
+LONGEST_BASELINE_S = 60.0
+"""Longest beginning of a track, in seconds, that a request may take for its baseline."""
 
 
 class Query(BaseModel):
@@ -55,10 +63,33 @@ class VideoQuery(FrameQuery):
         description="columns of a CSV answer, else refused: `native` (default), `openface` (OpenFace 2.2 names) "
         "or `fex` (py-feat's)",
     )
+    baseline_s: float | None = Field(
+        None,
+        gt=0,
+        le=LONGEST_BASELINE_S,
+        description="seconds from the first face of each track on in which the person is at rest; later faces of the "
+        "track carry `change` against the mean of these, which carry none themselves. Not with the columns `openface` "
+        "and `fex`",
+    )
+    baseline: Literal["auto"] | None = Field(
+        None,
+        description=f"`auto`: each face carries `change` against its whole track, the {LOW_QUANTILE:g} quantile of "
+        "each unit, and the median of valence and arousal. Only for application/json, since a stream cannot know it; "
+        "not together with `baseline_s`",
+    )
 
     def options(self) -> AnalysisOptions:
-        """Return the options of the analysis."""
-        return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing)
+        """Return the options of the analysis. Raises InvalidParameter for two baselines at once."""
+        return AnalysisOptions(
+            self.max_faces, self.min_confidence, self.temporal, self.smoothing, self._baseline_option()
+        )
+
+    def _baseline_option(self) -> Baseline | None:
+        if self.baseline is None:
+            return None if self.baseline_s is None else FirstSeconds(self.baseline_s)
+        if self.baseline_s is not None:
+            raise InvalidParameter("baseline_s: give either the seconds of a baseline or `baseline=auto`, not both")
+        return WholeTrack()
 
     def window(self, ensemble: BundleEnsemble) -> Window:
         """Return the requested part of the video. Raises InvalidParameter for an empty one."""

@@ -17,24 +17,34 @@ from service.output.sink import Sink
 VIDEO_MEDIA_TYPES = (VideoDocument.media_type, NdjsonStream.media_type, CsvStream.media_type)
 """The first is the default."""
 
-_COLUMNS: Mapping[Columns, Callable[[BundleEnsemble], ColumnSet]] = MappingProxyType(
-    {
-        "native": lambda ensemble: NativeColumns(ensemble.tasks, ensemble.labels),
-        "openface": lambda ensemble: OpenFaceColumns(),
-        "fex": lambda ensemble: FexColumns(),
-    }
+_FOREIGN_COLUMNS: Mapping[Columns, Callable[[], ColumnSet]] = MappingProxyType(
+    {"openface": OpenFaceColumns, "fex": FexColumns}
 )
 
 
 def video_sink(media_type: str, query: VideoQuery, window: Window, model: Model, request_id: str) -> Sink:
-    """Return the sink of one of VIDEO_MEDIA_TYPES. Raises InvalidParameter for columns of an answer that has none."""
+    """Return the sink of one of VIDEO_MEDIA_TYPES.
+
+    Raises InvalidParameter for columns of an answer that has none, and for a baseline that it has no place for.
+    """
     info = model.info if query.temporal == "auto" else model.framewise
     ensemble = model.pipeline.ensemble(query.temporal)
+    if query.baseline is not None and media_type != VideoDocument.media_type:
+        raise InvalidParameter(f"baseline: `auto` is known at the end only, so not in answers of type {media_type}")
     if media_type == CsvStream.media_type:
-        return CsvStream(_COLUMNS[query.columns or "native"](ensemble))
+        return CsvStream(_columns(query, ensemble))
     if query.columns is not None:
         raise InvalidParameter(f"columns: belongs to answers of type {CsvStream.media_type}, not {media_type}")
     notes = RateNotes(ensemble.tasks.values(), window)
     if media_type == NdjsonStream.media_type:
         return NdjsonStream(info, request_id, window, notes)
-    return VideoDocument(info, request_id, notes)
+    return VideoDocument(info, request_id, notes, None if query.baseline is None else ensemble.comparison)
+
+
+def _columns(query: VideoQuery, ensemble: BundleEnsemble) -> ColumnSet:
+    if query.columns is None or query.columns == "native":
+        compared = None if query.baseline_s is None else ensemble.comparison
+        return NativeColumns(ensemble.tasks, ensemble.labels, compared)
+    if query.baseline_s is not None:
+        raise InvalidParameter(f"baseline_s: the columns `{query.columns}` have no place for changes")
+    return _FOREIGN_COLUMNS[query.columns]()

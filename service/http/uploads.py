@@ -1,8 +1,11 @@
-"""Receives request bodies into a private file, up to a byte limit: a form with one `file`, or the raw media."""
+"""Receives request bodies into private files, up to a byte limit: a form with one `file`, or the raw media.
+
+A form may hold a second file, `baseline`, where a route accepts it.
+"""
 
 import errno
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
@@ -34,19 +37,33 @@ class Upload:
     max_bytes: int
     """Largest body in bytes."""
     file: Callable[[], AbstractContextManager[IO[bytes]]]
-    """Makes the private file for the upload; it is removed when its `with` block ends."""
+    """Makes a private file for the upload; it is removed when its `with` block ends."""
     source: Callable[[IO[bytes]], Source]
     """Makes the source of the frames in that file."""
+    with_baseline: bool = False
+    """True if a form may hold a second file of the kind, `baseline`."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the files that a form may hold; the first is required."""
+        return ("file", "baseline") if self.with_baseline else ("file",)
+
+    @contextmanager
+    def files(self) -> Iterator[Mapping[str, IO[bytes]]]:
+        """Make a private file for each part, by its name."""
+        with ExitStack() as stack:
+            yield {name: stack.enter_context(self.file()) for name in self.parts}
 
 
 def picture_upload(directory: Path, max_bytes: int, decoders: DecoderPool, limits: DecodeLimits) -> Upload:
-    """Return the upload of a picture, of which a large one is kept in `directory`."""
+    """Return the upload of a picture, and perhaps a baseline; large ones are kept in `directory`."""
     return Upload(
         lane=Lane.INTERACTIVE,
         raw_types=("image/",),
         max_bytes=max_bytes,
         file=lambda: SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(directory)),
         source=lambda file: decoders.picture(file, limits),
+        with_baseline=True,
     )
 
 
@@ -63,37 +80,45 @@ def video_upload(
     )
 
 
-async def receive(request: Request, into: IO[bytes], upload: Upload) -> None:
-    """Write the uploaded file to `into` as it arrives, and rewind it.
+async def receive(request: Request, into: Mapping[str, IO[bytes]], upload: Upload) -> frozenset[str]:
+    """Write the uploaded files to those of `into` as they arrive, rewind them, and return the names of those received.
 
     Raises UploadTooLarge, MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file) and StorageFull.
     """
     try:
-        await _write(request, into, upload.raw_types, upload.max_bytes)
+        received = await _write(request, into, upload.raw_types, upload.max_bytes)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("there is no disk space for the upload") from None
         raise
-    if not into.tell():
-        raise UndecodableMedia("the uploaded file is empty")
-    into.seek(0)
+    for name in sorted(received):
+        if not into[name].tell():
+            raise UndecodableMedia("the uploaded file is empty" if name == "file" else f"{name}: the file is empty")
+        into[name].seek(0)
+    return received
 
 
-async def _write(request: Request, into: IO[bytes], raw_types: tuple[str, ...], max_bytes: int) -> None:
+async def _write(
+    request: Request, into: Mapping[str, IO[bytes]], raw_types: tuple[str, ...], max_bytes: int
+) -> frozenset[str]:
     content_type = request.headers.get("content-type", "").lower()
     if content_type.startswith("multipart/form-data"):
         # Boundaries are case-sensitive: the form reads the header as it came.
-        form = _SingleFileForm(request.headers["content-type"])
+        form = _FileForm(request.headers["content-type"], tuple(into))
         async for chunk in _limited(request, max_bytes):
-            into.write(form.feed(chunk))
-        form.finish()
+            for name, content in form.feed(chunk):
+                into[name].write(content)
+        received = form.finish()
     elif content_type.startswith(raw_types):
         async for chunk in _limited(request, max_bytes):
-            into.write(chunk)
+            into["file"].write(chunk)
+        received = frozenset({"file"})
     else:
         raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
         raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
-    into.flush()
+    for file in into.values():
+        file.flush()
+    return received
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
@@ -112,21 +137,24 @@ def _too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(f"the body is larger than {max_bytes} bytes", limit=limit)
 
 
-class _SingleFileForm:
-    """Extracts the one file from a multipart body that is fed in chunks; any other part is an error.
+class _FileForm:
+    """Extracts the files of a multipart body that is fed in chunks, at most one of each name; other parts are errors.
 
     Starlette's own form parser would keep every part, and loses an unfinished file when the body is cut off.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, names: Collection[str]) -> None:
+        """Take the names of the files that the form may hold; `file` is required."""
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise MalformedRequest("the content type multipart/form-data has no boundary")
         self._header = b""
         self._value = b""
         self._disposition = b""
-        self._found: list[bytes] = []
-        self._files = 0
+        self._names = names
+        self._name = ""
+        self._found: list[tuple[str, bytes]] = []
+        self._received: set[str] = set()
         self._complete = False
         with _refusing_broken_forms():
             self._parser = MultipartParser(
@@ -143,20 +171,20 @@ class _SingleFileForm:
                 },
             )
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the bytes of the file in the next chunk of the body."""
+    def feed(self, chunk: bytes) -> list[tuple[str, bytes]]:
+        """Return the bytes of files in the next chunk of the body, in its order, each with the file's name."""
+        self._found = []
         with _refusing_broken_forms():
             self._parser.write(chunk)
-        content = b"".join(self._found)
-        self._found.clear()
-        return content
+        return self._found
 
-    def finish(self) -> None:
-        """End the form. Raises MalformedRequest unless it was complete and had a file."""
+    def finish(self) -> frozenset[str]:
+        """End the form, and return its files' names. Raises MalformedRequest unless it was complete and had `file`."""
         if not self._complete:
             raise MalformedRequest("the form is broken or incomplete")
-        if not self._files:
+        if "file" not in self._received:
             raise MalformedRequest("the form has no file in the field `file`")
+        return frozenset(self._received)
 
     def _part_begins(self) -> None:
         self._disposition = b""
@@ -177,14 +205,18 @@ class _SingleFileForm:
     def _headers_end(self) -> None:
         options = parse_options_header(self._disposition)[1]
         name = options.get(b"name", b"").decode("utf-8", "replace")[:64]
-        if name != "file" or b"filename" not in options:
-            raise MalformedRequest(f"the form must hold one file in the field `file`, and nothing else; found {name!r}")
-        self._files += 1
-        if self._files > 1:
-            raise MalformedRequest("the form holds more than one file")
+        if name not in self._names or b"filename" not in options:
+            more = " and perhaps one in `baseline`" if "baseline" in self._names else ""
+            raise MalformedRequest(
+                f"the form must hold one file in the field `file`{more}, and nothing else; found {name!r}"
+            )
+        if name in self._received:
+            raise MalformedRequest(f"the form holds more than one file in the field `{name}`")
+        self._received.add(name)
+        self._name = name
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        self._found.append(data[start:end])
+        self._found.append((self._name, data[start:end]))
 
     def _end(self) -> None:
         self._complete = True

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from model_core.affect import ACTION_UNITS, Task
-from model_core.bundles.manifest import BundleManifest
+from model_core.bundles.manifest import BundleManifest, calibration_values
 from service.output.schemas import BundleInfo, TaskInfo, UnitInfo
 
 
@@ -25,7 +25,7 @@ def describe_bundle(manifest: BundleManifest, answering: Mapping[Task, BundleMan
         labels=list(manifest.network.labels),
         input=asdict(manifest.input),
         temporal=None if manifest.temporal is None else asdict(manifest.temporal),
-        calibration=asdict(manifest.calibration),
+        calibration=calibration_values(manifest.calibration),
         prepared_with=manifest.detector,
         training=dict(manifest.training),
         quality=dict(manifest.quality),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from model_core.affect import ACTION_UNITS, Task
+from model_core.baseline import Comparison
 from service.analysis.results import FaceResult, FrameResult
 from service.media.videos import MediaInfo
 from service.output.sink import Ending
@@ -37,7 +38,8 @@ class ColumnSet(ABC):
 class NativeColumns(ColumnSet):
     """All that a JSON sample holds, by the same names; columns of tasks that no bundle covers are left out."""
 
-    def __init__(self, tasks: Iterable[Task], labels: Sequence[str]) -> None:
+    def __init__(self, tasks: Iterable[Task], labels: Sequence[str], compared: Comparison | None = None) -> None:
+        """Take the tasks and labels of the answer, and the comparison where faces are compared with a baseline."""
         names = [
             "frame",
             "time_s",
@@ -59,6 +61,9 @@ class NativeColumns(ColumnSet):
             names += ["expression", *(f"expression_{label}" for label in labels)]
         if "action_units" in covered:
             names += [name for unit in ACTION_UNITS for name in (unit, f"{unit}_active")]
+        if compared is not None:
+            for name in compared.names:
+                names += [f"{name}_change", *([f"{name}_rose"] if name in compared.limits else [])]
         self.names = names
 
     def frame(self, result: FrameResult) -> Row:
@@ -89,6 +94,10 @@ class NativeColumns(ColumnSet):
             cells |= {f"expression_{label}": value for label, value in probabilities.items()}
         for unit, state in (affect.action_units or {}).items():
             cells |= {unit: state.probability, f"{unit}_active": int(state.active)}
+        for name, change in (face.changes or {}).items():
+            cells[f"{name}_change"] = change.value
+            if change.rose is not None:
+                cells[f"{name}_rose"] = int(change.rose)
         return cells
 
 

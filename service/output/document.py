@@ -1,12 +1,14 @@
 """Analyses as JSON documents: one for a picture, one for a video."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from pydantic_core import to_json
 
+from model_core.baseline import Change, Comparison, Levels
 from service.analysis.results import FaceResult, FrameResult
 from service.media.videos import MediaInfo
 from service.output.notes import RateNotes
@@ -50,16 +52,20 @@ class FrameDocument:
 class VideoDocument:
     """The sink of a video as one document, by track.
 
-    What it holds until the end is that document itself, each sample as the bytes that will be sent.
+    What it holds until the end is that document itself, each sample as the bytes that will be sent, and the levels of
+    each face where it is compared with its whole track.
     """
 
     media_type = "application/json"
 
-    def __init__(self, model: ModelInfo, request_id: str, notes: RateNotes) -> None:
+    def __init__(self, model: ModelInfo, request_id: str, notes: RateNotes, by_track: Comparison | None = None) -> None:
+        """`by_track`: the comparison of each face with its whole track, where that was asked for."""
         self._head: dict[str, Any] = {"request_id": request_id, "model": model.model_dump(exclude_none=True)}
         self._notes = notes
         self._video: dict[str, Any] = {}
         self._samples: dict[int, list[bytes]] = {}
+        self._by_track = by_track
+        self._levels: dict[int, list[Levels]] = {}
         self._frames: list[bytes] = []
         self._summaries = TrackSummaries()
 
@@ -75,6 +81,8 @@ class VideoDocument:
         place = {"time_s": result.time_s, "frame": result.frame}
         for face in result.faces:
             self._samples.setdefault(face.track_id, []).append(encoded(face_values(face) | place))
+            if self._by_track is not None and face.levels is not None:
+                self._levels.setdefault(face.track_id, []).append(face.levels)
         self._frames.append(encoded(place | {"faces": [face.track_id for face in result.faces]}))
         return b""
 
@@ -85,7 +93,7 @@ class VideoDocument:
         for position, (track_id, track) in enumerate(self._summaries):
             place = {"track_id": track_id, "first_s": track.first_s, "last_s": track.last_s}
             yield (b"," if position else b"") + encoded(place)[:-1] + b',"samples":['
-            yield from listed(self._samples[track_id])
+            yield from listed(self._compared(track_id))
             yield b'],"summary":' + encoded(track.summary()) + b"}"
         yield b'],"frames":['
         yield from listed(self._frames)
@@ -94,15 +102,35 @@ class VideoDocument:
     def failure(self, problem: Mapping[str, object]) -> None:
         """See Sink."""
 
+    def _compared(self, track_id: int) -> Iterable[bytes]:
+        """Return a track's samples, with their changes where they are compared with the whole track."""
+        samples = self._samples[track_id]
+        return samples if self._by_track is None else _with_changes(samples, self._levels[track_id], self._by_track)
+
+
+def _with_changes(samples: Sequence[bytes], levels: Sequence[Levels], comparison: Comparison) -> Iterator[bytes]:
+    """Add to each sample, a JSON object, its changes against the presumed rest of all."""
+    at_rest = comparison.resting_levels(np.stack(levels))
+    for sample, each in zip(samples, levels, strict=True):
+        yield sample[:-1] + b',"change":' + encoded(_change_values(comparison.changes(at_rest, each))) + b"}"
+
 
 def face_values(face: FaceResult) -> dict[str, Any]:
-    """Return what every answer tells of a face: its place, its quality and its estimates; absent tasks are left out."""
+    """Return what every answer tells of a face: its place, its quality and its estimates; absent tasks are left out.
+
+    Its changes are among them where it is compared with a baseline that is known.
+    """
     place = {
         "box": face.face.box,
         "detection_confidence": face.face.confidence,
         "quality": vars(face.quality) | {"reliable": face.quality.reliable},
     }
-    return place | {name: value for name, value in vars(face.affect).items() if value is not None}
+    change = {} if face.changes is None else {"change": _change_values(face.changes)}
+    return place | {name: value for name, value in vars(face.affect).items() if value is not None} | change
+
+
+def _change_values(changes: Mapping[str, Change]) -> dict[str, Any]:
+    return {name: vars(change) for name, change in changes.items()}
 
 
 def encoded(values: Mapping[str, Any]) -> bytes:

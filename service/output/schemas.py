@@ -66,12 +66,32 @@ class QualityOut(BaseModel):
     )
 
 
+class ChangeOut(BaseModel):
+    """The difference to the same face at rest."""
+
+    value: float = Field(
+        ge=-2, le=2, description="difference of valence or arousal, or of the unit's calibrated probabilities"
+    )
+    rose: bool | None = Field(
+        None,
+        description="true if it rose by more than the same face at rest does by itself at a false alarm rate of 5 %; "
+        "judged by the log-odds of a unit. Absent where the bundle has no such limit: see `calibration.change_limits` "
+        "at `/models`",
+    )
+
+
 class LocatedOut(AffectOut):
     """A face's place and its estimates."""
 
     box: BoxOut
     detection_confidence: Probability
     quality: QualityOut
+    change: dict[str, ChangeOut] | None = Field(
+        None,
+        description="changes of valence, arousal and each action unit against the person's own baseline; absent "
+        "without a baseline, and in the seconds of a track that are its baseline",
+        examples=[{"valence": {"value": 0.41, "rose": True}, "AU12": {"value": 0.55, "rose": True}}],
+    )
 
 
 class FaceOut(LocatedOut):

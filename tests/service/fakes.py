@@ -1,5 +1,6 @@
 """Stand-ins whose answers a person can compute."""
 
+import math
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
+from model_core.baseline import Comparison, Levels
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
 from model_core.faces.geometry import Box, Crop, Face, Frame, Landmarks, Point
@@ -60,6 +62,7 @@ class FakeEnsemble:
 
     def __init__(self, manifest: BundleManifest) -> None:
         self.tasks = dict.fromkeys(TASKS, manifest)
+        self.comparison = Comparison.of(TASKS, manifest.calibration)
 
     def outputs(self, features: Sequence[Features]) -> list[Outputs]:
         return list(features)
@@ -69,6 +72,16 @@ class FakeEnsemble:
 
     def keep(self, track_ids: Collection[int]) -> None:
         """Nothing is remembered."""
+
+    def levels(self, outputs: Sequence[Outputs]) -> list[Levels]:
+        return [self.face_levels(float(level)) for [level] in outputs]
+
+    @staticmethod
+    def face_levels(level: float) -> Levels:
+        """Of AU12 the log-odds of the feature, of the others those of one half."""
+        inside = min(max(level, 1e-9), 1 - 1e-9)
+        units = [math.log(inside / (1 - inside)) if name == "AU12" else 0.0 for name in ACTION_UNITS]
+        return np.array([level, -level, *units])
 
     def affects(self, outputs: Sequence[Outputs]) -> list[Affect]:
         return [self.affect(float(level)) for [level] in outputs]

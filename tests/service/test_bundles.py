@@ -84,6 +84,20 @@ def test_the_answer_tells_who_answered() -> None:
     assert loaded == ["everything", "axes"]
 
 
+def test_a_baseline_is_what_a_bundle_with_memory_says_of_a_single_face() -> None:
+    backbone = TinyBackbone()
+    with serving(everything(backbone), remembering(backbone)) as client:
+        [rest], [face] = (answer(client, "frame", png(level))["faces"] for level in (40, 200))
+        files = {"file": png(200), "baseline": png(40)}
+        [compared] = client.post("/analyze/frame", files=files).json()["faces"]
+    assert compared["valence"] == face["valence"]
+    assert compared["change"]["valence"]["value"] == pytest.approx(face["valence"] - rest["valence"])
+    assert abs(compared["change"]["valence"]["value"]) > 1e-4
+    for name, unit in face["action_units"].items():
+        expected = unit["probability"] - rest["action_units"][name]["probability"]
+        assert compared["change"][name]["value"] == pytest.approx(expected)
+
+
 def test_a_shared_encoder_runs_once_a_crop_and_others_by_themselves() -> None:
     shared, other = TinyBackbone(), TinyBackbone(1)
     units = tiny_bundle("units", "action_units", backbone=shared)

@@ -9,15 +9,17 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.calibration import UNCALIBRATED_UNIT, Calibration
+from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ChangeLimits
 from model_core.metrics import binary_f1, ccc, pearson
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from tests.training.measuring.pictures import picture, write_rendered
+from tests.training.sittings import write_sittings
 from training import calibrate
 from training.calibrate import fit
 from training.data.prepared import load_prepared
 from training.measuring.fitting import GRID, MIN_POSITIVES, fit_axis, fit_expression, fit_unit
+from training.measuring.resting import LevelReader, read_sittings, rises_at_rest
 from training.measuring.scoring import Outputs, collect
 from training.runs.trained import load_evaluable, read_calibration
 
@@ -177,6 +179,45 @@ def test_the_command_writes_beside_the_weights(
     # Seven faces cannot support a fit of any unit.
     assert set(calibration.action_units.values()) == {UNCALIBRATED_UNIT}
     assert "8 validation faces" in capsys.readouterr().out
+
+
+def test_limits_of_changes_are_fitted_on_faces_at_rest(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(finished.folder / "best.pt", tmp_path)
+    rest = write_sittings(tmp_path / "rendered", ["train", "validation", "validation"])
+    arguments = ["--run", tmp_path, "--prepared", finished.prepared, "--rest", rest]
+    monkeypatch.setattr(sys, "argv", ["training.calibrate", *map(str, arguments)])
+    calibrate.main()
+    assert f"8 validation faces, and limits of changes on {rest}" in capsys.readouterr().out
+    calibration = read_calibration(tmp_path)
+    evaluable = load_evaluable(tmp_path)
+    faces = load_prepared(rest)
+    told = LevelReader(evaluable.network, evaluable.input, replace(calibration, change_limits=ChangeLimits()))
+    rises = rises_at_rest(told, faces, read_sittings(rest, faces), "validation").values
+    assert len(rises) == 30
+    limits = np.array(list(calibration.change_limits.by_name.values()))
+    assert ((rises > limits).sum(axis=0) <= 1).all()  # the limit's rank is ceil(31 * 0.95) = 30
+    assert limits[:2].tolist() == [calibration.change_limits.by_name[axis] for axis in ("valence", "arousal")]
+
+
+def test_too_few_faces_at_rest_are_told(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(finished.folder / "best.pt", tmp_path)
+    rest = write_sittings(tmp_path / "rendered", ["validation"])
+    arguments = ["--run", tmp_path, "--prepared", finished.prepared, "--rest", rest]
+    monkeypatch.setattr(sys, "argv", ["training.calibrate", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="error: 15 faces at rest are too few"):
+        calibrate.main()
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_photographs_are_no_faces_at_rest(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--run", finished.folder, "--prepared", finished.prepared, "--rest", finished.prepared]
+    monkeypatch.setattr(sys, "argv", ["training.calibrate", *map(str, arguments)])
+    with pytest.raises(SystemExit, match=r"error: .*does not hold sittings of rendered faces"):
+        calibrate.main()
 
 
 def test_the_command_needs_a_run(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_core.bundles.bundle import MANIFEST, load_bundle, locate_bundle
-from model_core.bundles.manifest import parse_calibration
+from model_core.bundles.manifest import calibration_values, parse_calibration
 from model_core.calibration import Calibration
 from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
@@ -57,17 +57,22 @@ def load_for_measuring(model: str, prepared: Path) -> tuple[Evaluable, PreparedF
     return evaluable, faces
 
 
-def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
-    """Refuse crops or labels that the network was not made for. Raises DatasetError."""
+def require_alignment(evaluable: Evaluable, faces: PreparedFaces) -> None:
+    """Refuse crops that the network was not made for. Raises DatasetError."""
     if evaluable.input.alignment != faces.info.alignment:
         raise DatasetError(f"the network wants alignment {evaluable.input.alignment}, not {faces.info.alignment}")
+
+
+def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
+    """Refuse crops or labels that the network was not made for. Raises DatasetError."""
+    require_alignment(evaluable, faces)
     if evaluable.spec.labels and evaluable.spec.labels != faces.info.labels:
         raise DatasetError(f"the network's labels are {evaluable.spec.labels}, the data set's {faces.info.labels}")
 
 
 def write_calibration(run: Path, calibration: Calibration) -> None:
     """Write a calibration beside the run's weights."""
-    (run / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    (run / CALIBRATION).write_text(json.dumps(calibration_values(calibration), indent=2) + "\n")
 
 
 def read_calibration(run: Path) -> Calibration:

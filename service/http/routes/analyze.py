@@ -14,6 +14,13 @@ from service.http.uploads import picture_upload, video_upload
 from service.output.document import FrameDocument
 from service.output.schemas import FrameResponse, VideoResponse
 
+BASELINE = (
+    "A picture of the same person at rest, in which exactly one face is found with `min_confidence`. Every face of the "
+    "answer then carries `change`, its difference to that one. Both pictures together count for the limit of bytes, "
+    "each for that of pixels. Nothing of them is kept."
+)
+"""Description of the form's second file."""
+
 router = APIRouter()
 
 
@@ -21,7 +28,9 @@ router = APIRouter()
     "/analyze/frame",
     response_model=FrameResponse,
     responses=timed() | problems(400, 406, 413, 415, 422, 429, 500, 503, 504, 507),
-    openapi_extra=upload("image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", "image/bmp"),
+    openapi_extra=upload(
+        "image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", "image/bmp", baseline=BASELINE
+    ),
 )
 async def analyze_frame(
     request: Request, query: Annotated[FrameQuery, Query()], context: ContextDep, model: ModelDep, request_id: RequestId

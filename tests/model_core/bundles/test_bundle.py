@@ -24,7 +24,7 @@ from model_core.bundles.bundle import (
     save_bundle,
 )
 from model_core.bundles.manifest import BundleManifest, TemporalSpec, UnitNote
-from model_core.calibration import Calibration, ExpressionCalibration
+from model_core.calibration import Calibration, ChangeLimits, ExpressionCalibration
 from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipSource, load_clip
 from tests.conftest import TINY_CALIBRATION
@@ -68,6 +68,7 @@ def test_what_is_saved_comes_back(bundle: Bundle) -> None:
     manifest = bundle.manifest
     assert manifest.name == "tests-only-untrained"
     assert manifest.calibration == TINY_CALIBRATION
+    assert manifest.calibration.change_limits == ChangeLimits()
     assert manifest.network.labels[0] == "neutral"
     assert manifest.input.mean == (0.5, 0.5, 0.5)
     assert manifest.code_version == code_version()
@@ -230,6 +231,9 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v["calibration"]["expression"].update(temperature=0), "temperature must be positive"),
         (lambda v: v["calibration"]["action_units"].pop("AU26"), "a calibration must name the units"),
         (lambda v: v["calibration"].update(action_units=[1]), "must be an object"),
+        (lambda v: v["calibration"].update(change_limits={"gaze": 1}), "ChangeLimits does not know ['gaze']"),
+        (lambda v: v["calibration"].update(change_limits={"action_units": {"AU1": 1}}), "must name the units"),
+        (lambda v: v["calibration"].update(change_limits=None), "ChangeLimits does not know None"),
         (lambda v: v.update(network=None), "NetworkSpec does not know None"),
         (lambda v: v.pop("licence"), "licence"),
         (lambda v: v.pop("network"), "network"),
@@ -243,6 +247,16 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
 def test_a_manifest_that_is_not_understood(copy: Path, change: Callable[[dict[str, Any]], Any], reason: str) -> None:
     edit(copy, change)
     assert reason in error_of(copy)
+
+
+def test_limits_of_changes_are_written_where_they_were_fitted(bundle: Bundle, tmp_path: Path) -> None:
+    limits = ChangeLimits({"valence": 0.125, "arousal": 0.25}, dict.fromkeys(ACTION_UNITS, 1.5))
+    fitted = replace(bundle.manifest, calibration=replace(TINY_CALIBRATION, change_limits=limits))
+    for folder, manifest in (("with", fitted), ("without", bundle.manifest)):
+        save_bundle(tmp_path / folder, manifest, bundle.network)
+        assert load_bundle(tmp_path / folder).manifest.calibration == manifest.calibration
+        values = json.loads((tmp_path / folder / MANIFEST).read_text())["calibration"]
+        assert ("change_limits" in values) == (folder == "with")
 
 
 def test_another_count_of_labels_than_the_weights_have(copy: Path) -> None:

@@ -13,7 +13,7 @@ from model_core.faces.geometry import Face, Frame
 from model_core.faces.quality import Quality
 from model_core.inference.smoothing import smooth_causal, smooth_offline
 from service.analysis.locating import LocatedFace, LocatedFrame, Locator
-from service.analysis.results import AnalysisOptions, FrameResult, Smoothing
+from service.analysis.results import AnalysisOptions, FirstSeconds, FrameResult, Smoothing
 from service.analysis.session import OfflineSmoothing, Session, TrackedFrame, TrackedOutputs
 from service.media.videos import TimedFrame
 from service.telemetry import StageClock, Telemetry
@@ -89,6 +89,26 @@ def test_nothing_is_kept_of_tracks_that_have_ended(smoothing: Smoothing) -> None
         told.feed(LocatedFrame(2.0 * number, number, faces, frozenset({number})), [np.array([0.5])])
         assert ensemble.kept == {number}
         assert len(getattr(told._smoother, "_tracks", ())) <= 2
+
+
+@pytest.mark.parametrize("smoothing", ["none", "causal", "offline"])
+def test_no_baseline_is_kept_of_tracks_that_have_ended(smoothing: Smoothing) -> None:
+    options = AnalysisOptions(smoothing=smoothing, baseline=FirstSeconds(1.0))
+    locator = Locator(FakeDetector(), [FakePredictor.manifest.input], 0.5)
+    told = Session(locator, FakeEnsemble(FakePredictor.manifest), options, StageClock(Telemetry(), "test"))
+    results = []
+    for number in range(300):  # somebody else every third frame
+        track_id = number // 3
+        faces = (LocatedFace(track_id, face_at(8, 8, 32), QUALITY, ()),)
+        located = LocatedFrame(0.6 * number, number, faces, frozenset({track_id}))
+        results += told.feed(located, [np.array([0.1 + 0.2 * (number % 3)])])
+        assert len(getattr(told._comparison, "_tracks", ())) <= 1
+    results += told.finish()
+    # Two frames of each are its baseline, the third is compared with them.
+    assert [result.faces[0].changes is None for result in results] == [True, True, False] * 100
+    if smoothing != "causal":
+        changes = [result.faces[0].changes for result in results]
+        assert [each["valence"].value for each in changes if each] == pytest.approx([0.5 - 0.2] * 100, abs=0.01)
 
 
 @pytest.mark.parametrize("smoothing", ["causal", "offline"])
@@ -175,6 +195,6 @@ def test_the_delay_line_holds_no_more_than_its_window(steps: list[float]) -> Non
     times = np.cumsum(steps)
     for index, time_s in enumerate(times):
         face = TrackedOutputs(1, face_at(8, 8, 32), QUALITY, np.zeros(1))
-        smoothing.add(TrackedFrame(time_s, index, (face,)))
+        smoothing.add(TrackedFrame(time_s, index, (face,), frozenset({1})))
         within = times[: index + 1] >= time_s - 0.45 - 1e-9
         assert smoothing.delayed <= within.sum()

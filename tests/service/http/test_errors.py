@@ -25,6 +25,7 @@ CONTRACT = {
     "undecodable_media": 422,
     "no_video_frames": 422,
     "invalid_parameter": 422,
+    "invalid_baseline": 422,
     "overloaded": 429,
     "internal_error": 500,
     "not_ready": 503,

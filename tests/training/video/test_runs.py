@@ -199,6 +199,8 @@ def test_raw_and_calibrated_outputs_are_measured_apart(
     before = json.loads((tmp_path / "protocol.json").read_text())
     assert before["calibrated"] is None
     command(monkeypatch, calibrate, "--run", tmp_path, "--thresholds", search)
+    with pytest.raises(SystemExit, match="--rest is for a run on still pictures"):
+        command(monkeypatch, calibrate, "--run", tmp_path, "--rest", tmp_path)
     command(monkeypatch, evaluate, "--run", tmp_path, "--resamples", 0)
     result = json.loads((tmp_path / "protocol.json").read_text())
     model = load_sequences(tmp_path)

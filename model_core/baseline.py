@@ -1,0 +1,93 @@
+"""A person's own baseline: by how much a face has changed against the same face at rest.
+
+Compared are levels: valence and arousal as they are, and action units by their calibrated log-odds, since a difference
+of probabilities is blind where both are near 0 or 1. One use::
+
+    comparison = Comparison.of(("valence_arousal", "action_units"), calibration)
+    change = comparison.changes(levels_at_rest, levels)["AU12"]
+    print(change.value, change.rose)
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.affect import ACTION_UNITS, Task
+from model_core.calibration import AXES, Calibration, sigmoid
+
+Levels: TypeAlias = NDArray[np.float64]
+"""The levels of one face, float64 [K], in the order of a Comparison's names. Their mean over time is a baseline."""
+
+LOW_QUANTILE = 0.1
+"""Quantile of a unit's log-odds over a track that `resting_levels` takes for its level at rest."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The difference of a face to its baseline, for valence, arousal or an action unit."""
+
+    value: float
+    """Difference of the estimates, in [-2, 2], or of the unit's calibrated probabilities, in [-1, 1]."""
+
+    rose: bool | None
+    """True if it rose by more than the same face at rest does by itself; None where that limit was not fitted."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The names of the levels that are compared, and the limits from which on a change counts as a rise."""
+
+    names: tuple[str, ...]
+    """Valence and arousal, then the action units, as far as they are answered."""
+
+    limits: Mapping[str, float]
+    """By name, where it was fitted: for an axis a difference of estimates, for a unit one of log-odds."""
+
+    @classmethod
+    def of(cls, tasks: Collection[Task], calibration: Calibration) -> "Comparison":
+        """Return the comparison for the tasks that a network, or several together, answer."""
+        names = [*(AXES if "valence_arousal" in tasks else ()), *(ACTION_UNITS if "action_units" in tasks else ())]
+        limits = calibration.change_limits.by_name
+        return cls(tuple(names), {name: limits[name] for name in names if name in limits})
+
+    def changes(self, baseline: Levels, levels: Levels) -> dict[str, Change]:
+        """Return the change of each level against a baseline, both float64 [K], by name."""
+        rises = dict(zip(self.names, (levels - baseline).tolist(), strict=True))
+        values = dict(zip(self.names, (self._told(levels) - self._told(baseline)).tolist(), strict=True))
+        return {
+            name: Change(values[name], rises[name] > self.limits[name] if name in self.limits else None)
+            for name in self.names
+        }
+
+    def resting_levels(self, track: NDArray[np.float64], quantile: float = LOW_QUANTILE) -> Levels:
+        """Return the presumed levels at rest, float64 [K], of a face whose levels over time are float64 [T, K].
+
+        A unit is at rest where it is low, so its level is a low quantile. Valence and arousal have no such side, so
+        theirs is the median. There is at least one level; quantiles are interpolated.
+        """
+        quantiles = [0.5 if name in AXES else quantile for name in self.names]
+        columns = zip(track.T, quantiles, strict=True)
+        return np.array([np.quantile(column, share) for column, share in columns], dtype=np.float64)
+
+    def _told(self, levels: Levels) -> Levels:
+        """Return estimates and probabilities, as an answer tells them, for levels."""
+        is_axis = np.isin(self.names, AXES)
+        return np.where(is_axis, levels, sigmoid(levels))
+
+
+def levels_of(
+    valence_arousal: NDArray[np.float64] | None, action_units: NDArray[np.float64] | None, calibration: Calibration
+) -> NDArray[np.float64]:
+    """Return the levels of B faces, float64 [B, K], by their raw outputs: [B, 2], or None, and [B, 12], or None.
+
+    The columns are those of a Comparison for the tasks that are not None. At least one task is not None.
+    """
+    parts = []
+    if valence_arousal is not None:
+        parts.append(calibration.valence_arousal_estimates(valence_arousal))
+    if action_units is not None:
+        parts.append(calibration.unit_log_odds(action_units))
+    return np.concatenate(parts, axis=1)

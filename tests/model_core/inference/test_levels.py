@@ -1,0 +1,52 @@
+"""The levels that an ensemble of bundles compares."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model_core.affect import ACTION_UNITS
+from model_core.calibration import AXES, UNCALIBRATED_UNIT, Calibration, ChangeLimits, UnitCalibration
+from model_core.inference.predictor import Predictor
+from tests.tiny_bundles import TinyBackbone, tiny_bundle
+
+UNITS = dict.fromkeys(ACTION_UNITS, UNCALIBRATED_UNIT) | {"AU12": UnitCalibration(2.0, -1.0, 0.25)}
+LIMITS = ChangeLimits({"valence": 0.1, "arousal": 0.2}, dict.fromkeys(ACTION_UNITS, 1.0))
+CROPS = [[np.full((16, 16, 3), level, np.uint8)] for level in (0, 100, 200)]
+
+
+def test_levels_agree_with_the_calibrated_answer() -> None:
+    calibration = Calibration(action_units=UNITS, change_limits=LIMITS)
+    bundle = tiny_bundle("all", "valence_arousal", "action_units", backbone=TinyBackbone(), calibration=calibration)
+    predictor = Predictor([bundle], torch.device("cpu"))
+    ensemble = predictor.everything
+    outputs = predictor.outputs(CROPS)
+    assert ensemble.comparison.names == (*AXES, *ACTION_UNITS)
+    assert ensemble.comparison.limits == LIMITS.by_name
+    for levels, affect in zip(ensemble.levels(outputs), ensemble.affects(outputs), strict=True):
+        told = dict(zip(ensemble.comparison.names, levels, strict=True))
+        assert (told["valence"], told["arousal"]) == (affect.valence, affect.arousal)
+        for name, unit in affect.action_units.items():
+            assert told[name] == pytest.approx(math.log(unit.probability / (1 - unit.probability)))
+
+
+def test_each_task_has_the_limits_of_the_bundle_that_answers_it() -> None:
+    backbone = TinyBackbone()
+    fitted = Calibration(change_limits=LIMITS)
+    first = tiny_bundle("first", "valence_arousal", "action_units", backbone=backbone, calibration=fitted)
+    last = tiny_bundle("last", "action_units", backbone=backbone)
+    ensemble = Predictor([first, last], torch.device("cpu")).everything
+    assert ensemble.comparison.names == (*AXES, *ACTION_UNITS)
+    assert ensemble.comparison.limits == LIMITS.valence_arousal
+    other = replace(last, manifest=replace(last.manifest, calibration=Calibration(change_limits=LIMITS)))
+    assert Predictor([first, other], torch.device("cpu")).everything.comparison.limits == LIMITS.by_name
+
+
+def test_without_comparable_tasks_faces_have_no_levels() -> None:
+    bundle = tiny_bundle("only", "expression", backbone=TinyBackbone())
+    predictor = Predictor([bundle], torch.device("cpu"))
+    assert predictor.everything.comparison.names == ()
+    assert [levels.tolist() for levels in predictor.everything.levels(predictor.outputs(CROPS))] == [[], [], []]
+    assert predictor.everything.levels([]) == []

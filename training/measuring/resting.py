@@ -1,0 +1,163 @@
+"""Faces at rest: how far they rise above their own baseline by themselves, from which the limits of changes are fitted.
+
+A rendered set holds sittings: pictures of one person in one pose and light, of which the first is neutral. Others of
+the sitting may be neutral, too, and differ by a few degrees, by where the eyes look, and by blinks. These are the same
+face at rest, and so is each of them with another exposure, compressed, from a smaller picture, cropped a little beside,
+or mirrored.
+
+Pictures in which other units move are left out. How often a unit rises with another one depends on what people do, and
+some units do move together: cheeks with a smile, lips with the jaw. A limit above all of that would follow the mix of
+movements in the set and hide slight ones. `training.studies.baseline` tells how often it happens.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model_core.affect import ACTION_UNITS, TASKS
+from model_core.baseline import Comparison, levels_of
+from model_core.calibration import AXES, Calibration, ChangeLimits
+from model_core.faces.alignment import shrink
+from model_core.faces.geometry import Crop
+from model_core.models.heads import AffectNetwork
+from model_core.preprocessing import InputSpec, to_batch
+from training.data.perturbations import Perturbation, perturbations
+from training.data.prepared import PreparedFaces
+from training.datasets import DatasetError
+from training.datasets.raw import Split
+from training.measuring.rendered import pictures_of, resting_rows
+
+FALSE_ALARMS = 0.05
+"""Share of faces at rest whose rise may exceed a limit."""
+
+PERTURBATIONS = ("resolution", "jpeg", "darker", "brighter", "shift", "scale")
+"""Changes of a crop, at their lowest strength, that leave a face at rest; it is mirrored as well."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sittings:
+    """The sittings of a rendered prepared set of N records."""
+
+    baseline: NDArray[np.int64]
+    """int64 [N]: the record of the first picture of each record's sitting, or -1 where no face was found in it."""
+    people: NDArray[np.str_]
+    """str [N]: the person in each picture."""
+    kinds: NDArray[np.str_]
+    """str [N]: neutral, single, pair, expression or other."""
+
+    @property
+    def neutral(self) -> NDArray[np.bool_]:
+        """bool [N]: True where the face is at rest."""
+        return np.asarray(self.kinds == "neutral")
+
+
+def read_sittings(prepared: Path, faces: PreparedFaces) -> Sittings:
+    """Return the sittings of the prepared set in a folder. Raises DatasetError where it is not of rendered faces."""
+    if not faces.info.rendered:
+        raise DatasetError(f"{prepared} does not hold sittings of rendered faces: prepare one with --dataset rendered")
+    pictures = pictures_of(prepared, faces.names)
+    first = resting_rows(pictures)
+    kinds = np.array([picture.kind for picture in pictures])
+    usable = (first >= 0) & faces.found[first] & (kinds[first] == "neutral")
+    return Sittings(np.where(usable, first, -1), np.array([picture.person for picture in pictures]), kinds)
+
+
+@dataclass(frozen=True)
+class LevelReader:
+    """Reads the levels of crops, by a network and its calibration."""
+
+    network: AffectNetwork
+    input: InputSpec
+    calibration: Calibration
+
+    @property
+    def comparison(self) -> Comparison:
+        """The names of the levels, in the order of their columns, and the calibration's limits."""
+        return Comparison.of([task for task in TASKS if task in self.network.heads], self.calibration)
+
+    @torch.inference_mode()
+    def levels(self, crops: Iterable[Crop], batch_size: int = 64) -> Floats:
+        """Return the levels, float64 [M, K], of crops, uint8 [S, S, 3]. Raises ValueError if one is not finite."""
+        self.network.eval()
+        parts = [np.empty((0, len(self.comparison.names)))]
+        remaining = iter(crops)
+        while batch := list(islice(remaining, batch_size)):
+            logits = self.network(to_batch([shrink(crop, self.input.size) for crop in batch], self.input))
+            axes, units = (
+                None if part is None else part.double().numpy()
+                for part in (logits.valence_arousal, logits.action_units)
+            )
+            parts.append(levels_of(axes, units, self.calibration))
+        levels = np.concatenate(parts)
+        if not np.isfinite(levels).all():
+            raise ValueError("the network's outputs are not finite: its weights cannot be used")
+        return levels
+
+
+@dataclass(frozen=True)
+class Rises:
+    """Rises of faces at rest above their baseline."""
+
+    values: Floats
+    """float64 [M, K]: differences of levels."""
+    other_picture: NDArray[np.bool_]
+    """bool [M]: True for another picture than the baseline, False for the baseline's own, a little changed."""
+
+
+def rises_at_rest(reader: LevelReader, faces: PreparedFaces, sittings: Sittings, split: Split) -> Rises:
+    """Return the rises of all faces at rest in a split: other neutral pictures, and all of them a little changed.
+
+    The places and directions of changes are drawn for each record from its position.
+    """
+    rows = np.flatnonzero((faces.splits == split) & faces.found & sittings.neutral & (sittings.baseline >= 0))
+    levels = reader.levels(faces.crops[rows])
+    baseline = levels[np.searchsorted(rows, sittings.baseline[rows])]
+    is_other = sittings.baseline[rows] != rows
+    values = [(levels - baseline)[is_other]]
+    other_picture = [is_other[is_other]]
+    for change in changes_at_rest(faces.info.alignment):
+        values.append(reader.levels(change(faces.crops[row], np.random.default_rng(row)) for row in rows) - baseline)
+        other_picture.append(is_other)
+    return Rises(np.concatenate(values), np.concatenate(other_picture))
+
+
+def changes_at_rest(alignment: str) -> Sequence[Callable[[Crop, np.random.Generator], Crop]]:
+    """Return the small changes of a crop with this alignment that leave the face at rest: PERTURBATIONS, and a mirror.
+
+    Each takes a crop, uint8 [S, S, 3], and a generator.
+    """
+    registry = perturbations(alignment)
+    return [_mirrored, *(partial(_slightly, registry[name]) for name in PERTURBATIONS)]
+
+
+def fit_limits(values: Floats, names: Sequence[str]) -> ChangeLimits:
+    """Return the limits that FALSE_ALARMS of the rises at rest, float64 [M, K], exceed; `names` are of the columns.
+
+    The limit is the rise of rank ceil((M + 1) (1 - FALSE_ALARMS)), so that one more rise from the same source exceeds
+    it in no more than that share (split conformal prediction: Vovk et al., 2005), and at least 0. Rises of one person
+    resemble each other, so the promise is as good as the number of people. Raises ValueError for too few of them.
+    """
+    rank = math.ceil((len(values) + 1) * (1 - FALSE_ALARMS))
+    if rank > len(values):
+        raise ValueError(f"{len(values)} faces at rest are too few for limits of changes: at least 19 are needed")
+    limits = dict(zip(names, np.maximum(np.sort(values, axis=0)[rank - 1], 0.0).tolist(), strict=True))
+    axes = {name: limits[name] for name in AXES if name in limits}
+    units = {name: limits[name] for name in ACTION_UNITS if name in limits}
+    return ChangeLimits(axes or None, units or None)
+
+
+def _mirrored(crop: Crop, rng: np.random.Generator) -> Crop:
+    return np.ascontiguousarray(crop[:, ::-1])
+
+
+def _slightly(perturbation: Perturbation, crop: Crop, rng: np.random.Generator) -> Crop:
+    return perturbation(crop, 1, rng)

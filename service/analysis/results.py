@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from model_core.affect import Affect
 from model_core.faces.geometry import Face
+from model_core.faces.pose import Pose, head_pose
 from model_core.faces.quality import Quality
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
@@ -33,6 +34,11 @@ class FaceResult:
     face: Face
     affect: Affect
     quality: Quality
+
+    @property
+    def pose(self) -> Pose:
+        """The pose of the head in the picture, from the face's landmarks."""
+        return head_pose(self.face.landmarks)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def face_values(face: FaceResult) -> dict[str, Any]:
     place = {
         "box": face.face.box,
         "detection_confidence": face.face.confidence,
+        "pose": face.pose._asdict(),
         "quality": vars(face.quality) | {"reliable": face.quality.reliable},
     }
     return place | {name: value for name, value in vars(face.affect).items() if value is not None}

@@ -54,6 +54,17 @@ class AffectOut(BaseModel):
     action_units: dict[str, ActionUnitOut] | None = None
 
 
+class PoseOut(BaseModel):
+    """The head's pose in degrees, estimated from five landmarks; 0 where the face looks at the camera upright.
+
+    The picture's focal length is unknown, so perspective is ignored.
+    """
+
+    yaw: float = Field(ge=-180, le=180, description="Positive where the face looks towards the picture's right.")
+    pitch: float = Field(ge=-90, le=90, description="Positive where it looks up. The least certain of the three.")
+    roll: float = Field(ge=-180, le=180, description="Positive where it is tilted clockwise in the picture.")
+
+
 class QualityOut(BaseModel):
     """The size and sharpness of a face, and the reasons to doubt its estimates."""
 
@@ -70,6 +81,7 @@ class LocatedOut(AffectOut):
 
     box: BoxOut
     detection_confidence: Probability
+    pose: PoseOut
     quality: QualityOut
 
 

@@ -72,7 +72,9 @@ class QualityOut(BaseModel):
     sharpness: Probability
     reliable: bool = Field(description="True if there are no reasons to doubt the estimates.")
     reasons: list[Reason] = Field(
-        description="`small`: below 24 pixels; `blurred`: little detail; `turned`: it could not be turned upright."
+        description="`small`: below 24 pixels; `blurred`: little detail; `noisy`: noise above 12 grey levels; "
+        "`turned`: yaw beyond 40 or pitch beyond 25 degrees, or it could not be turned upright; `outside`: more than "
+        "0.4 of its box is outside of the picture. A covered face is not recognised as such."
     )
 
 

@@ -57,6 +57,7 @@ FLOORS = {
             "import_checkpoint",
             "generate",
             "refine",
+            "pose",
             "render",
             "submit",
         ),

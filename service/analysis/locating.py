@@ -77,7 +77,7 @@ class Locator:
                 crops = self._crops(frame, face)
             except ValueError:
                 continue
-            located.append(LocatedFace(tracked.track_id, face, assess(face, crops[0]), crops))
+            located.append(LocatedFace(tracked.track_id, face, assess(face, crops[0], frame.shape[:2]), crops))
         return tuple(located)
 
     def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:

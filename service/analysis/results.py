@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from model_core.affect import Affect
 from model_core.baseline import Change, Levels
 from model_core.faces.geometry import Face
+from model_core.faces.pose import Pose, head_pose
 from model_core.faces.quality import Quality
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
@@ -64,6 +65,11 @@ class FaceResult:
     """Against the face's baseline, by name; None without one, or where it is not known yet."""
     levels: Levels | None = None
     """What is compared; None where no baseline was asked for."""
+
+    @property
+    def pose(self) -> Pose:
+        """The pose of the head in the picture, from the face's landmarks."""
+        return head_pose(self.face.landmarks)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,16 @@ Three sets of columns: `native` has all that the answer holds, `openface` the na
 import csv
 import io
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
+
 from model_core.affect import ACTION_UNITS, Task
 from model_core.baseline import Comparison
+from model_core.faces.pose import Pose
 from service.analysis.results import FaceResult, FrameResult
 from service.media.videos import MediaInfo
 from service.output.sink import Ending
@@ -49,6 +53,9 @@ class NativeColumns(ColumnSet):
             "box_width",
             "box_height",
             "detection_confidence",
+            "yaw",
+            "pitch",
+            "roll",
             "face_px",
             "sharpness",
             "reliable",
@@ -80,6 +87,7 @@ class NativeColumns(ColumnSet):
             "box_width": box.width,
             "box_height": box.height,
             "detection_confidence": face.face.confidence,
+            **face.pose._asdict(),
             "face_px": face.quality.face_px,
             "sharpness": face.quality.sharpness,
             "reliable": int(face.quality.reliable),
@@ -104,9 +112,11 @@ class NativeColumns(ColumnSet):
 class OpenFaceColumns(ColumnSet):
     """OpenFace 2.2's names, as far as this service has their meaning.
 
-    Intensities (`AU01_r`) and the head's pose stay empty, since neither is estimated; `AU01_p` is the probability that
-    the unit is present, which OpenFace does not have, and `AU01_c` whether it reaches the unit's threshold. Frames
-    count from 1, as there.
+    Intensities (`AU01_r`) and the head's position (`pose_Tx`) stay empty, since neither is estimated; `AU01_p` is the
+    probability that the unit is present, which OpenFace does not have, and `AU01_c` whether it reaches the unit's
+    threshold. Frames count from 1, as there. The pose is in radians with OpenFace's signs and order of turns: `pose_Rx`
+    is positive for a face that looks down, `pose_Ry` for one that looks to the picture's left, `pose_Rz` for one that
+    is tilted clockwise.
     """
 
     units: ClassVar = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
@@ -136,6 +146,7 @@ class OpenFaceColumns(ColumnSet):
     def face(self, face: FaceResult) -> Row:
         """See ColumnSet."""
         cells: dict[str, Any] = {"face_id": face.track_id, "confidence": face.face.confidence}
+        cells |= zip(self.pose[3:], _openface_angles(face.pose), strict=True)
         for unit, state in (face.affect.action_units or {}).items():
             cells |= {f"{_padded(unit)}_c": int(state.active), f"{_padded(unit)}_p": state.probability}
         return cells
@@ -144,7 +155,9 @@ class OpenFaceColumns(ColumnSet):
 class FexColumns(ColumnSet):
     """py-feat's names of its second detector, whose tables have valence and arousal: its `read_feat` opens the file.
 
-    Units are probabilities here as there. Head pose is not estimated, so its columns are empty.
+    Units are probabilities here as there. The pose is in radians with py-feat's signs: `Pitch` is positive for a face
+    that looks up, `Yaw` for one that looks to the picture's left, `Roll` for one that is tilted anticlockwise. The
+    head's position (`X`, `Y`, `Z`) is not estimated, so its columns are empty.
     """
 
     emotions: ClassVar = {
@@ -191,6 +204,9 @@ class FexColumns(ColumnSet):
             "FaceRectWidth": box.width,
             "FaceRectHeight": box.height,
             "FaceScore": face.face.confidence,
+            "Pitch": math.radians(face.pose.pitch),
+            "Roll": -math.radians(face.pose.roll),
+            "Yaw": -math.radians(face.pose.yaw),
             "valence": affect.valence,
             "arousal": affect.arousal,
         }
@@ -233,6 +249,19 @@ class CsvStream:
         text = io.StringIO()
         csv.DictWriter(text, self._columns.names, lineterminator="\n").writerows(rows)
         return text.getvalue().encode()
+
+
+def _openface_angles(pose: Pose) -> tuple[float, float, float]:
+    """Return the angles in radians about OpenFace's axes: to the picture's right, down, and away from the camera.
+
+    There a head is turned about the third axis first, then about the second, then about the first.
+    """
+    rotation = pose.matrix() * np.outer([1, -1, -1], [1, -1, -1])
+    return (
+        math.atan2(-rotation[1, 2], rotation[2, 2]),
+        math.asin(min(max(rotation[0, 2], -1), 1)),
+        math.atan2(-rotation[0, 1], rotation[0, 0]),
+    )
 
 
 def _padded(unit: str) -> str:

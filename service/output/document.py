@@ -123,6 +123,7 @@ def face_values(face: FaceResult) -> dict[str, Any]:
     place = {
         "box": face.face.box,
         "detection_confidence": face.face.confidence,
+        "pose": face.pose._asdict(),
         "quality": vars(face.quality) | {"reliable": face.quality.reliable},
     }
     change = {} if face.changes is None else {"change": _change_values(face.changes)}

@@ -55,6 +55,17 @@ class AffectOut(BaseModel):
     action_units: dict[str, ActionUnitOut] | None = None
 
 
+class PoseOut(BaseModel):
+    """The head's pose in degrees, estimated from five landmarks; 0 where the face looks at the camera upright.
+
+    The picture's focal length is unknown, so perspective is ignored.
+    """
+
+    yaw: float = Field(ge=-180, le=180, description="Positive where the face looks towards the picture's right.")
+    pitch: float = Field(ge=-90, le=90, description="Positive where it looks up. The least certain of the three.")
+    roll: float = Field(ge=-180, le=180, description="Positive where it is tilted clockwise in the picture.")
+
+
 class QualityOut(BaseModel):
     """The size and sharpness of a face, and the reasons to doubt its estimates."""
 
@@ -62,7 +73,9 @@ class QualityOut(BaseModel):
     sharpness: Probability
     reliable: bool = Field(description="True if there are no reasons to doubt the estimates.")
     reasons: list[Reason] = Field(
-        description="`small`: below 24 pixels; `blurred`: little detail; `turned`: it could not be turned upright."
+        description="`small`: below 24 pixels; `blurred`: little detail; `noisy`: noise above 12 grey levels; "
+        "`turned`: yaw beyond 40 or pitch beyond 25 degrees, or it could not be turned upright; `outside`: more than "
+        "0.4 of its box is outside of the picture. A covered face is not recognised as such."
     )
 
 
@@ -85,6 +98,7 @@ class LocatedOut(AffectOut):
 
     box: BoxOut
     detection_confidence: Probability
+    pose: PoseOut
     quality: QualityOut
     change: dict[str, ChangeOut] | None = Field(
         None,

@@ -51,6 +51,7 @@ COMMANDS = [
     Wrong("train --config {config} --run {run} --set optimizer.rate=0.5", 1, "another configuration (optimizer.rate)"),
     Wrong(f"{VIDEO} --set data.root={{nowhere}}", 1, "{nowhere} is missing: Aff-Wild2 expects a folder there"),
     Wrong(f"{VIDEO} --set data.root={{videos}} --set encoder.bundle=nowhere", 1, "no bundle 'nowhere'"),
+    Wrong("pose --root {nowhere}", 1, "pictures.jsonl with a line for each picture"),
     Wrong("calibrate --run {nowhere}", 1, "best.pt does not exist"),
     Wrong("calibrate --run {run}", 1, "a run on still pictures is calibrated with --prepared"),
     Wrong("calibrate --run {run} --prepared {nowhere}", 1, "{nowhere}"),

@@ -31,7 +31,7 @@ from tests.tiny_bundles import TinyBackbone, tiny_bundle
 GOLDEN = Path(__file__).parents[1] / "golden"
 WIDTH, HEIGHT, FRAMES = 128, 72, 24
 
-ADDED = {"frames", "notes", "reasons"}
+ADDED = {"frames", "notes", "pose", "reasons"}
 """What answers have had since."""
 
 CASES: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """CSV answers, opened by the programs that people open them with."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from feat.utils.io import read_feat, read_openface
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
+from model_core.faces.pose import Pose
 from model_core.faces.quality import Quality
 from service.analysis.results import FaceResult, FrameResult
 from service.media.videos import MediaInfo
@@ -76,7 +78,7 @@ def test_pyfeat_opens_openfaces_columns(tmp_path: Path) -> None:
     assert units["AU01_c"].dropna().tolist() == [0, 0, 0]
     assert units["AU12_r"].isna().all()  # a probability is no intensity
     assert table["AU12_p"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
-    assert table.poses.isna().all(axis=None)
+    assert table.poses[["pose_Tx", "pose_Ty", "pose_Tz"]].isna().all(axis=None)
 
 
 def test_pyfeat_opens_its_own_columns(tmp_path: Path) -> None:
@@ -88,4 +90,37 @@ def test_pyfeat_opens_its_own_columns(tmp_path: Path) -> None:
     assert table.emotions["Happy"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
     assert table.faceboxes["FaceRectX"].dropna().tolist() == [10.5, 21.0, 10.5]
     assert table["valence"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.6])
-    assert table.poses.isna().all(axis=None)
+    assert table.poses[["X", "Y", "Z"]].isna().all(axis=None)
+
+
+def posed(yaw: float, pitch: float, roll: float) -> FaceResult:
+    class Posed(FaceResult):
+        """A face of a known pose."""
+
+        pose = Pose(yaw, pitch, roll)
+
+    return Posed(**vars(face(1, 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("pose", "openface", "fex"),
+    [
+        ((30, 0, 0), (0, -30, 0), (0, 0, -30)),
+        ((0, 20, 0), (-20, 0, 0), (20, 0, 0)),
+        ((0, 0, 10), (0, 0, 10), (0, -10, 0)),
+        # OpenFace turns in another order: tan(Rx) = -tan(20) / cos(30), sin(Ry) = -sin(30) cos(20),
+        # tan(Rz) = -tan(30) sin(20).
+        ((30, 20, 0), (-22.796, -28.024, -11.170), (20, 0, -30)),
+    ],
+)
+def test_poses_have_the_signs_of_their_programs(
+    pose: tuple[float, float, float], openface: tuple[float, float, float], fex: tuple[float, float, float]
+) -> None:
+    result = posed(*pose)
+    native = NativeColumns(TASKS, LABELS).face(result)
+    assert [native[name] for name in ("yaw", "pitch", "roll")] == list(pose)
+    cells = OpenFaceColumns().face(result)
+    angles = [math.degrees(cells[name]) for name in ("pose_Rx", "pose_Ry", "pose_Rz")]
+    assert angles == pytest.approx(openface, abs=0.01)
+    cells = FexColumns().face(result)
+    assert [math.degrees(cells[name]) for name in ("Pitch", "Roll", "Yaw")] == pytest.approx(fex, abs=0.01)

@@ -21,8 +21,13 @@ from model_core.calibration import AXES, Calibration, sigmoid
 Levels: TypeAlias = NDArray[np.float64]
 """The levels of one face, float64 [K], in the order of a Comparison's names. Their mean over time is a baseline."""
 
-LOW_QUANTILE = 0.1
-"""Quantile of a unit's log-odds over a track that `resting_levels` takes for its level at rest."""
+LOW_QUANTILE = 0.3
+"""Quantile of a unit's log-odds over a track that `resting_levels` takes for its level at rest.
+
+A unit that moves for a share m of the time is at rest for the others, of which this is the quantile 0.3 / (1 - m): the
+middle for 40 %, and never far below it. A quantile of 0.1 is the lower edge of a unit that hardly moves, against which
+rest itself would seem a rise.
+"""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def with_limits(evaluable: Evaluable, calibration: Calibration, prepared: Path) 
     require_alignment(evaluable, faces)
     reader = LevelReader(evaluable.network, evaluable.input, calibration)
     rises = rises_at_rest(reader, faces, read_sittings(prepared, faces), "validation")
-    return replace(calibration, change_limits=fit_limits(rises.values, reader.comparison.names))
+    return replace(calibration, change_limits=fit_limits(rises, reader.comparison.names))
 
 
 def main() -> None:

@@ -74,8 +74,9 @@ class VideoQuery(FrameQuery):
     baseline: Literal["auto"] | None = Field(
         None,
         description=f"`auto`: each face carries `change` against its whole track, the {LOW_QUANTILE:g} quantile of "
-        "each unit, and the median of valence and arousal. Only for application/json, since a stream cannot know it; "
-        "not together with `baseline_s`",
+        "each unit, and the median of valence and arousal. That is a guess of rest, so more rises are false alarms "
+        "than with `baseline_s`. Only for application/json, since a stream cannot know it; not together with "
+        "`baseline_s`",
     )
 
     def options(self) -> AnalysisOptions:

@@ -93,7 +93,7 @@ def test_rest_is_a_low_quantile_of_units_and_the_median_of_axes() -> None:
     track = np.stack([levels(step, -step, AU1=step, AU2=10 - step) for step in range(11)])
     at_rest = dict(zip(COMPARISON.names, COMPARISON.resting_levels(track), strict=True))
     assert (at_rest["valence"], at_rest["arousal"]) == (5.0, -5.0)
-    assert (at_rest["AU1"], at_rest["AU2"], at_rest["AU4"]) == (1.0, 1.0, 0.0)  # a tenth of the way from 0 to 10
+    assert (at_rest["AU1"], at_rest["AU2"], at_rest["AU4"]) == (3.0, 3.0, 0.0)  # 0.3 of the way from 0 to 10
     assert COMPARISON.resting_levels(track, 0.5)[2] == 5.0
     assert COMPARISON.resting_levels(track[:1]).tolist() == track[0].tolist()
 

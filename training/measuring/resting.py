@@ -3,7 +3,8 @@
 A rendered set holds sittings: pictures of one person in one pose and light, of which the first is neutral. Others of
 the sitting may be neutral, too, and differ by a few degrees, by where the eyes look, and by blinks. These are the same
 face at rest, and so is each of them with another exposure, compressed, from a smaller picture, cropped a little beside,
-or mirrored.
+or mirrored. A face that is compared with its baseline in practice is in another picture; the baseline's own picture, a
+little changed, differs less, so the two are not pooled: limits hold for each by itself.
 
 Pictures in which other units move are left out. How often a unit rises with another one depends on what people do, and
 some units do move together: cheeks with a smile, lips with the jaw. A limit above all of that would follow the mix of
@@ -139,20 +140,31 @@ def changes_at_rest(alignment: str) -> Sequence[Callable[[Crop, np.random.Genera
     return [_mirrored, *(partial(_slightly, registry[name]) for name in PERTURBATIONS)]
 
 
-def fit_limits(values: Floats, names: Sequence[str]) -> ChangeLimits:
-    """Return the limits that FALSE_ALARMS of the rises at rest, float64 [M, K], exceed; `names` are of the columns.
+def fit_limits(rises: Rises, names: Sequence[str]) -> ChangeLimits:
+    """Return the limits that no more than FALSE_ALARMS of the rises at rest exceed; `names` are of their columns.
 
-    The limit is the rise of rank ceil((M + 1) (1 - FALSE_ALARMS)), so that one more rise from the same source exceeds
-    it in no more than that share (split conformal prediction: Vovk et al., 2005), and at least 0. Rises of one person
-    resemble each other, so the promise is as good as the number of people. Raises ValueError for too few of them.
+    They hold for rises in other pictures and in changed ones, each by itself, and are at least 0. Rises of one person
+    resemble each other, so the promise is as good as the number of people. Raises ValueError for too few of either.
+    """
+    kinds = (rises.values[rises.other_picture], rises.values[~rises.other_picture])
+    limits = dict(
+        zip(names, np.max([_exceeded_by_few(kind) for kind in kinds], axis=0, initial=0).tolist(), strict=True)
+    )
+    axes = {name: limits[name] for name in AXES if name in limits}
+    units = {name: limits[name] for name in ACTION_UNITS if name in limits}
+    return ChangeLimits(axes or None, units or None)
+
+
+def _exceeded_by_few(values: Floats) -> Floats:
+    """Return for each column of rises, float64 [M, K], that of rank ceil((M + 1) (1 - FALSE_ALARMS)), float64 [K].
+
+    One more rise from the same source exceeds it in no more than that share (split conformal prediction: Vovk et al.,
+    Algorithmic Learning in a Random World, 2005).
     """
     rank = math.ceil((len(values) + 1) * (1 - FALSE_ALARMS))
     if rank > len(values):
         raise ValueError(f"{len(values)} faces at rest are too few for limits of changes: at least 19 are needed")
-    limits = dict(zip(names, np.maximum(np.sort(values, axis=0)[rank - 1], 0.0).tolist(), strict=True))
-    axes = {name: limits[name] for name in AXES if name in limits}
-    units = {name: limits[name] for name in ACTION_UNITS if name in limits}
-    return ChangeLimits(axes or None, units or None)
+    return np.asarray(np.sort(values, axis=0)[rank - 1])
 
 
 def _mirrored(crop: Crop, rng: np.random.Generator) -> Crop:

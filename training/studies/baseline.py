@@ -105,7 +105,7 @@ def study(reader: LevelReader, faces: PreparedFaces, sittings: Sittings, split: 
     limits = reader.calibration.change_limits
     fitted = limits.action_units is None
     if fitted:
-        limits = fit_limits(rises_at_rest(reader, faces, sittings, "validation").values, reader.comparison.names)
+        limits = fit_limits(rises_at_rest(reader, faces, sittings, "validation"), reader.comparison.names)
         reader = replace(reader, calibration=replace(reader.calibration, change_limits=limits))
     return {
         "split": split,

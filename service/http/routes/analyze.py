@@ -16,7 +16,8 @@ from service.output.schemas import FrameResponse, VideoResponse
 
 BASELINE = (
     "A picture of the same person at rest, in which exactly one face is found with `min_confidence`. Every face of the "
-    "answer then carries `change`, its difference to that one. Both pictures together count for the limit of bytes, "
+    "answer then carries `change`, its difference to that one; false alarms of `rose` are as rare as stated where pose "
+    "and light are about the same. Both pictures together count for the limit of bytes, "
     "each for that of pixels. Nothing of them is kept."
 )
 """Description of the form's second file."""

@@ -12,13 +12,18 @@ from tests.training.sittings import INPUT, grey_network, write_sittings
 from training.data.prepared import load_prepared
 from training.datasets import DatasetError
 from training.datasets.rendered import MANIFEST
-from training.measuring.resting import LevelReader, fit_limits, read_sittings, rises_at_rest
+from training.measuring.resting import LevelReader, Rises, fit_limits, read_sittings, rises_at_rest
 
 NAMES = (*AXES, *ACTION_UNITS)
 
 
 def reader(calibration: Calibration | None = None) -> LevelReader:
     return LevelReader(grey_network(), INPUT, calibration or Calibration())
+
+
+def both(values: np.ndarray) -> Rises:
+    """The same rises in other pictures and in changed ones."""
+    return Rises(np.concatenate([values, values]), np.repeat([True, False], len(values)))
 
 
 def test_levels_are_read_as_they_are_served() -> None:
@@ -61,32 +66,41 @@ def test_a_set_without_faces_at_rest_has_no_rises(tmp_path: Path) -> None:
 
 def test_limits_are_conformal() -> None:
     values = np.random.default_rng(0).permutation(100)[:, None] + np.zeros((100, 14))  # 0 .. 99
-    limits = fit_limits(values, NAMES)
+    limits = fit_limits(both(values), NAMES)
     # The rank is ceil(101 * 0.95) = 96, which is the value 95: four of a hundred are above.
     assert limits.valence_arousal == {"valence": 95.0, "arousal": 95.0}
     assert limits.action_units == dict.fromkeys(ACTION_UNITS, 95.0)
-    assert fit_limits(values[:, 2:], NAMES[2:]).valence_arousal is None
-    assert fit_limits(values[:, :2], NAMES[:2]).action_units is None
+    assert fit_limits(both(values[:, 2:]), NAMES[2:]).valence_arousal is None
+    assert fit_limits(both(values[:, :2]), NAMES[:2]).action_units is None
+
+
+def test_limits_hold_for_other_pictures_however_many_changed_ones_there_are() -> None:
+    values = np.concatenate([np.full((20, 2), 3.0), np.zeros((980, 2))])
+    other = np.arange(1000) < 20
+    assert fit_limits(Rises(values, other), AXES).by_name == {"valence": 3.0, "arousal": 3.0}
+    assert fit_limits(Rises(values, ~other), AXES).by_name == {"valence": 3.0, "arousal": 3.0}
 
 
 def test_a_limit_is_not_negative() -> None:
-    assert set(fit_limits(np.full((19, 12), -1.0), NAMES[2:]).by_name.values()) == {0.0}
+    assert set(fit_limits(both(np.full((19, 12), -1.0)), NAMES[2:]).by_name.values()) == {0.0}
 
 
 def test_limits_hold_for_faces_that_they_were_not_fitted_on() -> None:
     rng = np.random.default_rng(1)
     alarms = []
     for _ in range(200):
-        limits = fit_limits(rng.normal(size=(99, 2)), AXES)
+        limits = fit_limits(both(rng.normal(size=(99, 2))), AXES)
         alarms.append((rng.normal(size=(1000, 2)) > list(limits.by_name.values())).mean())
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.005)
 
 
 def test_too_few_faces_are_refused() -> None:
     with pytest.raises(ValueError, match="18 faces at rest are too few"):
-        fit_limits(np.zeros((18, 14)), NAMES)
+        fit_limits(both(np.zeros((18, 14))), NAMES)
     with pytest.raises(ValueError, match="0 faces at rest"):
-        fit_limits(np.zeros((0, 14)), NAMES)
+        fit_limits(both(np.zeros((0, 14))), NAMES)
+    with pytest.raises(ValueError, match="0 faces at rest"):
+        fit_limits(Rises(np.zeros((100, 14)), np.zeros(100, dtype=bool)), NAMES)
 
 
 def test_other_sets_have_no_sittings(tmp_path: Path) -> None:

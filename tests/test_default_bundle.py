@@ -57,7 +57,7 @@ def test_it_is_small_and_says_what_is_derived() -> None:
 def test_the_card_names_these_weights() -> None:
     manifest = load_bundle(locate_bundle("default")).manifest
     assert manifest.weights_sha256 in CARD
-    assert f"{manifest.quality['expression']['accuracy']:.3f}" in CARD
+    assert f"{manifest.quality['ferplus']['expression']['accuracy']:.3f}" in CARD
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

@@ -1,11 +1,14 @@
 """POST /analyze/frame to the contract, with numbers that follow from the picture's grey level."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from pillow_heif import register_heif_opener
 
+from model_core.faces.geometry import Point
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import encoded, pillow, png
 
@@ -26,6 +29,10 @@ def test_answer_has_the_contracts_shape(client: TestClient) -> None:
     assert face["box"] == {"x": 8.0, "y": 8.0, "width": 32.0, "height": 32.0}
     assert face["detection_confidence"] == 0.9
     assert face["landmarks"]["left_eye"] == pytest.approx([17.6, 20.8])
+    # Its landmarks are symmetric and upright.
+    assert face["pose"]["yaw"] == pytest.approx(0, abs=1e-6)
+    assert face["pose"]["roll"] == pytest.approx(0, abs=1e-6)
+    assert abs(face["pose"]["pitch"]) < 10
     assert face["valence"] == pytest.approx(0.8)
     assert face["arousal"] == pytest.approx(-0.8)
     assert face["expression"]["label"] == "happiness"
@@ -50,6 +57,17 @@ def test_answer_says_what_computed_it(client: TestClient) -> None:
     }
     assert model["tasks"]["valence_arousal"]["reference"] == "derived"
     assert model["tasks"]["action_units"]["units"]["AU12"] == {"name": "lip corner puller", "threshold": 0.5}
+
+
+def test_a_face_in_profile_and_one_beyond_the_edge_say_so(client: TestClient, detector: FakeDetector) -> None:
+    face = face_at(4, 4, 40)
+    across = face.box.x + 0.85 * face.box.width
+    profile = replace(face, landmarks=replace(face.landmarks, nose=Point(across, face.landmarks.nose.y)))
+    detector.faces = [profile, face_at(-20, 4, 38)]  # more than half of the second is outside
+    seen, cut = post(client, png(204))["faces"]
+    assert seen["pose"]["yaw"] > 40
+    assert seen["quality"]["reasons"] == ["blurred", "turned"]
+    assert cut["quality"]["reasons"] == ["blurred", "outside"]
 
 
 def test_no_face_is_an_empty_list(client: TestClient) -> None:

@@ -76,7 +76,7 @@ def as_row(sample: dict[str, Any]) -> dict[str, object]:
     quality = sample["quality"] | {"reliable": float(sample["quality"]["reliable"])}
     direct = {name: sample[name] for name in ("frame", "time_s", "detection_confidence", "valence", "arousal")}
     texts = {"expression": sample["expression"]["label"], "reasons": " ".join(sample["quality"]["reasons"]) or "none"}
-    return row | quality | direct | texts
+    return row | sample["pose"] | quality | direct | texts
 
 
 @pytest.mark.parametrize("name", [name for name in VIDEOS if name != "video_framewise"])

@@ -41,9 +41,9 @@ from service.telemetry import Telemetry
 
 logger = structlog.get_logger("service")
 
-BULK_S = 0.02
-"""What a video's faces may take of a forward pass, in seconds: no more than a picture takes itself on two cores, for
-a picture may come at its start and wait for its end."""
+FILL_S = 0.02
+"""Seconds up to which a forward pass is filled with a video's faces, or with many faces of one picture: no more than a
+picture takes itself on two cores, for a picture may come at its start and wait for its end."""
 
 OPEN_VIDEOS = 4
 """Videos that are read at the same time, for each thread that decodes: every one holds a process of its own."""
@@ -159,7 +159,7 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
 def _encoders(
     settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, watchdog: Watchdog
 ) -> list[BatchedEncoder]:
-    limits = BatchLimits(settings.max_batch, BULK_S)
+    limits = BatchLimits(settings.max_batch, FILL_S)
     replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
     return [BatchedEncoder(each, limits, watchdog, observer=telemetry) for each in replicas]
 

@@ -129,14 +129,16 @@ class Settings(BaseSettings):
         6000, description="Largest number of frames that a request may analyse of a video; beyond it 413."
     )
     max_wait_s: Seconds = Field(
-        0.25,
-        description="Longest expected queue wait of a picture, in seconds; beyond it the request is refused with 429 "
-        "and Retry-After.",
+        5,
+        description="Longest expected queue wait of a picture, in seconds, unless the request says otherwise by "
+        "`X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, until the queue is half as "
+        "long.",
     )
     max_video_wait_s: Seconds = Field(
         10,
-        description="Longest expected queue wait of a video, in seconds (pictures go first); beyond it the request is "
-        "refused with 429 and Retry-After.",
+        description="Longest expected queue wait of a video, in seconds (pictures go first), unless the request says "
+        "otherwise by `X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, until the queue "
+        "is half as long.",
     )
     stall_s: Seconds = Field(
         30,

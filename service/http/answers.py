@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.analysis.pipeline import Pipeline
 from service.analysis.results import AnalysisOptions
-from service.errors import DeadlineExceeded, Draining, InternalError, Limit
+from service.errors import DeadlineExceeded, Draining, InternalError
+from service.http.negotiation import TimeLimits
 from service.http.problems import classified, problem
 from service.http.uploads import Upload, receive
 from service.media.sources import Source
@@ -41,9 +42,9 @@ class AnalysisResponse(Response):
         upload: Upload,
         options: AnalysisOptions,
         sink: Sink,
-        limit: Limit,
+        limits: TimeLimits,
     ) -> None:
-        """`limit`: the seconds that all of it may take, and where that is set."""
+        """`limits`: the seconds that all of it may take, and those for which it may wait."""
         self.status_code = 200
         self.media_type = sink.media_type
         self.background = None
@@ -53,7 +54,8 @@ class AnalysisResponse(Response):
         self._upload = upload
         self._options = options
         self._sink = sink
-        self._limit = limit
+        self._limit = limits.answer
+        self._wait = limits.wait
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -87,7 +89,7 @@ class AnalysisResponse(Response):
 
     async def _answer(self, request: Request, body: "_Body") -> None:
         # Who would wait too long is turned away before the upload is read.
-        with self._pipeline.admitted(self._upload.lane) as ticket, self._upload.file() as file:
+        with self._pipeline.admitted(self._upload.lane, self._wait) as ticket, self._upload.file() as file:
             await receive(request, file, self._upload)
             async with while_client_waits(request):
                 clock = StageClock(self._telemetry, request.state.route)

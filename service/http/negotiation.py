@@ -1,6 +1,7 @@
 """Content negotiation: the media type and the time limit of an answer, by the headers of its request."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastapi import Request
 
@@ -26,19 +27,31 @@ def negotiated(request: Request, offered: Sequence[str]) -> str:
     return offered[-place]
 
 
-def time_limit(request: Request, setting: str, settings: Settings) -> Limit:
-    """Return the answer's time limit in seconds: the setting's, or the client's X-Request-Timeout-Ms if shorter.
+@dataclass(frozen=True)
+class TimeLimits:
+    """The time that an answer may take, and the wait that its client allows."""
 
-    Raises InvalidParameter for a header that is no positive whole number.
+    answer: Limit
+    """Seconds in which the answer must be complete: the setting's, or the client's if they are fewer."""
+    wait: Limit | None
+    """Seconds for which the request may wait, where its client says how much time it has."""
+
+
+def time_limits(request: Request, setting: str, settings: Settings) -> TimeLimits:
+    """Return the limits of an answer, by a setting and by the client's X-Request-Timeout-Ms.
+
+    Raises InvalidParameter for a header that is no positive whole number, or is there twice.
     """
     configured = Limit(name=variable(setting), value=getattr(settings, setting))
-    asked = request.headers.get("x-request-timeout-ms")
-    if asked is None:
-        return configured
-    if not asked.isdecimal() or not int(asked[:10]) > 0:
-        raise InvalidParameter("X-Request-Timeout-Ms: must be a positive whole number of milliseconds")
-    asked_s = int(asked[:10]) / 1000
-    return Limit(name="X-Request-Timeout-Ms", value=asked_s) if asked_s < configured["value"] else configured
+    headers = request.headers.getlist("x-request-timeout-ms")
+    if not headers:
+        return TimeLimits(configured, None)
+    digits = headers[0].lstrip("0")
+    if len(headers) > 1 or not headers[0].isdecimal() or not digits:
+        raise InvalidParameter("X-Request-Timeout-Ms: must be one positive whole number of milliseconds")
+    asked = Limit(name="X-Request-Timeout-Ms", value=int(digits[:10]) / 1000)
+    limit = asked if asked["value"] < configured["value"] else configured
+    return TimeLimits(limit, limit)
 
 
 def _preference(media_type: str, ranges: dict[str, float]) -> tuple[float, int]:

@@ -31,7 +31,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "max_pixels": 50_000_000,
         "max_video_s": 600,
         "max_frames": 6000,
-        "max_wait_s": 0.25,
+        "max_wait_s": 5,
         "max_video_wait_s": 10,
         "stall_s": 30,
         "deadline_s": 60,

@@ -92,7 +92,10 @@ def create_app(
             predictors = (predictor, *replicas)
             async with _serving(settings, detector, predictors, telemetry, on_hang, clock) as (readiness, model):
                 app.state.context = context(readiness=readiness, model=model)
-                yield
+                try:
+                    yield
+                finally:
+                    decoders.close()  # first, for threads wait for what they decode
 
     app = FastAPI(
         title="Facial affect service",

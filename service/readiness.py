@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from service.errors import NotReady
+from service.errors import Draining, NotReady
 from service.scheduling.watchdog import WorkerStalled
 
 MAX_AGE_S = 10.0
@@ -41,9 +41,16 @@ class Readiness:
         self._parts = tuple(parts)
         self._locating_stalled = locating_stalled
         self._lock = asyncio.Lock()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Be ready no more: the service is shutting down."""
+        self._draining = True
 
     async def require(self) -> None:
-        """Return if the service can answer. Raises NotReady with the reason otherwise."""
+        """Return if the service can answer. Raises NotReady with the reason otherwise, or Draining."""
+        if self._draining:
+            raise Draining("the service is shutting down")
         if not self._parts:
             raise NotReady("no model is loaded")
         if self._locating_stalled():

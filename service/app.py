@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import structlog
@@ -21,6 +19,7 @@ from service.analysis.locating import Locator, WatchedDetector
 from service.analysis.pipeline import Pipeline
 from service.errors import Limit
 from service.http.dependencies import Context, Model
+from service.http.folder import upload_folder, why_unwritable
 from service.http.middleware import RequestContext, RequireKey
 from service.http.openapi import complete
 from service.http.problems import install_handlers
@@ -82,8 +81,8 @@ def create_app(
             settings.max_pixels,
             on_loss=lambda reason: telemetry.decoder_losses.labels(reason).inc(),
         )
-        with TemporaryDirectory(prefix="affect-") as directory, closing(decoders):
-            context = partial(Context, settings, telemetry, directory=Path(directory), limits=limits, decoders=decoders)
+        with upload_folder() as directory, closing(decoders):
+            context = partial(Context, settings, telemetry, directory=directory, limits=limits, decoders=decoders)
             if predictor is None:
                 app.state.context = context(readiness=Readiness(()), model=None)
                 yield
@@ -91,6 +90,7 @@ def create_app(
             decoders.start()
             predictors = (predictor, *replicas)
             async with _serving(settings, detector, predictors, telemetry, on_hang, clock) as (readiness, model):
+                readiness.require_storage(partial(why_unwritable, directory))
                 app.state.context = context(readiness=readiness, model=model)
                 try:
                     yield

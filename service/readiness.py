@@ -42,6 +42,11 @@ class Readiness:
         self._locating_stalled = locating_stalled
         self._lock = asyncio.Lock()
         self._draining = False
+        self._why_unwritable: Callable[[], str | None] = lambda: None
+
+    def require_storage(self, why_unwritable: Callable[[], str | None]) -> None:
+        """Be ready only while uploads can be stored. `why_unwritable` returns why they cannot, or None."""
+        self._why_unwritable = why_unwritable
 
     def drain(self) -> None:
         """Be ready no more: the service is shutting down."""
@@ -55,6 +60,8 @@ class Readiness:
             raise NotReady("no model is loaded")
         if self._locating_stalled():
             raise NotReady("a decoding or a face detection has not ended in time")
+        if (reason := self._why_unwritable()) is not None:
+            raise NotReady(reason)
         async with self._lock:
             for part in self._parts:
                 if part.stalled or time.monotonic() - part.last_success_s > MAX_AGE_S:

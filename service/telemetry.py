@@ -44,6 +44,12 @@ class Telemetry:
         self.rejected = Counter(
             "affect_rejected", "Requests that ended with an error, by its code.", ["reason"], registry=registry
         )
+        self.cut_off = Counter(
+            "affect_cut_off",
+            "Answers that failed after their status, 200, was sent, by the error's code.",
+            ["route", "reason"],
+            registry=registry,
+        )
         self.stage_seconds = Histogram(
             "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
         )

@@ -16,7 +16,7 @@ from service.analysis.results import AnalysisOptions
 from service.errors import DeadlineExceeded, Draining, InternalError
 from service.http.negotiation import TimeLimits
 from service.http.problems import classified, problem
-from service.http.uploads import Upload, receive
+from service.http.uploads import Upload, opened, receive
 from service.media.sources import Source
 from service.output.sink import Ending, Sink, milliseconds
 from service.scheduling.admission import Ticket
@@ -63,10 +63,10 @@ class AnalysisResponse(Response):
         body = _Body(send, self.headers)
         try:
             await self._in_time(request, body)
-        except ClientDisconnect:
+        except ClientDisconnect as error:
             if not body.started:
                 raise
-            # Nobody reads an end.
+            classified(request, error)  # for the metrics; nobody reads an end
         except Exception as error:
             if not body.started:
                 raise
@@ -89,7 +89,7 @@ class AnalysisResponse(Response):
 
     async def _answer(self, request: Request, body: "_Body") -> None:
         # Who would wait too long is turned away before the upload is read.
-        with self._pipeline.admitted(self._upload.lane, self._wait) as ticket, self._upload.file() as file:
+        with self._pipeline.admitted(self._upload.lane, self._wait) as ticket, opened(self._upload) as file:
             await receive(request, file, self._upload)
             async with while_client_waits(request):
                 clock = StageClock(self._telemetry, request.state.route)

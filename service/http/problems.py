@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
+    ClientGone,
     Draining,
     InternalError,
     InvalidParameter,
@@ -127,7 +128,7 @@ def _as_service_error(error: Exception) -> ServiceError:
             in_body = any(item["loc"][0] == "body" for item in found)
             return MalformedRequest(detail) if in_body else InvalidParameter(detail)
         case ClientDisconnect():
-            return MalformedRequest("the client disconnected before the body was complete")
+            return ClientGone("the client left before its answer was complete")
     return InternalError()
 
 

@@ -1,18 +1,18 @@
 """Receives request bodies into a private file, up to a byte limit: a form with one `file`, or the raw media."""
 
-import errno
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import IO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import Limit, MalformedRequest, StorageFull, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
+from service.errors import Limit, MalformedRequest, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
+from service.http.folder import telling_what_lacks
 from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.media.sources import Source
@@ -58,22 +58,28 @@ def video_upload(
         lane=Lane.BULK,
         raw_types=("video/", "image/gif"),
         max_bytes=max_bytes,
-        file=lambda: NamedTemporaryFile(dir=directory),
+        file=lambda: TemporaryFile(dir=directory),
         source=lambda file: decoders.video(file, limits, window),
     )
+
+
+@contextmanager
+def opened(upload: Upload) -> Iterator[IO[bytes]]:
+    """Make the private file for the length of the block. Raises StorageFull or OutOfResources at its beginning."""
+    with telling_what_lacks():
+        made = upload.file()
+    with made as file:
+        yield file
 
 
 async def receive(request: Request, into: IO[bytes], upload: Upload) -> None:
     """Write the uploaded file to `into` as it arrives, and rewind it.
 
-    Raises UploadTooLarge, MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file) and StorageFull.
+    Raises UploadTooLarge, MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file), StorageFull and
+    OutOfResources.
     """
-    try:
+    with telling_what_lacks():
         await _write(request, into, upload.raw_types, upload.max_bytes)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("there is no disk space for the upload") from None
-        raise
     if not into.tell():
         raise UndecodableMedia("the uploaded file is empty")
     into.seek(0)

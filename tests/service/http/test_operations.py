@@ -251,6 +251,9 @@ def test_work_of_a_client_that_left_is_not_done(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             left.set()
             await asyncio.wait_for(call, 60)
+            metrics = app.state.context.telemetry.render().decode()
+            assert 'affect_requests_total{route="/analyze/video",status="499"} 1.0' in metrics
+            assert 'affect_rejected_total{reason="client_gone"} 1.0' in metrics
 
     asyncio.run(run())
     assert 0 < len(predictor.batches) < 10  # of 50 chunks

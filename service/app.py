@@ -103,6 +103,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would name the host that the client claims
         telemetry=_traces(settings),
     )
     return _mount(app, settings, telemetry)

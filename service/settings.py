@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         600, description="Longest part of a video that a request may analyse, in seconds; beyond it 413."
     )
     max_frames: Count = Field(
-        6000, description="Largest number of frames that a request may analyse of a video; beyond it 413."
+        18_000, description="Largest number of frames that a request may analyse of a video; beyond it 413."
     )
     max_wait_s: Seconds = Field(
         5,

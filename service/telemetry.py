@@ -13,8 +13,8 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
 
 from model_core.affect import Affect
 from model_core.bundles.manifest import BundleManifest
@@ -86,7 +86,12 @@ class Telemetry:
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
-        return generate_latest(self.registry)
+        return self.rendered_as("text/plain;version=0.0.4")[0]
+
+    def rendered_as(self, exposition: str) -> tuple[bytes, str]:
+        """Return all metrics in a format of Prometheus, by its media type and version, and their content type."""
+        encode, content_type = choose_encoder(exposition)
+        return encode(self.registry), content_type
 
     def model_loaded(self, manifest: BundleManifest, device: str, options: RuntimeOptions) -> None:
         """Publish a loaded bundle."""

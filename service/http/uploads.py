@@ -97,6 +97,9 @@ async def _write(request: Request, into: IO[bytes], raw_types: tuple[str, ...], 
         async for chunk in _limited(request, max_bytes):
             into.write(chunk)
     else:
+        for kind, route in (("video/", "/analyze/video"), ("image/", "/analyze/frame")):
+            if content_type.startswith(kind):
+                raise UnsupportedMediaType(f"the content type says that this is a {kind[:-1]}: POST {route}")
         raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
         raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
     into.flush()
@@ -162,7 +165,7 @@ class _SingleFileForm:
         if not self._complete:
             raise MalformedRequest("the form is broken or incomplete")
         if not self._files:
-            raise MalformedRequest("the form has no file in the field `file`")
+            raise MalformedRequest("the form has no part named file; send the picture or the video in one")
 
     def _part_begins(self) -> None:
         self._disposition = b""
@@ -183,8 +186,10 @@ class _SingleFileForm:
     def _headers_end(self) -> None:
         options = parse_options_header(self._disposition)[1]
         name = options.get(b"name", b"").decode("utf-8", "replace")[:64]
-        if name != "file" or b"filename" not in options:
-            raise MalformedRequest(f"the form must hold one file in the field `file`, and nothing else; found {name!r}")
+        if name != "file":
+            raise MalformedRequest(f"the form must have one part named file, and no other; found {name!r}")
+        if b"filename" not in options:
+            raise MalformedRequest(_without_filename(self._disposition))
         self._files += 1
         if self._files > 1:
             raise MalformedRequest("the form holds more than one file")
@@ -194,6 +199,13 @@ class _SingleFileForm:
 
     def _end(self) -> None:
         self._complete = True
+
+
+def _without_filename(disposition: bytes) -> str:
+    """Return the sentence about a part named file whose Content-Disposition has no `filename`."""
+    if b"filename*" in disposition.lower():
+        return "the part named file has a file name as filename*, which forms must not use (RFC 7578): send filename"
+    return "the part named file is a text and no file; forgot @? (curl -F file=@photo.jpg)"
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "max_upload_bytes": 100 * 1024 * 1024,
         "max_pixels": 50_000_000,
         "max_video_s": 600,
-        "max_frames": 6000,
+        "max_frames": 18_000,
         "max_wait_s": 5,
         "max_video_wait_s": 10,
         "stall_s": 30,

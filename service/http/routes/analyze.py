@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.http.answers import AnalysisResponse
 from service.http.dependencies import ContextDep, ModelDep, RequestId
-from service.http.negotiation import negotiated, time_limits
+from service.http.negotiation import negotiated, only_known_headers, parameters_once, time_limits
 from service.http.openapi import problems, streamed, timed, upload
 from service.http.queries import FrameQuery, VideoQuery
 from service.http.sinks import VIDEO_MEDIA_TYPES, video_sink
@@ -14,7 +14,7 @@ from service.http.uploads import picture_upload, video_upload
 from service.output.document import FrameDocument
 from service.output.schemas import FrameResponse, VideoResponse
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(parameters_once), Depends(only_known_headers)])
 
 
 @router.post(

@@ -111,8 +111,8 @@ def test_files_by_their_first_bytes(data: bytes, name: str | None) -> None:
         (
             b"PK\3\4",
             Kind.VIDEO,
-            "found a ZIP archive or an Office document; send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG-TS, MPEG-PS, WMV, "
-            "FLV or Ogg video",
+            "found a ZIP archive or an Office document; send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG-TS, MPEG-PS, "
+            "WMV, FLV or Ogg video",
         ),
         (b"\1\2\3", Kind.PICTURE, "the content has no known format; send a JPEG, PNG, WebP, HEIC, AVIF or BMP picture"),
     ],

@@ -1,8 +1,13 @@
-"""`python -m service`: serves the bundles that the environment names."""
+"""`python -m service`: serves the bundles that the environment names; `--help` lists the settings."""
 
 import signal
+import socket
 import sys
+import tempfile
+import textwrap
+from contextlib import ExitStack
 
+import structlog
 import uvicorn
 
 from model_core.bundles.bundle import BundleError
@@ -10,39 +15,101 @@ from model_core.faces.detection import build_detector
 from service.app import create_app
 from service.loading import load_predictors
 from service.logs import configure_logs
-from service.settings import SettingsError, load_settings
+from service.server import DrainingServer
+from service.settings import Settings, SettingsError, load_settings, variable
 
 KEEP_ALIVE_S = 120
 """Seconds before an idle connection is closed: longer than clients and proxies keep theirs (5 s in Python, 60 s in
 nginx and load balancers, 90 s in Go). If both close it at the same moment, a request on its way gets no answer."""
 
+logger = structlog.get_logger("service")
+
+
+class CannotStart(Exception):
+    """The machine lacks something that the service needs; the message is one line."""
+
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT, finish running requests, and exit with 0.
 
-    Exits with 1 and one line for each mistake if the service cannot start.
+    Exits with 1 and one line for each mistake if the service cannot start, with 2 for arguments other than `--help`.
     """
+    if arguments := sys.argv[1:]:
+        _explain(arguments)
+    with ExitStack() as stack:
+        try:
+            settings = load_settings()
+            configure_logs(settings.log_format, settings.log_level)
+            # What can be found out at once is, for loading takes long.
+            _require_temporary_folder()
+            listener = stack.enter_context(bound(settings.host, settings.port))
+            _log_start(settings, listener)
+            detector = build_detector(settings.detector)
+            predictor, *replicas = load_predictors(settings, detector)
+            app = create_app(settings, detector, predictor, replicas=replicas)
+        except (CannotStart, SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
+            sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+
+        def stop_being_ready() -> None:
+            app.state.context.readiness.drain()
+
+        # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        config = uvicorn.Config(
+            app, lifespan="on", log_config=None, server_header=False, timeout_keep_alive=KEEP_ALIVE_S
+        )
+        DrainingServer(config, stop_being_ready, settings.drain_grace_s, settings.drain_s).run(sockets=[listener])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound, and listens once the service can answer. Raises CannotStart."""
     try:
-        settings = load_settings()
-        configure_logs(settings.log_format, settings.log_level)
-        detector = build_detector(settings.detector)
-        predictor, *replicas = load_predictors(settings, detector)
-        app = create_app(settings, detector, predictor, replicas=replicas)
-    except (SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.run(
-        app,
-        lifespan="on",
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_s,
-    )
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            stack.pop_all()
+    except OSError as error:
+        names = f"{variable('host')}={host} and {variable('port')}={port}"
+        raise CannotStart(f"{names} cannot be listened on: {error.strerror}") from None
+    return listener
+
+
+def _require_temporary_folder() -> None:
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"an upload")
+    except OSError as error:
+        raise CannotStart(
+            f"no temporary folder can be written ({error.strerror}); set TMPDIR to one that can"
+        ) from None
+
+
+def _log_start(settings: Settings, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    keys = f"one of {len(settings.api_keys)}" if settings.api_keys else "not required"
+    logger.info("loading the models", host=host, port=port, bundles=settings.bundles, api_key=keys)
+
+
+def _explain(arguments: list[str]) -> None:
+    """Print the settings and exit, with an error unless that was asked for."""
+    if not {"-h", "--help"} & set(arguments):
+        sys.stderr.write(
+            f"error: unknown argument {arguments[0]!r}; the service is configured by environment variables\n"
+        )
+        sys.exit(2)
+    lines = ["usage: python -m service", "", "The service is configured by environment variables:"]
+    for name, field in Settings.model_fields.items():
+        default = "unset" if field.default in (None, ()) else field.default
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        description = textwrap.fill(field.description or "", 100, initial_indent="    ", subsequent_indent="    ")
+        lines += ["", f"{variable(name)} (default: {shown})", description]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.exit(0)
 
 
 if __name__ == "__main__":

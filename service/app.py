@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import structlog
@@ -21,6 +19,7 @@ from service.analysis.locating import Locator, WatchedDetector
 from service.analysis.pipeline import Pipeline
 from service.errors import Limit
 from service.http.dependencies import Context, Model
+from service.http.folder import upload_folder, why_unwritable
 from service.http.middleware import RequestContext, RequireKey
 from service.http.openapi import complete
 from service.http.problems import install_handlers
@@ -41,9 +40,9 @@ from service.telemetry import Telemetry
 
 logger = structlog.get_logger("service")
 
-BULK_S = 0.02
-"""What a video's faces may take of a forward pass, in seconds: no more than a picture takes itself on two cores, for
-a picture may come at its start and wait for its end."""
+FILL_S = 0.02
+"""Seconds up to which a forward pass is filled with a video's faces, or with many faces of one picture: no more than a
+picture takes itself on two cores, for a picture may come at its start and wait for its end."""
 
 OPEN_VIDEOS = 4
 """Videos that are read at the same time, for each thread that decodes: every one holds a process of its own."""
@@ -82,8 +81,8 @@ def create_app(
             settings.max_pixels,
             on_loss=lambda reason: telemetry.decoder_losses.labels(reason).inc(),
         )
-        with TemporaryDirectory(prefix="affect-") as directory, closing(decoders):
-            context = partial(Context, settings, telemetry, directory=Path(directory), limits=limits, decoders=decoders)
+        with upload_folder() as directory, closing(decoders):
+            context = partial(Context, settings, telemetry, directory=directory, limits=limits, decoders=decoders)
             if predictor is None:
                 app.state.context = context(readiness=Readiness(()), model=None)
                 yield
@@ -91,8 +90,12 @@ def create_app(
             decoders.start()
             predictors = (predictor, *replicas)
             async with _serving(settings, detector, predictors, telemetry, on_hang, clock) as (readiness, model):
+                readiness.require_storage(partial(why_unwritable, directory))
                 app.state.context = context(readiness=readiness, model=model)
-                yield
+                try:
+                    yield
+                finally:
+                    decoders.close()  # first, for threads wait for what they decode
 
     app = FastAPI(
         title="Facial affect service",
@@ -100,6 +103,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would name the host that the client claims
         telemetry=_traces(settings),
     )
     return _mount(app, settings, telemetry)
@@ -159,7 +163,7 @@ def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
 def _encoders(
     settings: Settings, predictors: Sequence[Predictor], telemetry: Telemetry, watchdog: Watchdog
 ) -> list[BatchedEncoder]:
-    limits = BatchLimits(settings.max_batch, BULK_S)
+    limits = BatchLimits(settings.max_batch, FILL_S)
     replicas = zip(*(predictor.encoders for predictor in predictors), strict=True)
     return [BatchedEncoder(each, limits, watchdog, observer=telemetry) for each in replicas]
 

@@ -15,9 +15,11 @@
     ├── InvalidParameter       422
     ├── InvalidBaseline        422
     ├── Overloaded             429  with Retry-After
+    ├── ClientGone             499  which nobody reads
     ├── InternalError          500
     ├── NotReady               503
     ├── Draining               503
+    ├── OutOfResources         503
     ├── DeadlineExceeded       504
     └── StorageFull            507
 
@@ -119,6 +121,10 @@ class Overloaded(ServiceError, status=429, code="overloaded", title="Overloaded"
         super().__init__(detail, limit=limit, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
+class ClientGone(ServiceError, status=499, code="client_gone", title="Client gone"):
+    """The client left before its answer was complete. Only logs and metrics tell it; 499 is nginx's number for it."""
+
+
 class InternalError(ServiceError, status=500, code="internal_error", title="Internal error"):
     """The service has a fault; its cause is in the log, not in the detail."""
 
@@ -132,6 +138,10 @@ class NotReady(ServiceError, status=503, code="not_ready", title="Not ready"):
 
 class Draining(ServiceError, status=503, code="draining", title="Draining"):
     """The service is shutting down and accepts no new work."""
+
+
+class OutOfResources(ServiceError, status=503, code="out_of_resources", title="Out of resources"):
+    """The service lacks memory, file descriptors or a folder that it can write; the request is not to blame."""
 
 
 class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded", title="Deadline exceeded"):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from service.errors import NotReady
+from service.errors import Draining, NotReady
 from service.scheduling.watchdog import WorkerStalled
 
 MAX_AGE_S = 10.0
@@ -41,13 +41,27 @@ class Readiness:
         self._parts = tuple(parts)
         self._locating_stalled = locating_stalled
         self._lock = asyncio.Lock()
+        self._draining = False
+        self._why_unwritable: Callable[[], str | None] = lambda: None
+
+    def require_storage(self, why_unwritable: Callable[[], str | None]) -> None:
+        """Be ready only while uploads can be stored. `why_unwritable` returns why they cannot, or None."""
+        self._why_unwritable = why_unwritable
+
+    def drain(self) -> None:
+        """Be ready no more: the service is shutting down."""
+        self._draining = True
 
     async def require(self) -> None:
-        """Return if the service can answer. Raises NotReady with the reason otherwise."""
+        """Return if the service can answer. Raises NotReady with the reason otherwise, or Draining."""
+        if self._draining:
+            raise Draining("the service is shutting down")
         if not self._parts:
             raise NotReady("no model is loaded")
         if self._locating_stalled():
             raise NotReady("a decoding or a face detection has not ended in time")
+        if (reason := self._why_unwritable()) is not None:
+            raise NotReady(reason)
         async with self._lock:
             for part in self._parts:
                 if part.stalled or time.monotonic() - part.last_success_s > MAX_AGE_S:

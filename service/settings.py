@@ -1,6 +1,6 @@
 """The service's settings, read once from `AFFECT_` environment variables; a wrong variable keeps it from starting.
 
-This is the only module that reads the environment. An empty variable counts as unset, except for AFFECT_API_KEYS,
+This is the only module that reads the environment. An empty variable counts as unset, except for the API keys,
 where it is an error.
 """
 
@@ -8,9 +8,18 @@ import os
 import re
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_core.inference.runtimes import Precision
@@ -77,6 +86,11 @@ class Settings(BaseSettings):
         description="API keys that clients may use, separated by commas, each of at least 16 characters. "
         "If unset, no key is required.",
     )
+    api_keys_file: str | None = Field(
+        None,
+        description="File with API keys, one a line or separated by commas, instead of AFFECT_API_KEYS; read at the "
+        "start.",
+    )
     protect_operations: bool = Field(
         False, description="If true, `/healthz`, `/readyz` and `/metrics` require an API key too."
     )
@@ -126,17 +140,19 @@ class Settings(BaseSettings):
         600, description="Longest part of a video that a request may analyse, in seconds; beyond it 413."
     )
     max_frames: Count = Field(
-        6000, description="Largest number of frames that a request may analyse of a video; beyond it 413."
+        18_000, description="Largest number of frames that a request may analyse of a video; beyond it 413."
     )
     max_wait_s: Seconds = Field(
-        0.25,
-        description="Longest expected queue wait of a picture, in seconds; beyond it the request is refused with 429 "
-        "and Retry-After.",
+        5,
+        description="Longest expected queue wait of a picture, in seconds, unless the request says otherwise by "
+        "`X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, until the queue is half as "
+        "long.",
     )
     max_video_wait_s: Seconds = Field(
         10,
-        description="Longest expected queue wait of a video, in seconds (pictures go first); beyond it the request is "
-        "refused with 429 and Retry-After.",
+        description="Longest expected queue wait of a video, in seconds (pictures go first), unless the request says "
+        "otherwise by `X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, until the queue "
+        "is half as long.",
     )
     stall_s: Seconds = Field(
         30,
@@ -151,7 +167,16 @@ class Settings(BaseSettings):
     )
     max_batch: Count = Field(32, description="Largest number of faces in one forward pass.")
     drain_s: Count = Field(
-        30, description="Longest time that running requests get to finish after SIGTERM, in whole seconds."
+        30,
+        description="Longest time that running requests get to finish after SIGTERM, in whole seconds; what still runs "
+        "then gets 503.",
+    )
+    drain_grace_s: float = Field(
+        5,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds of AFFECT_DRAIN_S for which the port stays open after SIGTERM and requests are answered "
+        "as ever, while `/readyz` answers 503, so that a load balancer stops sending them first.",
     )
     threads: Count | None = Field(None, description="CPU threads of a forward pass; if unset, one per core.")
     decode_workers: Count = Field(2, description="Threads that decode media, detect faces and align them.")
@@ -164,6 +189,24 @@ class Settings(BaseSettings):
         description="If true, traces are sent to the OpenTelemetry collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; needs "
         "the extra `otel`.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_keys(cls, values: dict[str, object]) -> dict[str, object]:
+        path = values.get("api_keys_file")
+        if not isinstance(path, str):
+            return values
+        name = variable("api_keys_file")
+        if values.get("api_keys"):
+            raise ValueError(f"{name}: {variable('api_keys')} is set, too; use one of them")
+        try:
+            lines = Path(path).read_text(encoding="utf-8").replace(",", "\n").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{name}: {path} cannot be read ({type(error).__name__})") from None
+        keys = [line.strip() for line in lines if line.strip()]
+        if not keys:
+            raise ValueError(f"{name}: {path} has no key; leave it unset to require no key")
+        return values | {"api_keys": ",".join(keys)}
 
     @field_validator("device")
     @classmethod
@@ -207,16 +250,18 @@ def load_settings() -> Settings:
     known = [variable(name) for name in Settings.model_fields]
     mistakes = [_unknown(name, known) for name in os.environ if name.upper().startswith(PREFIX)]
     mistakes = [mistake for mistake in mistakes if mistake]
-    if any(name.upper() == variable("api_keys") and not value for name, value in os.environ.items()):
+    for name, value in os.environ.items():
         # Elsewhere empty means unset. Here that would open the service because a secret was not found.
-        mistakes.append(f"{variable('api_keys')}: is empty; leave it unset to require no key")
+        if name.upper() in (variable("api_keys"), variable("api_keys_file")) and not value:
+            mistakes.append(f"{name.upper()}: is empty; leave it unset to require no key")
     try:
         settings = Settings()
     except ValidationError as error:
         # The value itself is left out, since it may be a secret and errors are logged.
-        mistakes += [
-            f"{variable(str(item['loc'][0]))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-        ]
+        for item in error.errors():
+            message = item["msg"].removeprefix("Value error, ")
+            # An error of the settings as a whole names its variables itself.
+            mistakes.append(f"{variable(str(item['loc'][0]))}: {message}" if item["loc"] else message)
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return settings

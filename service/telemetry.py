@@ -13,8 +13,8 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
 
 from model_core.affect import Affect
 from model_core.bundles.manifest import BundleManifest
@@ -43,6 +43,12 @@ class Telemetry:
         self.in_flight = Gauge("affect_in_flight", "Requests being answered.", ["route"], registry=registry)
         self.rejected = Counter(
             "affect_rejected", "Requests that ended with an error, by its code.", ["reason"], registry=registry
+        )
+        self.cut_off = Counter(
+            "affect_cut_off",
+            "Answers that failed after their status, 200, was sent, by the error's code.",
+            ["route", "reason"],
+            registry=registry,
         )
         self.stage_seconds = Histogram(
             "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
@@ -80,7 +86,12 @@ class Telemetry:
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
-        return generate_latest(self.registry)
+        return self.rendered_as("text/plain;version=0.0.4")[0]
+
+    def rendered_as(self, exposition: str) -> tuple[bytes, str]:
+        """Return all metrics in a format of Prometheus, by its media type and version, and their content type."""
+        encode, content_type = choose_encoder(exposition)
+        return encode(self.registry), content_type
 
     def model_loaded(self, manifest: BundleManifest, device: str, options: RuntimeOptions) -> None:
         """Publish a loaded bundle."""

@@ -32,7 +32,7 @@ FLOORS = {
         ("analysis",),
         ("output", "readiness"),
         ("http",),
-        ("loading", "app", "__main__"),
+        ("loading", "app", "server", "__main__"),
     ),
     "model_core": (
         ("affect", "preprocessing", "calibration", "baseline", "losses", "metrics", "faces"),

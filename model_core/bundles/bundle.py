@@ -10,7 +10,8 @@ together.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,10 +55,18 @@ def code_version() -> str:
 
 
 def locate_bundle(reference: str) -> Path:
-    """Return the folder of a shipped bundle, such as `default`, or of a path. Raises BundleError if it is missing."""
+    """Return the folder of a shipped bundle, by its folder such as `default` or its manifest's name, or of a path.
+
+    Raises BundleError if there is none.
+    """
     for folder in (_SHIPPED / reference, Path(reference)):
         if (folder / MANIFEST).is_file():
             return folder
+    for manifest in sorted(_SHIPPED.glob(f"*/{MANIFEST}")):
+        with _naming(manifest):
+            name = json.loads(manifest.read_text(encoding="utf-8"))["name"]
+        if name == reference:
+            return manifest.parent
     raise BundleError(f"there is no bundle {reference!r}: it is neither shipped nor a folder with a {MANIFEST}")
 
 
@@ -89,19 +98,29 @@ def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) 
 
 def load_bundle(folder: Path) -> Bundle:
     """Return a bundle whose hash, labels, and tensors' names, shapes and types are checked. Raises BundleError."""
-    try:
-        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    with _naming(folder / MANIFEST):
+        manifest = parse_manifest(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    with _naming(folder / WEIGHTS):
         content = (folder / WEIGHTS).read_bytes()
-        manifest = parse_manifest(values)
         if hashlib.sha256(content).hexdigest() != manifest.weights_sha256:
-            raise ValueError(f"{WEIGHTS} does not match the SHA-256 in {MANIFEST}")
+            raise ValueError(f"it does not match the SHA-256 in {MANIFEST}")
+    with _naming(folder / MANIFEST):
         network = build_network(manifest.network)
+    with _naming(folder / WEIGHTS):
         network.load_state_dict(_in_use(load_tensors(content), network))
-    except OSError as error:
-        raise BundleError(f"bundle {folder.name}: it cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, SafetensorError, ClipError, ModuleNotFoundError) as error:
-        raise BundleError(f"bundle {folder.name}: {error}") from error
     return Bundle(manifest, network.eval())
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raise BundleError with the bundle and the file for what is wrong with the file."""
+    place = f"bundle {path.parent.name}: {path.name}"
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(f"{place}: it cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError, SafetensorError, ClipError, ModuleNotFoundError) as error:
+        raise BundleError(f"{place}: {error}") from error
 
 
 def _at_rest(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

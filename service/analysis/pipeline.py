@@ -76,20 +76,21 @@ class Pipeline:
         self._open_videos = asyncio.Semaphore(open_videos)
 
     @contextmanager
-    def admitted(self, lane: Lane) -> Iterator[Ticket]:
+    def admitted(self, lane: Lane, asked: Limit | None = None) -> Iterator[Ticket]:
         """Be admitted for the length of the block: from before the upload is read until the answer is complete.
 
+        asked: the time in seconds that the client itself has, which is then its longest wait instead of the lane's.
         Raises Overloaded for a request that would wait too long, NotReady where nothing gets on.
         """
         try:
-            with self._admission.admitted(lane) as ticket:
+            with self._admission.admitted(lane, asked and asked["value"]) as ticket:
                 yield ticket
         except Blocked as reason:
             raise NotReady(str(reason)) from None
         except WouldWait as wait:
-            limit = self._wait_limits[lane]
-            detail = f"the answer would wait longer than {limit['value']:g} s for its turn"
-            raise Overloaded(detail, retry_after_s=wait.expected_s - wait.limit_s, limit=limit) from None
+            limit = asked or self._wait_limits[lane]
+            detail = f"the queue is full for a request that may wait for {limit['value']:g} s; come back as told"
+            raise Overloaded(detail, retry_after_s=wait.retry_s, limit=limit) from None
 
     def ensemble(self, temporal: Temporal) -> BundleEnsemble:
         """Return the bundles that answer a request with this option."""

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.analysis.pipeline import Pipeline
 from service.analysis.results import AnalysisOptions
-from service.errors import DeadlineExceeded, Draining, InternalError, Limit
+from service.errors import DeadlineExceeded, Draining, InternalError
+from service.http.negotiation import TimeLimits
 from service.http.problems import classified, problem
 from service.http.uploads import Upload, receive
 from service.media.sources import Source
@@ -42,9 +43,9 @@ class AnalysisResponse(Response):
         upload: Upload,
         options: AnalysisOptions,
         sink: Sink,
-        limit: Limit,
+        limits: TimeLimits,
     ) -> None:
-        """`limit`: the seconds that all of it may take, and where that is set."""
+        """`limits`: the seconds that all of it may take, and those for which it may wait."""
         self.status_code = 200
         self.media_type = sink.media_type
         self.background = None
@@ -54,7 +55,8 @@ class AnalysisResponse(Response):
         self._upload = upload
         self._options = options
         self._sink = sink
-        self._limit = limit
+        self._limit = limits.answer
+        self._wait = limits.wait
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -62,10 +64,10 @@ class AnalysisResponse(Response):
         body = _Body(send, self.headers)
         try:
             await self._in_time(request, body)
-        except ClientDisconnect:
+        except ClientDisconnect as error:
             if not body.started:
                 raise
-            # Nobody reads an end.
+            classified(request, error)  # for the metrics; nobody reads an end
         except Exception as error:
             if not body.started:
                 raise
@@ -88,7 +90,7 @@ class AnalysisResponse(Response):
 
     async def _answer(self, request: Request, body: "_Body") -> None:
         # Who would wait too long is turned away before the upload is read.
-        with self._pipeline.admitted(self._upload.lane) as ticket, self._upload.files() as files:
+        with self._pipeline.admitted(self._upload.lane, self._wait) as ticket, self._upload.files() as files:
             received = await receive(request, files, self._upload)
             async with while_client_waits(request):
                 clock = StageClock(self._telemetry, request.state.route)

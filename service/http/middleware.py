@@ -58,8 +58,11 @@ class RequestContext:
                 seconds = time.perf_counter() - started
                 telemetry.requests.labels(route, status).inc()
                 telemetry.request_seconds.labels(route).observe(seconds)
-                if "error_code" in scope["state"]:
-                    telemetry.rejected.labels(scope["state"]["error_code"]).inc()
+                reason = scope["state"].get("error_code")
+                if reason is not None:
+                    telemetry.rejected.labels(reason).inc()
+                    if status < 400:
+                        telemetry.cut_off.labels(route, reason).inc()
                 logger.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
 
     def _template(self, scope: Scope) -> str:

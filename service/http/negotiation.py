@@ -1,11 +1,57 @@
 """Content negotiation: the media type and the time limit of an answer, by the headers of its request."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.errors import InvalidParameter, Limit, NotAcceptable
+from service.errors import InvalidParameter, Limit, NotAcceptable, UnsupportedMediaType
 from service.settings import Settings, variable
+
+EXPOSITIONS = ("text/plain;version=0.0.4", "text/plain;version=1.0.0", "application/openmetrics-text;version=1.0.0")
+"""The forms in which metrics are answered; the first is the default."""
+
+
+async def parameters_once(request: Request) -> None:
+    """Raise InvalidParameter for a query parameter that is given twice, of which one would be ignored."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if times > 1:
+            raise InvalidParameter(f"{name[:64]}: is given {times} times")
+
+
+async def only_known_headers(request: Request) -> None:
+    """Refuse headers of an upload that would be ignored. Raises InvalidParameter or UnsupportedMediaType."""
+    if "idempotency-key" in request.headers:
+        raise InvalidParameter("Idempotency-Key: has no meaning here, where nothing is kept that could be done twice")
+    if any(name != "identity" for name, _ in _listed(request, "content-encoding")):
+        raise UnsupportedMediaType("the body has a Content-Encoding; send it without one")
+
+
+async def json_allowed(request: Request) -> None:
+    """Raise NotAcceptable where the client refuses JSON by a quality of 0."""
+    if _refuses("application/json", _qualities(request)):
+        raise NotAcceptable("the answer is available as application/json")
+
+
+def exposition(request: Request) -> str:
+    """Return the media type and version of the metrics that the client prefers, of those in EXPOSITIONS.
+
+    Raises NotAcceptable where it refuses text by a quality of 0.
+    """
+    wanted: list[tuple[float, str]] = []
+    for element in ",".join(request.headers.getlist("accept")).lower().split(","):
+        name, *parameters = (piece.strip() for piece in element.split(";"))
+        options = dict(parameter.partition("=")[::2] for parameter in parameters)
+        for offered in EXPOSITIONS:
+            media_type, version = offered.split(";version=")
+            if name == media_type and options.get("version", version) == version:
+                wanted.append((_quality(parameters), offered))
+                break
+    quality, best = max(wanted, key=lambda each: each[0], default=(0.0, EXPOSITIONS[0]))
+    if not quality and _refuses("text/plain", _qualities(request)):
+        raise NotAcceptable(f"the metrics are available as {', '.join(EXPOSITIONS)}")
+    return best if quality else EXPOSITIONS[0]
 
 
 def negotiated(request: Request, offered: Sequence[str]) -> str:
@@ -16,9 +62,7 @@ def negotiated(request: Request, offered: Sequence[str]) -> str:
     """
     if "respond-async" in (name for name, _ in _listed(request, "prefer")):
         raise InvalidParameter("Prefer: respond-async is not supported")
-    ranges: dict[str, float] = {}
-    for name, quality in _listed(request, "accept") or [("*/*", 1.0)]:
-        ranges[name] = max(quality, ranges.get(name, 0.0))
+    ranges = _qualities(request)
     ranked = [(_preference(media_type, ranges), -place) for place, media_type in enumerate(offered)]
     (best, _), place = max(ranked)
     if not best:
@@ -26,19 +70,45 @@ def negotiated(request: Request, offered: Sequence[str]) -> str:
     return offered[-place]
 
 
-def time_limit(request: Request, setting: str, settings: Settings) -> Limit:
-    """Return the answer's time limit in seconds: the setting's, or the client's X-Request-Timeout-Ms if shorter.
+@dataclass(frozen=True)
+class TimeLimits:
+    """The time that an answer may take, and the wait that its client allows."""
 
-    Raises InvalidParameter for a header that is no positive whole number.
+    answer: Limit
+    """Seconds in which the answer must be complete: the setting's, or the client's if they are fewer."""
+    wait: Limit | None
+    """Seconds for which the request may wait, where its client says how much time it has."""
+
+
+def time_limits(request: Request, setting: str, settings: Settings) -> TimeLimits:
+    """Return the limits of an answer, by a setting and by the client's X-Request-Timeout-Ms.
+
+    Raises InvalidParameter for a header that is no positive whole number, or is there twice.
     """
     configured = Limit(name=variable(setting), value=getattr(settings, setting))
-    asked = request.headers.get("x-request-timeout-ms")
-    if asked is None:
-        return configured
-    if not asked.isdecimal() or not int(asked[:10]) > 0:
-        raise InvalidParameter("X-Request-Timeout-Ms: must be a positive whole number of milliseconds")
-    asked_s = int(asked[:10]) / 1000
-    return Limit(name="X-Request-Timeout-Ms", value=asked_s) if asked_s < configured["value"] else configured
+    headers = request.headers.getlist("x-request-timeout-ms")
+    if not headers:
+        return TimeLimits(configured, None)
+    digits = headers[0].lstrip("0")
+    if len(headers) > 1 or not headers[0].isdecimal() or not digits:
+        raise InvalidParameter("X-Request-Timeout-Ms: must be one positive whole number of milliseconds")
+    asked = Limit(name="X-Request-Timeout-Ms", value=int(digits[:10]) / 1000)
+    limit = asked if asked["value"] < configured["value"] else configured
+    return TimeLimits(limit, limit)
+
+
+def _qualities(request: Request) -> dict[str, float]:
+    """Return the media ranges that the client names, with the highest quality of each."""
+    ranges: dict[str, float] = {}
+    for name, quality in _listed(request, "accept") or [("*/*", 1.0)]:
+        ranges[name] = max(quality, ranges.get(name, 0.0))
+    return ranges
+
+
+def _refuses(media_type: str, ranges: dict[str, float]) -> bool:
+    """Return True where the most specific range that covers a media type has a quality of 0."""
+    covering = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+    return next((ranges[each] == 0 for each in covering if each in ranges), False)
 
 
 def _preference(media_type: str, ranges: dict[str, float]) -> tuple[float, int]:

@@ -19,7 +19,8 @@ _REQUEST_ID = {
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
-    "description": "Time limit for the answer in milliseconds, if it is shorter than the service's own.",
+    "description": "Time limit for the answer in milliseconds, if it is shorter than the service's own. It is also the "
+    "longest time that the request waits for its turn, instead of AFFECT_MAX_WAIT_S or AFFECT_MAX_VIDEO_WAIT_S.",
     "schema": {"type": "integer", "minimum": 1},
 }
 _SCHEMES = {

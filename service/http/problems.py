@@ -1,5 +1,6 @@
 """Exceptions as RFC 9457 problem documents: ServiceErrors, and whatever else a route raises."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,6 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
+    ClientGone,
+    Draining,
     InternalError,
     InvalidParameter,
     MalformedRequest,
@@ -69,19 +72,27 @@ class _CrashGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI connection. A crash after the answer has begun is left to the server, which disconnects."""
-        started = scope["type"] != "http"
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
 
         async def noting(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
+        request = Request(scope)
         try:
             await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            # The server cancels what has outlasted the time to drain.
+            if started:
+                raise
+            await (await answer(request, Draining("the service is shutting down")))(scope, receive, send)
         except Exception as error:
             if started:
                 raise
-            request = Request(scope)
             logger.error("request %s failed", _request_id(request), exc_info=error)
             await (await answer(request, error))(scope, receive, send)
 
@@ -117,7 +128,7 @@ def _as_service_error(error: Exception) -> ServiceError:
             in_body = any(item["loc"][0] == "body" for item in found)
             return MalformedRequest(detail) if in_body else InvalidParameter(detail)
         case ClientDisconnect():
-            return MalformedRequest("the client disconnected before the body was complete")
+            return ClientGone("the client left before its answer was complete")
     return InternalError()
 
 

@@ -3,19 +3,19 @@
 A form may hold a second file, `baseline`, where a route accepts it.
 """
 
-import errno
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import IO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import Limit, MalformedRequest, StorageFull, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
+from service.errors import Limit, MalformedRequest, UndecodableMedia, UnsupportedMediaType, UploadTooLarge
+from service.http.folder import telling_what_lacks
 from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.media.sources import Source
@@ -50,9 +50,11 @@ class Upload:
 
     @contextmanager
     def files(self) -> Iterator[Mapping[str, IO[bytes]]]:
-        """Make a private file for each part, by its name."""
+        """Make a private file for each part, by its name. Raises StorageFull or OutOfResources at its beginning."""
         with ExitStack() as stack:
-            yield {name: stack.enter_context(self.file()) for name in self.parts}
+            with telling_what_lacks():
+                made = {name: stack.enter_context(self.file()) for name in self.parts}
+            yield made
 
 
 def picture_upload(directory: Path, max_bytes: int, decoders: DecoderPool, limits: DecodeLimits) -> Upload:
@@ -75,7 +77,7 @@ def video_upload(
         lane=Lane.BULK,
         raw_types=("video/", "image/gif"),
         max_bytes=max_bytes,
-        file=lambda: NamedTemporaryFile(dir=directory),
+        file=lambda: TemporaryFile(dir=directory),
         source=lambda file: decoders.video(file, limits, window),
     )
 
@@ -83,14 +85,11 @@ def video_upload(
 async def receive(request: Request, into: Mapping[str, IO[bytes]], upload: Upload) -> frozenset[str]:
     """Write the uploaded files to those of `into` as they arrive, rewind them, and return the names of those received.
 
-    Raises UploadTooLarge, MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file) and StorageFull.
+    Raises UploadTooLarge, MalformedRequest, UnsupportedMediaType, UndecodableMedia (an empty file), StorageFull and
+    OutOfResources.
     """
-    try:
+    with telling_what_lacks():
         received = await _write(request, into, upload.raw_types, upload.max_bytes)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("there is no disk space for the upload") from None
-        raise
     for name in sorted(received):
         if not into[name].tell():
             raise UndecodableMedia("the uploaded file is empty" if name == "file" else f"{name}: the file is empty")
@@ -114,6 +113,9 @@ async def _write(
             into["file"].write(chunk)
         received = frozenset({"file"})
     else:
+        for kind, route in (("video/", "/analyze/video"), ("image/", "/analyze/frame")):
+            if content_type.startswith(kind):
+                raise UnsupportedMediaType(f"the content type says that this is a {kind[:-1]}: POST {route}")
         raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
         raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
     for file in into.values():
@@ -183,7 +185,7 @@ class _FileForm:
         if not self._complete:
             raise MalformedRequest("the form is broken or incomplete")
         if "file" not in self._received:
-            raise MalformedRequest("the form has no file in the field `file`")
+            raise MalformedRequest("the form has no part named file; send the picture or the video in one")
         return frozenset(self._received)
 
     def _part_begins(self) -> None:
@@ -205,11 +207,11 @@ class _FileForm:
     def _headers_end(self) -> None:
         options = parse_options_header(self._disposition)[1]
         name = options.get(b"name", b"").decode("utf-8", "replace")[:64]
-        if name not in self._names or b"filename" not in options:
-            more = " and perhaps one in `baseline`" if "baseline" in self._names else ""
-            raise MalformedRequest(
-                f"the form must hold one file in the field `file`{more}, and nothing else; found {name!r}"
-            )
+        if name not in self._names:
+            more = ", perhaps one named baseline" if "baseline" in self._names else ""
+            raise MalformedRequest(f"the form must have one part named file{more}, and no other; found {name!r}")
+        if b"filename" not in options:
+            raise MalformedRequest(_without_filename(name, self._disposition))
         if name in self._received:
             raise MalformedRequest(f"the form holds more than one file in the field `{name}`")
         self._received.add(name)
@@ -220,6 +222,13 @@ class _FileForm:
 
     def _end(self) -> None:
         self._complete = True
+
+
+def _without_filename(name: str, disposition: bytes) -> str:
+    """Return the sentence about a part whose Content-Disposition has no `filename`."""
+    if b"filename*" in disposition.lower():
+        return f"the part named {name} has a file name as filename*, which forms must not use (RFC 7578): send filename"
+    return f"the part named {name} is a text and no file; forgot @? (curl -F {name}=@photo.jpg)"
 
 
 @contextmanager

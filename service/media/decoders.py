@@ -5,6 +5,7 @@ import math
 import mmap
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import numpy as np
 import structlog
 
 from service import errors
-from service.errors import Limit, NotReady, ServiceError, UndecodableMedia
+from service.errors import Limit, NotReady, OutOfResources, ServiceError, UndecodableMedia
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
 from service.media.videos import MediaInfo, TimedFrame, Window
@@ -34,6 +35,9 @@ FRAME_S = 10.0
 
 _LOOK_S = 0.05
 """Seconds between two looks whether a source was cancelled."""
+
+_END_S = 0.2
+"""Seconds in which a process that has closed its connection ends."""
 
 _CLIENT_ERRORS = frozenset(
     {"UnsupportedMediaType", "UndecodableMedia", "NoVideoFrames", "TooManyPixels", "VideoTooLong", "InvalidParameter"}
@@ -187,7 +191,9 @@ class Decoder:
 
     @property
     def returncode(self) -> int | None:
-        """The status with which the process has ended, or None."""
+        """The status with which the process has ended, or is just about to; None while it lives."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
         return self._process.poll()
 
     def ask(self, request: dict[str, Any], descriptor: int) -> None:
@@ -278,8 +284,8 @@ class IsolatedSource:
     def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
         """See Source.
 
-        A file that crashes its decoder, takes it more memory than it may have or keeps it from getting on is
-        UndecodableMedia.
+        A file that crashes its decoder or keeps it from getting on is UndecodableMedia. Where memory is lacking, the
+        error is OutOfResources.
         """
         decoder = self._decoders.lease()
         try:
@@ -288,6 +294,9 @@ class IsolatedSource:
             yield from self._answers(decoder, cancelled)
         except Disconnected:
             raise self._crash(decoder) from None
+        except OSError as error:
+            logger.error("a file cannot be handed to a decoder", error=error.strerror)
+            raise OutOfResources("the service lacks memory or file descriptors to decode the file") from None
         finally:
             self._decoders.give_back(decoder)
 
@@ -333,15 +342,18 @@ class IsolatedSource:
             return kind(str(message.get("detail")), limit=_checked_limit(message.get("limit")))
         if name == "MemoryError":
             self._decoders.lost("memory")
-            return UndecodableMedia("the file needs more memory to decode than one file may have")
+            return OutOfResources("there is not enough memory to decode the file")
         logger.warning("a decoder failed on a file", trace=str(message.get("failure")))
         return UndecodableMedia("the file could not be decoded")
 
     def _crash(self, decoder: Decoder) -> ServiceError:
+        if decoder.returncode == -signal.SIGKILL:  # the system ends it where memory runs out
+            self._decoders.lost("memory")
+            return OutOfResources("there is not enough memory to decode the file")
         self._decoders.lost("crashed")
         if decoder.returncode == 0:
             return NotReady("the decoder ended")
-        return UndecodableMedia("the decoder broke down over the file, or it needs more memory than one file may have")
+        return UndecodableMedia("the decoder broke down over the file")
 
 
 def _checked_info(info: object) -> MediaInfo:

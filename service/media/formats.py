@@ -118,7 +118,7 @@ _FORMATS: Final = (
 
 _SENDABLE: Final = {
     Kind.PICTURE: "send a JPEG, PNG, WebP, HEIC, AVIF or BMP picture",
-    Kind.VIDEO: "send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG or Ogg video",
+    Kind.VIDEO: "send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG-TS, MPEG-PS, WMV, FLV or Ogg video",
 }
 _ROUTES: Final = {Kind.PICTURE: "/analyze/frame", Kind.VIDEO: "/analyze/video"}
 
@@ -142,7 +142,9 @@ def refusal(data: bytes, wanted: Kind) -> str:
     found = recognise(data)
     if found is None:
         return f"the content has no known format; {_SENDABLE[wanted]}"
-    steps = [found.advice] if found.advice else []
-    if found.kind in _ROUTES and found.kind != wanted:
-        steps.append(f"send it to {_ROUTES[found.kind]}")
-    return f"found {found.name}; {' and '.join(steps) or _SENDABLE[wanted]}"
+    elsewhere = found.kind in _ROUTES and found.kind != wanted
+    if elsewhere and not found.advice:
+        return f"this is {found.name}: POST {_ROUTES[found.kind]}"
+    if elsewhere:
+        return f"found {found.name}; {found.advice} and POST {_ROUTES[found.kind]}"
+    return f"found {found.name}; {found.advice or _SENDABLE[wanted]}"

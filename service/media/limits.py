@@ -30,10 +30,12 @@ class DecodeLimits:
         """Raise VideoTooLong for more seconds of video than the limit."""
         if length_s > self.max_video_s:
             limit = Limit(name="AFFECT_MAX_VIDEO_S", value=self.max_video_s)
-            raise VideoTooLong(f"the requested part is longer than {self.max_video_s:g} s", limit=limit)
+            detail = f"the requested part is longer than {self.max_video_s:g} s: use start_s and end_s"
+            raise VideoTooLong(detail, limit=limit)
 
     def check_frames(self, frames: float) -> None:
         """Raise VideoTooLong for more frames to analyse than the limit."""
         if frames > self.max_frames:
             limit = Limit(name="AFFECT_MAX_FRAMES", value=self.max_frames)
-            raise VideoTooLong(f"the requested part has more than {self.max_frames} frames to analyse", limit=limit)
+            detail = f"the requested part has more than {self.max_frames} frames to analyse"
+            raise VideoTooLong(f"{detail}: use start_s and end_s, or a lower fps", limit=limit)

@@ -4,7 +4,10 @@
 
 * results come back in the order of the items, to the caller that submitted them;
 * an idle batcher runs at once; while a batch runs, what arrives collects for the next one;
-* interactive items go before bulk ones, of which a batch takes few, so that they add little to another's wait;
+* requests share a batch in turns: one item of each that waits, then a second of each, and so on, so that none waits for
+  more than an item of another between two of its own;
+* interactive items go before bulk ones;
+* a batch takes few bulk items, and few beyond the first of each request, so that they add little to another's wait;
 * a batch that fails is halved and retried, so that only the items to blame fail, and the worker lives on;
 * a batch that was too large for memory lowers the largest size for good;
 * of several replicas a free one takes the next batch; each has a thread, a pace and a largest size of its own;
@@ -111,8 +114,9 @@ class Batcher(Generic[Item, Result]):
         self._refuse_if(self.blocked)
         now = self._clock()
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
+        request = object()
         for future, item in zip(futures, items, strict=True):
-            self._queue.push(lane, future, Entry(item, now))
+            self._queue.push(lane, future, Entry(item, now), request)
         self._wake()
         try:
             return await asyncio.gather(*futures)
@@ -182,9 +186,10 @@ class Batcher(Generic[Item, Result]):
         replica.own = {}
         # Where interactive items alone fill batches, one bulk item goes along with every other: it must get on, too.
         reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 and not replica.ran_bulk else 0
-        self._fill(batch, Lane.INTERACTIVE, replica.max_items - reserved)
+        most = replica.max_items - reserved
+        self._fill(batch, Lane.INTERACTIVE, min(most, max(self._queue.requests(Lane.INTERACTIVE), replica.most_filled)))
         interactive = len(batch)
-        self._fill(batch, Lane.BULK, max(interactive + reserved, replica.most_bulk))
+        self._fill(batch, Lane.BULK, max(interactive + reserved, replica.most_filled))
         replica.ran_bulk = len(batch) > interactive
         return batch
 

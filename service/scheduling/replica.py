@@ -29,11 +29,13 @@ class BatchLimits:
 
     max_items: int
     """Most items of a batch."""
-    bulk_s: float = math.inf
-    """Seconds that bulk items may take of a batch, by the pace so far; one bulk item always may join."""
+    fill_s: float = math.inf
+    """Seconds up to which a batch is filled with bulk items and with further items of one request, by the pace so far.
+
+    One item of each interactive request always may join, and one bulk item."""
 
     def __post_init__(self) -> None:
-        if not (self.max_items > 0 and self.bulk_s > 0):
+        if not (self.max_items > 0 and self.fill_s > 0):
             raise ValueError("the limits of a batch must be positive")
 
 
@@ -75,10 +77,10 @@ class Replica(Generic[Item, Result]):
         return self._call is not None and self._call.stalled
 
     @property
-    def most_bulk(self) -> int:
-        """Up to how many items bulk ones fill a batch: an interactive item may come now, and wait for its end."""
+    def most_filled(self) -> int:
+        """Up to how many items a batch is filled; a request may come just after its start, and wait for its end."""
         item_s = self._item_s.value
-        within = self._limits.bulk_s / item_s if item_s else math.inf
+        within = self._limits.fill_s / item_s if item_s else math.inf
         return int(min(within, self.max_items))
 
     def note(self, size: int, run_s: float) -> None:

@@ -135,7 +135,9 @@ def test_the_wait_for_detection_is_bounded_too() -> None:
         wait_for(lambda: sum(each.done() for each in sent) == 9)
         refused = [each.result() for each in sent if each.done()]
         assert {answer.status_code for answer in refused} == {429}
-        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert all(
+            1 <= int(answer.headers["retry-after"]) <= 9 for answer in refused
+        )  # up to 1.5 * 6 * 9 turns of 0.1 s
         assert refused[0].json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.25}
         detector.gate.set()
         assert [each.result().status_code for each in sent].count(200) == 3  # whoever was let in is answered

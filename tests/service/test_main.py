@@ -3,7 +3,11 @@
 import json
 import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,8 @@ from tests.service.processes import free_port, service, wait_until_ready
 
 def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: bytes) -> None:
     port = free_port()
-    with service(AFFECT_PORT=str(port), AFFECT_BUNDLES=str(tiny_bundle_dir), AFFECT_DEVICE="cpu") as process:
+    variables = {"AFFECT_PORT": str(port), "AFFECT_BUNDLES": str(tiny_bundle_dir), "AFFECT_DRAIN_GRACE_S": "0"}
+    with service(**variables, AFFECT_DEVICE="cpu") as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(process, url)
         answer = httpx2.post(f"{url}/analyze/frame", files={"file": astronaut_png}, timeout=20)
@@ -39,6 +44,83 @@ def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: byte
         log = process.stderr.read()
     assert answer.json()["request_id"] in log  # one JSON line a request, with its id
     assert '"route": "/analyze/frame"' in log
+
+
+def test_readiness_falls_before_the_port_closes_and_what_is_cut_off_is_told(tiny_bundle_dir: Path) -> None:
+    port = free_port()
+    variables = {"AFFECT_PORT": str(port), "AFFECT_BUNDLES": str(tiny_bundle_dir), "AFFECT_DEVICE": "cpu"}
+    with service(**variables, AFFECT_DRAIN_S="2", AFFECT_DRAIN_GRACE_S="1") as process:
+        wait_until_ready(process, f"http://127.0.0.1:{port}")
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as upload:
+            upload.sendall(b"POST /analyze/video HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\n")
+            upload.sendall(b"Content-Length: 1000\r\n\r\nonly a part of it")
+            process.send_signal(signal.SIGTERM)
+            wait_for_status(f"http://127.0.0.1:{port}/readyz", 503)
+            assert httpx2.get(f"http://127.0.0.1:{port}/healthz").status_code == 200  # the port is open all the while
+            answer = upload.makefile("rb").read().decode()
+        assert process.wait(20) == 0
+    assert answer.startswith("HTTP/1.1 503 ")
+    assert "application/problem+json" in answer
+    assert json.loads(answer.split("\r\n\r\n", 1)[1])["code"] == "draining"
+
+
+def wait_for_status(url: str, status: int) -> None:
+    end_s = time.monotonic() + 20
+    while httpx2.get(url).status_code != status:
+        assert time.monotonic() < end_s
+
+
+def test_help_lists_the_settings_and_starts_nothing() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "service", "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "AFFECT_MAX_WAIT_S (default: 5)\n    Longest expected queue wait" in shown.stdout
+    assert shown.stdout.count("\nAFFECT_") == len(Settings.model_fields)
+
+
+def test_an_argument_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["service", "--port=80"])
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unknown argument '--port=80'")
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """The message with which the service refuses to start, before it loads anything."""
+    monkeypatch.setattr(sys, "argv", ["service"])
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+    monkeypatch.setattr(command, "load_predictors", lambda *_: pytest.fail("the models are loaded"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    return str(caught.value.code)
+
+
+def test_a_port_in_use_is_told_before_the_models_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        message = refused(monkeypatch, AFFECT_PORT=str(port))
+    expected = f"error: AFFECT_HOST=127.0.0.1 and AFFECT_PORT={port} cannot be listened on: Address already in use"
+    assert message == expected
+
+
+def test_a_missing_temporary_folder_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    message = refused(monkeypatch)
+    assert message == (
+        "error: no temporary folder can be written (No such file or directory); set TMPDIR to one that can"
+    )
+
+
+@pytest.mark.parametrize(("keys", "told"), [((), "not required"), (("a" * 16, "b" * 16), "one of 2")])
+def test_the_log_says_once_whether_a_key_is_required(keys: tuple[str, ...], told: str) -> None:
+    with capture_logs() as logs, command.bound("127.0.0.1", 0) as listener:
+        command._log_start(Settings(api_keys=keys), listener)
+    [entry] = logs
+    assert (entry["event"], entry["api_key"], entry["bundles"]) == ("loading the models", told, ("default",))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +153,9 @@ def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: byte
 def test_refuses_to_start_with_a_line_that_says_why(
     variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["service"])
     monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+    monkeypatch.setenv("AFFECT_PORT", "0")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as caught:
@@ -83,9 +167,10 @@ def test_refuses_to_start_with_a_line_that_says_why(
 
 
 def test_a_refusal_is_one_line_of_the_process_and_its_status() -> None:
-    with service(AFFECT_BUNDLES="nowhere") as process:
+    with service(AFFECT_BUNDLES="nowhere", AFFECT_PORT="0") as process:
         assert process.wait(30) == 1
-        [line] = process.stderr.read().splitlines()
+        [started, line] = process.stderr.read().splitlines()
+    assert json.loads(started)["event"] == "loading the models"
     assert line.startswith("error: there is no bundle 'nowhere'")
 
 
@@ -172,7 +257,9 @@ def test_what_was_chosen_is_logged_and_told(tiny_bundle_dir: Path, monkeypatch: 
 def test_connections_outlive_their_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {}
     monkeypatch.setattr(command, "load_predictors", lambda *_: [FakePredictor()])
-    monkeypatch.setattr(command.uvicorn, "run", lambda app, **given: options.update(given))
+    monkeypatch.setattr(sys, "argv", ["service"])
+    monkeypatch.setenv("AFFECT_PORT", "0")
+    monkeypatch.setattr(command.DrainingServer, "run", lambda server, sockets: options.update(vars(server.config)))
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "configure_logs", lambda *_: None)
     command.main()

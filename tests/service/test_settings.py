@@ -1,5 +1,6 @@
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "host": "127.0.0.1",
         "port": 8000,
         "api_keys": (),
+        "api_keys_file": None,
         "protect_operations": False,
         "bundles": ("default",),
         "download": False,
@@ -30,20 +32,53 @@ def test_defaults_are_those_of_the_contract() -> None:
         "max_upload_bytes": 100 * 1024 * 1024,
         "max_pixels": 50_000_000,
         "max_video_s": 600,
-        "max_frames": 6000,
-        "max_wait_s": 0.25,
+        "max_frames": 18_000,
+        "max_wait_s": 5,
         "max_video_wait_s": 10,
         "stall_s": 30,
         "deadline_s": 60,
         "video_deadline_s": 900,
         "max_batch": 32,
         "drain_s": 30,
+        "drain_grace_s": 5.0,
         "threads": None,
         "decode_workers": 2,
         "log_format": "json",
         "log_level": "info",
         "otel": False,
     }
+
+
+def test_keys_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{'a' * 16}\n{'b' * 16}, {'c' * 16}\n")
+    monkeypatch.setenv("AFFECT_API_KEYS_FILE", str(file))
+    monkeypatch.setenv("AFFECT_PROTECT_OPERATIONS", "true")
+    assert [key.get_secret_value() for key in load_settings().api_keys] == ["a" * 16, "b" * 16, "c" * 16]
+
+
+@pytest.mark.parametrize(
+    ("content", "other", "message"),
+    [
+        (None, None, "AFFECT_API_KEYS_FILE: {file} cannot be read (FileNotFoundError)"),
+        ("\n", None, "AFFECT_API_KEYS_FILE: {file} has no key; leave it unset to require no key"),
+        ("short", None, "AFFECT_API_KEYS: key 1 of 1 is shorter than 16 characters"),
+        ("a" * 16, "b" * 16, "AFFECT_API_KEYS_FILE: AFFECT_API_KEYS is set, too; use one of them"),
+    ],
+    ids=["missing", "empty", "short", "both"],
+)
+def test_a_file_of_keys_that_cannot_be_used_keeps_it_from_starting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, other: str | None, message: str
+) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("AFFECT_API_KEYS_FILE", str(file))
+    if other is not None:
+        monkeypatch.setenv("AFFECT_API_KEYS", other)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value) == message.format(file=file)
 
 
 def test_every_field_is_described() -> None:

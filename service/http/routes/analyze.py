@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.http.answers import AnalysisResponse
 from service.http.dependencies import ContextDep, ModelDep, RequestId
-from service.http.negotiation import negotiated, time_limit
+from service.http.negotiation import negotiated, only_known_headers, parameters_once, time_limits
 from service.http.openapi import problems, streamed, timed, upload
 from service.http.queries import FrameQuery, VideoQuery
 from service.http.sinks import VIDEO_MEDIA_TYPES, video_sink
@@ -22,7 +22,7 @@ BASELINE = (
 )
 """Description of the form's second file."""
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(parameters_once), Depends(only_known_headers)])
 
 
 @router.post(
@@ -38,10 +38,10 @@ async def analyze_frame(
 ) -> Response:
     """Faces of a picture (JPEG, PNG, WebP, HEIC, AVIF, BMP) with valence-arousal, expression and action units."""
     negotiated(request, [FrameDocument.media_type])
-    limit = time_limit(request, "deadline_s", context.settings)
+    limits = time_limits(request, "deadline_s", context.settings)
     taken = picture_upload(context.directory, context.settings.max_upload_bytes, context.decoders, context.limits)
     sink = FrameDocument(model.info, request_id)
-    return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limit)
+    return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limits)
 
 
 @router.post(
@@ -55,8 +55,8 @@ async def analyze_video(
 ) -> Response:
     """Tracks of the faces in a video (MP4, MOV, WebM, Matroska, AVI, GIF, ...), as one document or frame by frame."""
     media_type = negotiated(request, VIDEO_MEDIA_TYPES)
-    limit = time_limit(request, "video_deadline_s", context.settings)
+    limits = time_limits(request, "video_deadline_s", context.settings)
     window = query.window(model.pipeline.ensemble(query.temporal))
     taken = video_upload(context.directory, context.settings.max_upload_bytes, context.decoders, context.limits, window)
     sink = video_sink(media_type, query, window, model, request_id)
-    return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limit)
+    return AnalysisResponse(model.pipeline, context.telemetry, taken, query.options(), sink, limits)

@@ -1,34 +1,34 @@
 """Health, readiness, models and metrics."""
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.dependencies import ContextDep, ModelDep
+from service.http.negotiation import exposition, json_allowed, parameters_once
 from service.http.openapi import problems
 from service.http.queries import video_fps
 from service.output.bundles import describe_bundle
 from service.output.schemas import Health, ModelsResponse
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(parameters_once)])
 
 OPEN_ROUTES = ("/healthz", "/readyz", "/metrics")
 """What probes and Prometheus ask for without a key, unless told otherwise."""
 
 
-@router.get("/healthz")
+@router.get("/healthz", dependencies=[Depends(json_allowed)], responses=problems(406, 422))
 async def healthz() -> Health:
     """The process lives."""
     return Health()
 
 
-@router.get("/readyz", responses=problems(503))
+@router.get("/readyz", dependencies=[Depends(json_allowed)], responses=problems(406, 422, 503))
 async def readyz(context: ContextDep) -> Health:
     """200 only while a recent real forward pass succeeded."""
     await context.readiness.require()
     return Health()
 
 
-@router.get("/models", responses=problems(503))
+@router.get("/models", dependencies=[Depends(json_allowed)], responses=problems(406, 422, 503))
 async def models(context: ContextDep, model: ModelDep) -> ModelsResponse:
     """The loaded bundles with their labels, input contract, calibration and measured quality; the limits in force."""
     return ModelsResponse(
@@ -42,7 +42,12 @@ async def models(context: ContextDep, model: ModelDep) -> ModelsResponse:
     )
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(context: ContextDep) -> Response:
-    """Prometheus exposition."""
-    return Response(context.telemetry.render(), media_type=CONTENT_TYPE_LATEST)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=problems(406, 422) | {200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+)
+async def metrics(request: Request, context: ContextDep) -> Response:
+    """Prometheus exposition, in the version that the client asks for."""
+    content, content_type = context.telemetry.rendered_as(exposition(request))
+    return Response(content, headers={"Content-Type": content_type})

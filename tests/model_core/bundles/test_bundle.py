@@ -150,7 +150,7 @@ def test_two_files_that_do_not_belong_together(copy: Path) -> None:
     content = bytearray((copy / WEIGHTS).read_bytes())
     content[-1] ^= 1
     (copy / WEIGHTS).write_bytes(content)
-    assert "weights.safetensors does not match the SHA-256 in bundle.json" in error_of(copy)
+    assert "weights.safetensors: it does not match the SHA-256 in bundle.json" in error_of(copy)
 
 
 NAME = "heads.expression.weight"
@@ -327,6 +327,7 @@ def test_a_full_disk_leaves_no_bundle_and_may_be_tried_again(
 
 def test_locating(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     assert locate_bundle(str(tiny_bundle_dir)) == tiny_bundle_dir
+    assert locate_bundle("ferplus-ddamfn") == locate_bundle("default")  # as /models names it
     with pytest.raises(BundleError, match="there is no bundle 'nowhere': it is neither shipped nor a folder"):
         locate_bundle("nowhere")
     with pytest.raises(BundleError, match="neither shipped"):

@@ -75,11 +75,11 @@ class TestFrames:
         frames = [Image.new("L", (32, 32), level) for level in (50, 200)]
         content = pillow(frames[0], "GIF", save_all=True, append_images=frames[1:])
         document = refused(frame(client, content, "x.gif"), 415, "unsupported_media_type")
-        assert document["detail"] == "found a GIF animation; send it to /analyze/video"
+        assert document["detail"] == "this is a GIF animation: POST /analyze/video"
 
     def test_video_sent_as_a_frame(self, client: TestClient, tmp_path: Path) -> None:
         document = refused(frame(client, mp4(tmp_path / "v.mp4", [100] * 3)), 415, "unsupported_media_type")
-        assert document["detail"] == "found an MP4 video; send it to /analyze/video"
+        assert document["detail"] == "this is an MP4 video: POST /analyze/video"
 
     def test_tiff(self, client: TestClient) -> None:
         document = refused(frame(client, pillow(Image.new("L", (8, 8)), "TIFF")), 415, "unsupported_media_type")
@@ -94,6 +94,30 @@ class TestFrames:
 class TestForms:
     def test_wrong_field(self, client: TestClient) -> None:
         refused(client.post("/analyze/frame", files={"image": png(9)}), 400, "malformed_request")
+
+    @pytest.mark.parametrize(
+        ("disposition", "detail"),
+        [
+            ('name="file"', "the part named file is a text and no file; forgot @? (curl -F file=@photo.jpg)"),
+            (
+                'name="image"; filename="x"',
+                "the form must have one part named file, perhaps one named baseline, and no other; found 'image'",
+            ),
+            (
+                "name=\"file\"; filename*=UTF-8''x.png",
+                "the part named file has a file name as filename*, which forms must not use (RFC 7578): send filename",
+            ),
+            (None, "the form has no part named file; send the picture or the video in one"),
+        ],
+        ids=["text", "other name", "filename*", "empty"],
+    )
+    def test_a_form_without_a_file_is_told_what_to_send(
+        self, client: TestClient, disposition: str | None, detail: str
+    ) -> None:
+        part = "" if disposition is None else f"--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\nphoto\r\n"
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = client.post("/analyze/frame", content=f"{part}--b--\r\n", headers=headers)
+        assert refused(answer, 400, "malformed_request")["detail"] == detail
 
     def test_two_files(self, client: TestClient) -> None:
         files = [("file", ("a.png", png(9))), ("file", ("b.png", png(9)))]

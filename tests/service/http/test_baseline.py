@@ -184,10 +184,10 @@ def test_both_pictures_count_for_the_limit_of_bytes(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("parts", "detail"),
     [
-        ([("baseline", png(51))], "the form has no file in the field `file`"),
+        ([("baseline", png(51))], "the form has no part named file; send the picture or the video in one"),
         ([("file", png(9)), ("baseline", png(9)), ("baseline", png(9))], "more than one file in the field `baseline`"),
         ([("file", png(9)), ("file", png(9))], "more than one file in the field `file`"),
-        ([("file", png(9)), ("other", png(9))], "and perhaps one in `baseline`, and nothing else; found 'other'"),
+        ([("file", png(9)), ("other", png(9))], "perhaps one named baseline, and no other; found 'other'"),
     ],
 )
 def test_forms_that_are_refused(client: TestClient, parts: list, detail: str) -> None:
@@ -199,7 +199,7 @@ def test_forms_that_are_refused(client: TestClient, parts: list, detail: str) ->
 def test_a_video_has_no_picture_at_rest(client: TestClient, video: bytes) -> None:
     status, code, detail = refused(client, "/analyze/video", {"file": video, "baseline": png(51)})
     assert (status, code) == (400, "malformed_request")
-    assert detail.endswith("and nothing else; found 'baseline'")
+    assert detail.endswith("and no other; found 'baseline'")
 
 
 def test_nothing_of_a_baseline_is_kept(client: TestClient) -> None:

@@ -27,9 +27,11 @@ CONTRACT = {
     "invalid_parameter": 422,
     "invalid_baseline": 422,
     "overloaded": 429,
+    "client_gone": 499,
     "internal_error": 500,
     "not_ready": 503,
     "draining": 503,
+    "out_of_resources": 503,
     "deadline_exceeded": 504,
     "storage_full": 507,
 }
@@ -113,7 +115,7 @@ def test_a_problem_has_the_fields_of_rfc_9457_and_names_a_broken_limit() -> None
         ("GET", "/http/413", 413, "upload_too_large"),
         ("GET", "/http/418", 400, "malformed_request"),
         ("GET", "/http/502", 500, "internal_error"),
-        ("GET", "/gone", 400, "malformed_request"),
+        ("GET", "/gone", 499, "client_gone"),
     ],
 )
 def test_whatever_is_raised_becomes_a_problem(

@@ -2,9 +2,11 @@
 
 import pytest
 from fastapi import Request
+from fastapi.testclient import TestClient
 
 from service.errors import InvalidParameter, NotAcceptable
 from service.http.negotiation import negotiated
+from tests.service.media_files import png
 
 OFFERED = ("application/json", "application/x-ndjson", "text/csv")
 
@@ -51,3 +53,58 @@ def test_jobs_are_refused_until_they_are_built(prefer: str) -> None:
     with pytest.raises(InvalidParameter):
         negotiated(request(prefer=prefer), OFFERED)
     assert negotiated(request(prefer="return=minimal"), OFFERED) == "application/json"
+
+
+@pytest.mark.parametrize("route", ["/analyze/frame", "/analyze/video"])
+@pytest.mark.parametrize(
+    ("query", "headers", "status", "code"),
+    [
+        ("?max_faces=1&max_faces=2", {}, 422, "invalid_parameter"),
+        ("", {"Idempotency-Key": "k"}, 422, "invalid_parameter"),
+        ("", {"Content-Encoding": "gzip"}, 415, "unsupported_media_type"),
+        ("", {"Accept": "application/json;q=0"}, 406, "not_acceptable"),
+    ],
+)
+def test_nothing_is_ignored(
+    client: TestClient, route: str, query: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = client.post(route + query, files={"file": png(100)}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_body_without_an_encoding_may_say_so(client: TestClient) -> None:
+    headers = {"Content-Encoding": "identity"}
+    assert client.post("/analyze/frame", files={"file": png(100)}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz/", "/analyze/frame/"])
+def test_a_trailing_slash_is_another_path_and_no_redirect(client: TestClient, path: str) -> None:
+    answer = client.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/models", "/metrics"])
+def test_operations_honour_a_refusal(client: TestClient, path: str) -> None:
+    assert client.get(path, headers={"Accept": "*/*;q=0"}).status_code == 406
+    assert client.get(path, headers={"Accept": "text/html"}).status_code == 200  # no refusal
+    assert client.get(f"{path}?a=1&a=2").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        ("text/plain;version=nonsense", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+        ),
+        ("application/openmetrics-text;version=1.0.0;q=0.1,text/plain", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+def test_metrics_have_the_version_that_is_asked_for(client: TestClient, accept: str, content_type: str) -> None:
+    answer = client.get("/metrics", headers={"Accept": accept})
+    assert answer.headers["content-type"] == content_type
+    assert answer.text.endswith("# EOF\n") == content_type.startswith("application/openmetrics-text")

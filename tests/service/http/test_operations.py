@@ -97,7 +97,8 @@ def test_sixteen_clients_share_batches_and_get_their_own_answers() -> None:
     assert max(predictor.batches) > 1
 
 
-def test_a_full_queue_says_when_to_come_back() -> None:
+def twenty_at_once(headers: dict[str, str]) -> list[httpx.Response]:
+    """The answers to 20 pictures of 50 ms each, where a picture waits for a tenth of a second at most."""
     predictor = FakePredictor(seconds=0.05)
     app = create_app(Settings(max_wait_s=0.1, max_batch=1), FakeDetector(face_at(8, 8, 32)), predictor)
 
@@ -105,18 +106,26 @@ def test_a_full_queue_says_when_to_come_back() -> None:
         transport = httpx.ASGITransport(app=app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://t", headers=headers) as client,
         ):
             await client.post("/analyze/frame", files={"file": png(100)})  # the batcher learns how long an item takes
             return await asyncio.gather(*(client.post("/analyze/frame", files={"file": png(100)}) for _ in range(20)))
 
-    responses = asyncio.run(run())
+    return asyncio.run(run())
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    responses = twenty_at_once({})
     statuses = {response.status_code for response in responses}
     assert statuses == {200, 429}
     refused = next(response for response in responses if response.status_code == 429)
     assert refused.json()["code"] == "overloaded"
     assert int(refused.headers["Retry-After"]) >= 1
     assert refused.json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 0.1}
+
+
+def test_a_client_with_time_waits_for_longer_than_others() -> None:
+    assert {response.status_code for response in twenty_at_once({"X-Request-Timeout-Ms": "50000"})} == {200}
 
 
 def test_a_refused_upload_is_not_read_and_a_video_may_wait_longer() -> None:
@@ -242,6 +251,9 @@ def test_work_of_a_client_that_left_is_not_done(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             left.set()
             await asyncio.wait_for(call, 60)
+            metrics = app.state.context.telemetry.render().decode()
+            assert 'affect_requests_total{route="/analyze/video",status="499"} 1.0' in metrics
+            assert 'affect_rejected_total{reason="client_gone"} 1.0' in metrics
 
     asyncio.run(run())
     assert 0 < len(predictor.batches) < 10  # of 50 chunks

@@ -314,6 +314,7 @@ def test_a_client_that_leaves_ends_the_work(tmp_path: Path) -> None:
 
     metrics = asyncio.run(story())
     assert 'affect_in_flight{route="/analyze/video"} 0.0' in metrics
+    assert 'affect_cut_off_total{reason="client_gone",route="/analyze/video"} 1.0' in metrics
     assert detector.frames <= 8  # of 60
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from service.media.demuxing import FORMATS
 from service.media.formats import LOOKED_AT, Kind, describe, recognise, refusal
 
 
@@ -97,20 +98,21 @@ def test_files_by_their_first_bytes(data: bytes, name: str | None) -> None:
 @pytest.mark.parametrize(
     ("data", "wanted", "sentence"),
     [
-        (b"GIF89a", Kind.PICTURE, "found a GIF animation; send it to /analyze/video"),
-        (b"FLV\x01", Kind.PICTURE, "found an FLV video; send it to /analyze/video"),
-        (b"\xff\xd8\xff\xe0", Kind.VIDEO, "found a JPEG picture; send it to /analyze/frame"),
+        (b"GIF89a", Kind.PICTURE, "this is a GIF animation: POST /analyze/video"),
+        (b"FLV\x01", Kind.PICTURE, "this is an FLV video: POST /analyze/video"),
+        (b"\xff\xd8\xff\xe0", Kind.VIDEO, "this is a JPEG picture: POST /analyze/frame"),
         (b"8BPS", Kind.PICTURE, "found a Photoshop document; convert it to JPEG or PNG"),
         (
             b"8BPS",
             Kind.VIDEO,
-            "found a Photoshop document; convert it to JPEG or PNG and send it to /analyze/frame",
+            "found a Photoshop document; convert it to JPEG or PNG and POST /analyze/frame",
         ),
         (b"/9j/4AAQ", Kind.PICTURE, "found Base64 text; decode it and send the bytes"),
         (
             b"PK\3\4",
             Kind.VIDEO,
-            "found a ZIP archive or an Office document; send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG or Ogg video",
+            "found a ZIP archive or an Office document; send an MP4, MOV, WebM, Matroska, AVI, GIF, MPEG-TS, MPEG-PS, "
+            "WMV, FLV or Ogg video",
         ),
         (b"\1\2\3", Kind.PICTURE, "the content has no known format; send a JPEG, PNG, WebP, HEIC, AVIF or BMP picture"),
     ],
@@ -123,3 +125,8 @@ def test_a_refusal_says_what_was_found_and_what_to_do(data: bytes, wanted: Kind,
 def test_only_the_first_bytes_count(data: bytes) -> None:
     data = data.ljust(LOOKED_AT, b"\1")
     assert recognise(data) == recognise(data + b"more")
+
+
+def test_a_refusal_names_every_container_that_is_read() -> None:
+    sentence = refusal(b"hello", Kind.VIDEO)
+    assert all(form.name in sentence for form in FORMATS)

@@ -1,6 +1,10 @@
 import asyncio
-from collections.abc import Iterator
+import heapq
+import math
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 
 import numpy as np
 import pytest
@@ -151,3 +155,116 @@ def test_whoever_is_let_in_is_answered_as_the_limit_promises(load: float, worker
     if load > 1:
         assert refused > 0
         assert np.mean(settled_s) > 0.25 / 2  # the wait is made use of: nobody is sent away without need
+
+
+class Crowd:
+    """Clients that each send a picture as soon as the last one is answered, or when they were told to come back.
+
+    Events on a clock; `workers` serve the admitted in the order of arrival, each picture for a random time.
+    """
+
+    def __init__(self, clients: int, turn_s: float, limit_s: float = 5, workers: int = 2) -> None:
+        self.clock = ManualClock()
+        self.random = np.random.default_rng(0)
+        limits_s = {Lane.INTERACTIVE: limit_s, Lane.BULK: limit_s}
+        self.admission = Admission(limits_s, workers, clock=self.clock, random=self.random.random)
+        self.turn_s = turn_s
+        self.free = workers
+        self.queue: deque[Generator[None, None, None]] = deque()
+        self.events: list[tuple[float, int, bool, Generator[None, None, None] | None]] = []
+        self.order = count()
+        self.told: Counter[bool] = Counter()
+        """Returns of clients as they were told, by success."""
+        self.answered = 0
+        for number in range(clients):
+            self._at(number * 0.001, told=False)
+
+    def _at(self, seconds: float, *, told: bool = False, served: Generator[None, None, None] | None = None) -> None:
+        heapq.heappush(self.events, (self.clock.now_s + seconds, next(self.order), told, served))
+
+    def _request(self) -> Generator[None, None, None]:
+        with self.admission.admitted(Lane.INTERACTIVE) as ticket, ticket.turn():
+            yield
+
+    def _arrive(self, told: bool) -> None:
+        request = self._request()
+        try:
+            next(request)
+        except WouldWait as refusal:
+            self._at(max(1, math.ceil(refusal.retry_s)), told=True)
+            self.told[False] += told
+        else:
+            self.queue.append(request)
+            self.told[True] += told
+
+    def run(self, seconds: float) -> None:
+        while self.events and self.events[0][0] < seconds:
+            self.clock.now_s, _, told, served = heapq.heappop(self.events)
+            if served is None:
+                self._arrive(told)
+            else:
+                next(served, None)
+                self.answered += 1
+                self.free += 1
+                self._at(0.001)
+            while self.queue and self.free:
+                self.free -= 1
+                self._at(self.random.gamma(4, self.turn_s / 4), served=self.queue.popleft())
+
+
+@pytest.mark.parametrize(
+    ("clients", "turn_s", "refused"),
+    [(16, 0.06, False), (64, 0.06, False), (256, 0.06, True), (256, 0.12, True), (64, 0.3, True), (16, 0.6, False)],
+)
+def test_whoever_comes_back_as_told_is_let_in(clients: int, turn_s: float, refused: bool) -> None:
+    crowd = Crowd(clients, turn_s)
+    crowd.run(100)
+    answered = crowd.answered
+    crowd.told.clear()
+    crowd.run(400)
+    assert crowd.answered - answered == pytest.approx(300 / (turn_s / 2), rel=0.05)  # both workers are always busy
+    assert (crowd.told.total() > 50) == refused  # few clients, or fast turns, fit into a queue of 5 s
+    assert crowd.told[True] >= 0.8 * crowd.told.total()
+
+
+def test_four_at_a_time_get_through_a_folder_of_photographs_without_a_refusal() -> None:
+    crowd = Crowd(4, turn_s=1)
+    crowd.run(64)
+    assert crowd.answered > 64
+    assert crowd.told.total() == 0
+
+
+def test_refused_clients_are_spread_over_the_time_that_the_queue_takes() -> None:
+    clock, numbers = ManualClock(), iter([0.0, 0.5, 1.0])
+    admission = Admission(LIMITS_S, 1, clock=clock, random=lambda: next(numbers))
+    for _ in range(3):
+        with admission.admitted(Lane.INTERACTIVE) as ticket, taking(clock, ticket, 0.1):
+            pass
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(admission.admitted(Lane.INTERACTIVE))
+        for returning, number in enumerate((0.0, 0.5, 1.0), 1):
+            with pytest.raises(WouldWait) as refusal, admission.admitted(Lane.INTERACTIVE):
+                pass
+            # 0.3 s are ahead, and there is room at half of 0.25 s; each that comes back has the time of six turns.
+            assert refusal.value.retry_s == pytest.approx(0.3 - 0.125 + (0.5 + number) * 6 * returning * 0.1)
+
+
+def test_a_lane_that_was_full_opens_at_half_its_wait_and_a_request_may_allow_another() -> None:
+    clock = ManualClock()
+    admission = learned(clock, Lane.INTERACTIVE, 0.1)
+    with ExitStack() as others:
+        with ExitStack() as two:
+            for _ in range(2):
+                two.enter_context(admission.admitted(Lane.INTERACTIVE))
+            others.enter_context(admission.admitted(Lane.INTERACTIVE))
+            with pytest.raises(WouldWait), admission.admitted(Lane.INTERACTIVE):
+                pass
+            with admission.admitted(Lane.INTERACTIVE, within_s=0.35):
+                pass
+        others.enter_context(admission.admitted(Lane.INTERACTIVE))  # 0.1 s: less than half of 0.25
+        with pytest.raises(WouldWait) as refusal, admission.admitted(Lane.INTERACTIVE, within_s=0.15):
+            pass
+        assert refusal.value.limit_s == 0.15
+        with admission.admitted(Lane.INTERACTIVE):  # 0.2 s; what one client allows closes the lane to no other
+            pass

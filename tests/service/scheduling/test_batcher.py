@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from service.scheduling.batcher import Batcher, BatcherClosed, NoObserver
 from service.scheduling.lanes import Lane
 from service.scheduling.replica import BatchLimits, BatchTooLarge, WrongResultCount
 from service.scheduling.watchdog import Watchdog, WorkerStalled
-from tests.service.scheduling.clocks import ManualClock, until
+from tests.service.scheduling.clocks import ManualClock, settle, until
 
 
 class Gate:
@@ -274,13 +275,126 @@ def test_bulk_items_take_no_longer_than_they_may() -> None:
             clock.now_s += 0.02 * len(items)
             return items
 
-        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, bulk_s=0.05), Watchdog(), observer=notes, clock=clock)
+        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, fill_s=0.05), Watchdog(), observer=notes, clock=clock)
         await queue.submit(0)  # from now on an item is known to take 20 ms: two fit into 50
         await queue.submit_many(range(6), lane=Lane.BULK)
         await queue.close()
         assert [size for size, _, _ in notes.seen] == [1, 2, 2, 2]
 
     asyncio.run(story())
+
+
+def test_requests_share_batches_in_turns() -> None:
+    async def story() -> None:
+        gate = Gate(closed=True)
+        queue = batcher(gate, max_batch=4)
+        first = await occupied(gate, queue)
+        crowd = asyncio.create_task(queue.submit_many([1, 2, 3, 4, 5, 6]))
+        await asyncio.sleep(0)
+        pair, single = asyncio.create_task(queue.submit_many([10, 11])), asyncio.create_task(queue.submit(20))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await single == 40
+        assert await pair == [20, 22]
+        assert await crowd == [2, 4, 6, 8, 10, 12]
+        await first
+        await queue.close()
+        assert gate.batches == [[0], [1, 10, 20, 2], [11, 3, 4, 5], [6]]
+
+    asyncio.run(story())
+
+
+def test_a_request_of_many_items_fills_batches_no_longer_than_others_may_wait() -> None:
+    async def story() -> None:
+        notes, clock = Notes(), ManualClock()
+
+        def run(items: list[int]) -> list[int]:
+            clock.now_s += 0.02 * len(items)
+            return items
+
+        queue: Batcher[int, int] = Batcher(run, BatchLimits(8, fill_s=0.05), Watchdog(), observer=notes, clock=clock)
+        await queue.submit(0)  # from now on an item is known to take 20 ms: two fit into 50
+        await asyncio.gather(queue.submit_many(range(3)), *map(queue.submit, range(4)))
+        await queue.close()
+        # One item of each of the five requests joins, whatever it takes; after them the first fills two places.
+        assert [size for size, _, _ in notes.seen] == [1, 5, 2]
+
+    asyncio.run(story())
+
+
+class ModelOfTheNetwork:
+    """A `run` that takes 6 ms and 4 more for each item, on a clock that the simulation moves."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.notes = Notes()
+        self.awaited = 0
+        """Requests whose items wait or run: while there are any, a batch runs or is about to."""
+        self._entered = threading.Semaphore(0)
+        self._left = threading.Semaphore(0)
+        self._size = 0
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self._size = len(items)
+        self._entered.release()
+        assert self._left.acquire(timeout=5)
+        return items
+
+    def _has_run(self, batches: int) -> bool:
+        return len(self.notes.seen) == batches
+
+    def end(self) -> None:
+        """Let what still comes run in no time."""
+        self._left.release(1000)
+
+    async def advance(self, until_s: float) -> None:
+        """Run batches until the clock is there; callers are served in between, at the end of each batch."""
+        while self.clock.now_s < until_s:
+            await settle()
+            if self.awaited:
+                assert await asyncio.to_thread(self._entered.acquire, timeout=5)
+                await self.clock.advance(0.006 + 0.004 * self._size)
+                ended = len(self.notes.seen) + 1
+                self._left.release()
+                await until(partial(self._has_run, ended))
+            else:
+                await self.clock.advance(0.001)
+
+
+async def client(queue: Batcher[int, int], network: ModelOfTheNetwork, faces: int, answers: list[float]) -> None:
+    """Ask again and again, with 8 ms of decoding and detection before each request's faces."""
+    while True:
+        await network.clock.sleep(0.008)
+        network.awaited += 1
+        await queue.submit_many(range(faces))
+        network.awaited -= 1
+        answers.append(network.clock.now_s)
+
+
+def answers_beside(crowds: int, seconds: float) -> int:
+    """The answers that a client with one-face pictures gets beside so many clients with 64-face pictures."""
+
+    async def story() -> int:
+        network = ModelOfTheNetwork()
+        limits, watchdog = BatchLimits(32, fill_s=0.02), Watchdog(sleep=network.clock.sleep)
+        queue: Batcher[int, int] = Batcher(network, limits, watchdog, observer=network.notes, clock=network.clock)
+        answers: list[float] = []
+        tasks = [asyncio.create_task(client(queue, network, 1, answers))]
+        tasks += [asyncio.create_task(client(queue, network, 64, [])) for _ in range(crowds)]
+        await network.advance(seconds)
+        for task in tasks:
+            task.cancel()
+        network.end()
+        await queue.close()
+        return len(answers)
+
+    return asyncio.run(story())
+
+
+def test_a_client_with_one_face_keeps_half_of_its_answers_beside_clients_with_64() -> None:
+    alone = answers_beside(0, 2)
+    assert alone == pytest.approx(2 / 0.018, rel=0.1)
+    assert answers_beside(1, 2) >= 0.5 * alone
 
 
 def test_a_batch_too_large_for_memory_is_halved_and_stays_smaller() -> None:

@@ -43,7 +43,7 @@ def pictures() -> Mapping[str, bytes]:
 
 
 def requests(clip: bytes, count: int) -> Mapping[str, tuple[Ask, int]]:
-    """All requests by their name, and how often each is sent in a round: `count` times for a picture, once for videos."""
+    """All requests by their name, and how often each is sent in a round: a picture `count` times, a video once."""
 
     def answered(client: httpx2.Client, path: str, content: bytes) -> tuple[float, Any]:
         started = time.perf_counter()

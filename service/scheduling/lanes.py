@@ -14,6 +14,11 @@ class Lane(IntEnum):
     INTERACTIVE = 0
     BULK = 1
 
+    @property
+    def label(self) -> str:
+        """The lane's name in metrics: `interactive` or `bulk`."""
+        return self.name.lower()
+
 
 class LaneQueue(Generic[Key, Entry]):
     """Entries by key, in order of arrival within a lane; interactive ones leave first."""

@@ -22,9 +22,11 @@ from benchmarks.clip import HEIGHT, WIDTH, write_clip
 from benchmarks.process import PORT, running_service
 from benchmarks.reporting import circumstances, section, table
 
-PICTURES_A_ROUND = 20
 VIDEO_FPS = (10, 30)
-CLIP_FRAMES = 150
+
+DEFAULT = (5, 20, 150)
+QUICK = (1, 1, 6)
+"""Rounds, pictures of each size in a round, and frames of the clip."""
 
 Ask = Callable[[httpx2.Client], float]
 """Sends one request and returns its seconds, of a video those of a frame."""
@@ -40,8 +42,8 @@ def pictures() -> Mapping[str, bytes]:
     return {size: cv2.imencode(".jpg", picture)[1].tobytes() for size, picture in sizes.items()}
 
 
-def requests(clip: bytes) -> Mapping[str, tuple[Ask, int]]:
-    """All requests by their name, and how often each is sent in a round."""
+def requests(clip: bytes, count: int) -> Mapping[str, tuple[Ask, int]]:
+    """All requests by their name, and how often each is sent in a round: a picture `count` times, a video once."""
 
     def answered(client: httpx2.Client, path: str, content: bytes) -> tuple[float, Any]:
         started = time.perf_counter()
@@ -60,16 +62,16 @@ def requests(clip: bytes) -> Mapping[str, tuple[Ask, int]]:
 
         return ask
 
-    sent = {f"picture, {size}": (picture(content), PICTURES_A_ROUND) for size, content in pictures().items()}
+    sent = {f"picture, {size}": (picture(content), count) for size, content in pictures().items()}
     return sent | {f"a frame of a 720p video at {fps} frames/s": (video(fps), 1) for fps in VIDEO_FPS}
 
 
-def measure(folder: Path, rounds: int) -> str:
+def measure(folder: Path, rounds: int, count: int, frames: int) -> str:
     """A table of the median times of both, and of how much faster this checkout is."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "clip.mp4"
-        write_clip(path, CLIP_FRAMES, 30)
-        asked = requests(path.read_bytes())
+        write_clip(path, frames, 30)
+        asked = requests(path.read_bytes(), count)
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in asked}
     with (
         running_service(folder, PORT + 1) as other,
@@ -95,11 +97,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__)
     parser.add_argument("folder", type=Path, help="the other checkout")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=DEFAULT[0])
+    parser.add_argument("--quick", action="store_true", help="one round of single requests: does it run at all?")
     args = parser.parse_args()
     if not (args.folder / "service").is_dir():
         raise SystemExit(f"{args.folder} holds no checkout of this project")
-    print(section("This checkout against another", measure(args.folder, args.rounds)))
+    plan = QUICK if args.quick else (args.rounds, *DEFAULT[1:])
+    print(section("This checkout against another", measure(args.folder, *plan)))
     print(circumstances(torch.get_num_threads()))
 
 

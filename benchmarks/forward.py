@@ -1,7 +1,7 @@
-"""`python -m benchmarks.forward`: the forward pass of DDAMFN in several forms, beside what a matrix product allows.
+"""`python -m benchmarks.forward`: the forward pass of the included network in several forms.
 
-Weights are random: they do not change the work. The forms take turns in every round, so that a busy moment of the
-machine meets all of them; medians are compared.
+Beside them stands what a matrix product of this machine allows. The forms take turns in every round, so that a busy
+moment of the machine meets all of them; medians are compared.
 """
 
 import argparse
@@ -9,23 +9,20 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from statistics import median
-from typing import TypeVar
 
+import cv2
+import numpy as np
 import torch
-from torch import Tensor, nn
+from skimage import data
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.reporting import circumstances, section, table
-from model_core.affect import LABEL_SETS
+from model_core.bundles.bundle import Bundle, load_bundle, locate_bundle
 from model_core.inference.runtimes import CPU_OPTIONS, ConcatenatedNetwork, RuntimeOptions, build_runtime
-from model_core.models import NetworkSpec, build_network
-
-N = TypeVar("N", bound=nn.Module)
-
-MULTIPLY_ADDS = 539.6e6
-"""Of one face through DDAMFN; each is two floating point operations."""
+from model_core.preprocessing import InputSpec, to_batch
 
 BASELINE = "eager, NCHW"
-TASKS = ("valence_arousal", "expression")
 
 WARM_UPS = 3
 """Rounds that do not count: engines settle in their first ones."""
@@ -35,28 +32,20 @@ QUICK = ((1, 2), 1, 128)
 """Batch sizes, rounds, and the side of the multiplied matrices."""
 
 
-def settled(network: N, images: Tensor) -> N:
-    """The network in evaluation mode, its norms set to what they see of some images.
-
-    Without that, activations of random weights shrink from layer to layer, and no form could differ from another.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        network.train()(images)
-    return network.eval()
+def faces(count: int, spec: InputSpec) -> Tensor:
+    """Float [count, 3, S, S]: different views of one face, prepared as the network expects them."""
+    photo = cv2.resize(data.astronaut()[:256, 96:352], (spec.size, spec.size), interpolation=cv2.INTER_AREA)
+    return to_batch([np.roll(photo, (i, -i), axis=(0, 1)) for i in range(count)], spec).contiguous()
 
 
-def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
-    """Name -> function of a contiguous float [B, 3, 112, 112], for each form of one random network."""
-    torch.manual_seed(0)
-    spec = NetworkSpec("ddamfn", TASKS, LABEL_SETS["ferplus"])
-    plain = settled(ConcatenatedNetwork(build_network(spec), TASKS).requires_grad_(False), torch.randn(8, 3, 112, 112))
+def forms(bundle: Bundle) -> Mapping[str, Callable[[Tensor], Tensor]]:
+    """Name -> function of a contiguous float [B, 3, S, S], for each form of a bundle's network."""
+    tasks, size = bundle.manifest.network.tasks, bundle.manifest.input.size
+    plain = ConcatenatedNetwork(bundle.network, tasks).eval()
     last = deepcopy(plain).to(memory_format=torch.channels_last)
 
     def served(options: RuntimeOptions) -> Callable[[Tensor], Tensor]:
-        run = build_runtime(plain.network, TASKS, 112, torch.device("cpu"), options)
+        run = build_runtime(bundle.network, tasks, size, torch.device("cpu"), options)
         return lambda x: torch.from_numpy(run(x))
 
     return {
@@ -66,6 +55,13 @@ def forms() -> Mapping[str, Callable[[Tensor], Tensor]]:
     }
 
 
+def operations(network: Callable[[Tensor], object], image: Tensor) -> int:
+    """Floating point operations of a network's convolutions and matrix products for an input, two a multiply-add."""
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops()
+
+
 def multiplication_gflops(side: int, rounds: int) -> float:
     """Median GFLOP/s of a float32 product of two square matrices."""
     a, b = torch.randn(side, side), torch.randn(side, side)
@@ -73,9 +69,9 @@ def multiplication_gflops(side: int, rounds: int) -> float:
     return 2 * side**3 / median(seconds) / 1e9
 
 
-def ceiling_ms(gflops: float, faces: int) -> float:
-    """Milliseconds that MULTIPLY_ADDS of some faces take at a matrix product's speed."""
-    return 1000 * faces * 2 * MULTIPLY_ADDS / (gflops * 1e9)
+def ceiling_ms(gflops: float, flop: float) -> float:
+    """Milliseconds that some floating point operations take at a matrix product's speed."""
+    return 1000 * flop / (gflops * 1e9)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -95,22 +91,27 @@ def interleaved(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
 
 def measure(batches: tuple[int, ...], rounds: int, side: int) -> str:
     """The markdown section."""
-    rows = []
-    networks = forms()
+    rows: list[tuple[object, ...]] = []
+    bundle = load_bundle(locate_bundle("default"))
+    networks, manifest = forms(bundle), bundle.manifest
     gflops = multiplication_gflops(side, rounds)
     with torch.inference_mode():
+        flop = operations(networks[BASELINE], faces(1, manifest.input))
         for size in batches:
-            x = torch.randn(size, 3, 112, 112)
+            x = faces(size, manifest.input)
             work = {name: (lambda network=network, x=x: network(x)) for name, network in networks.items()}
             medians = interleaved(work, rounds)
             expected = networks[BASELINE](x)
             for name, seconds in medians.items():
                 off = float((networks[name](x) - expected).abs().max())
                 rows.append((size, name, 1000 * seconds, size / seconds, medians[BASELINE] / seconds, f"{off:.0e}"))
-            at_best = ceiling_ms(gflops, size)
+            at_best = ceiling_ms(gflops, size * flop)
             rows.append((size, "at a matrix product's speed", at_best, 1000 * size / at_best, "-", "-"))
     header = ("batch", "form", "ms", "faces/s", "times as fast as eager NCHW", "largest difference to it")
-    note = f"Medians of {rounds} rounds in which the forms take turns. float32 matrix product: {gflops:.0f} GFLOP/s."
+    note = (
+        f"{manifest.name}, version {manifest.version}: {flop / 2e6:.0f} million multiply-adds a face. Medians of "
+        f"{rounds} rounds in which the forms take turns. float32 matrix product: {gflops:.0f} GFLOP/s."
+    )
     return section("Forward pass", table(header, rows), note)
 
 

@@ -133,7 +133,7 @@ def stand_in(frames: Sequence[Frame]) -> Callable[[], Turn]:
     detector, spec = build_detector("yuface"), InputSpec(224, "rgb", (0.5,) * 3, (0.25,) * 3, "arcface-1")
 
     def run(frame: Frame) -> int:
-        crops = [[align(frame, face.landmarks, spec.alignment, spec.size)] for face in detector.detect(frame)]
+        crops = [align(frame, face.landmarks, spec.alignment, spec.size) for face in detector.detect(frame)]
         with torch.inference_mode():
             return len(network(to_batch(crops, spec))) if crops else 0
 

@@ -1,5 +1,6 @@
 """Reports of benchmarks: percentiles, markdown tables, and the circumstances of a measurement."""
 
+import json
 import os
 import platform
 import time
@@ -8,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+from model_core.bundles.bundle import MANIFEST, locate_bundle
 
 PERCENTILES = (50, 95, 99)
 _PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless")
@@ -39,14 +42,16 @@ def section(title: str, *paragraphs: str) -> str:
     return "\n\n".join([f"## {title}", *paragraphs]) + "\n"
 
 
-def circumstances(threads: int) -> str:
-    """Date, machine, versions and thread count, as a markdown list."""
+def circumstances(threads: int, bundle: str = "default") -> str:
+    """Date, machine, versions, the bundle's weights and the thread count, as a markdown list."""
+    manifest = json.loads((locate_bundle(bundle) / MANIFEST).read_text(encoding="utf-8"))
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     lines = (
         f"date: {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
         f"machine: {_processor()}, {_usable_cores()} usable cores, {platform.system()} {platform.machine()}",
         f"load average at the start: {os.getloadavg()[0]:.2f}",
         f"versions: Python {platform.python_version()}, {versions}",
+        f"weights: {manifest['name']}, version {manifest['version']}",
         f"threads of a forward pass: {threads}",
     )
     return "\n".join(f"- {line}" for line in lines)

@@ -9,6 +9,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,28 @@ FACE_PX = 89
 """Shorter side of the box around the astronaut's face in the photo."""
 CENTRE = (222, 118)
 """Middle of her face in pixels of the photo."""
-SIZES_PX = (60, 100, 150, 200, 300, 400)
-RATES = (5, 10, 30)
 CLIP_S = 4
 CODECS = {
     "lossless": ("libx264rgb", "rgb24", {"qp": "0"}),
     "H.264": ("libx264", "yuv420p", {"crf": "20"}),
 }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    still_px: tuple[int, ...] = (60, 100, 150, 200, 300, 400)
+    """Sizes of the face in still clips."""
+    rates: tuple[int, ...] = (5, 10, 30)
+    """Frames per second of still clips."""
+    turn_by: int = 15
+    """Degrees between two turns of the picture."""
+    small_px: tuple[int, ...] = (24, 32, 40, 60, 100)
+    """Sizes of faces in a large photo."""
+
+
+QUICK = Plan((100,), (5,), 180, (100,))
 
 
 @contextmanager
@@ -100,14 +116,14 @@ def numbers(face: dict[str, Any]) -> NDArray[np.float64]:
     return np.array([face["valence"], *face["expression"]["probabilities"].values(), *units])
 
 
-def still_clips(client: TestClient) -> str:
+def still_clips(client: TestClient, plan: Plan) -> str:
     """A table: ranges over still clips, and differences to the picture."""
     rows = []
     for codec in CODECS:
-        for size in SIZES_PX:
+        for size in plan.still_px:
             frame = still(size)
             [face] = picture(client, frame)
-            for rate in RATES:
+            for rate in plan.rates:
                 with tempfile.TemporaryDirectory() as folder:
                     content = clip(frame, rate, codec, Path(folder) / "still.mkv")
                 answer = client.post("/analyze/video", params={"fps": rate}, files={"file": content})
@@ -122,12 +138,12 @@ def still_clips(client: TestClient) -> str:
     return table((*header, "valence - picture", "probability - picture"), [_rounded(row) for row in rows])
 
 
-def turns(client: TestClient) -> str:
-    """A table: answers about the photo turned in steps of 15 degrees."""
+def turns(client: TestClient, plan: Plan) -> str:
+    """A table: answers about the photo turned in steps of some degrees."""
     rows = []
     upright: dict[str, Any] = {}
     photo = data.astronaut()
-    for degrees in range(0, 360, 15):
+    for degrees in range(0, 360, plan.turn_by):
         matrix = cv2.getRotationMatrix2D(CENTRE, degrees, 1.0)
         turned = cv2.warpAffine(photo, matrix, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
         faces = picture(client, np.asarray(turned, dtype=np.uint8), max_faces=1)
@@ -147,10 +163,10 @@ def turns(client: TestClient) -> str:
     return table(header, [_rounded(row) for row in rows])
 
 
-def small_faces(client: TestClient) -> str:
+def small_faces(client: TestClient, plan: Plan) -> str:
     """A table: how many of twelve small faces are found in a photo of 4000 x 3000 pixels, and how long it takes."""
     rows = []
-    for size in (24, 32, 40, 60, 100):
+    for size in plan.small_px:
         frame = np.full((3000, 4000, 3), 128, np.uint8)
         scale = size / FACE_PX
         face = cv2.resize(data.astronaut()[:256, 90:346], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -170,12 +186,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steadiness", description=__doc__)
     parser.add_argument("--only", choices=("clips", "turns", "small"), help="one of the three measurements")
+    parser.add_argument("--quick", action="store_true", help="one size, one rate, two turns: does it run at all?")
     args = parser.parse_args()
+    plan = QUICK if args.quick else Plan()
     parts = {"clips": still_clips, "turns": turns, "small": small_faces}
     with service() as client:
         for name, measure in parts.items():
             if args.only in (None, name):
-                print(section(name, measure(client)))
+                print(section(name, measure(client, plan)))
     print(circumstances(torch.get_num_threads()))
 
 

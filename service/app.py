@@ -25,6 +25,7 @@ from service.http.openapi import complete
 from service.http.problems import install_handlers
 from service.http.routes import analyze, operations
 from service.http.security import ApiKeys
+from service.machine import free_bytes, memory_limit_bytes
 from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.output.bundles import describe_tasks
@@ -83,6 +84,7 @@ def create_app(
         )
         with upload_folder() as directory, closing(decoders):
             context = partial(Context, settings, telemetry, directory=directory, limits=limits, decoders=decoders)
+            telemetry.resources(partial(free_bytes, directory), memory_limit_bytes())
             if predictor is None:
                 app.state.context = context(readiness=Readiness(()), model=None)
                 yield
@@ -198,6 +200,8 @@ def _model(
             telemetry.model_loaded(manifest, device, options)
     fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
     waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
+    for lane, limit in waits.items():
+        telemetry.max_wait.labels(lane.label).set(limit["value"])
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
     pipeline = Pipeline(
         locator, estimator, predictor, pool, admission, waits, open_videos=OPEN_VIDEOS * settings.decode_workers

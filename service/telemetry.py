@@ -1,7 +1,7 @@
 """Prometheus metrics with bounded labels, and clocks for the stages of a request, which also go to its trace."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -18,11 +18,14 @@ from prometheus_client.exposition import choose_encoder
 
 from model_core.affect import Affect
 from model_core.bundles.manifest import BundleManifest
+from model_core.faces.quality import Quality
 from model_core.inference.runtimes import RuntimeOptions
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = tuple(i / 10 for i in range(1, 11))
+_PIXELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
+_VALENCES = tuple(i / 4 for i in range(-3, 5))
 
 
 class Telemetry:
@@ -67,12 +70,40 @@ class Telemetry:
         )
         self.queue_depth = Gauge("affect_queue_depth", "Faces waiting for a forward pass.", registry=registry)
         self.queue_wait = Histogram(
-            "affect_queue_wait_seconds", "Time a face waited for its batch.", buckets=_SECONDS, registry=registry
+            "affect_queue_wait_seconds",
+            "Time a face waited for its batch: interactive is a picture's, bulk a video's.",
+            ["lane"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.max_wait = Gauge(
+            "affect_max_wait_seconds",
+            "Longest expected queue wait of a request that is admitted, as it is set.",
+            ["lane"],
+            registry=registry,
         )
         self.faces_per_frame = Histogram(
             "affect_faces_per_frame", "Faces found in a frame.", buckets=(0, *_SIZES), registry=registry
         )
         self.frames = Counter("affect_frames", "Analysed frames.", ["route"], registry=registry)
+        self.faces = Counter(
+            "affect_faces",
+            "Analysed faces, by whether there is no reason to doubt them.",
+            ["reliable"],
+            registry=registry,
+        )
+        for reliable in ("true", "false"):  # so that shares are known before the first doubt
+            self.faces.labels(reliable)
+        self.doubts = Counter(
+            "affect_face_doubts",
+            "Reasons to doubt an analysed face; it may have several.",
+            ["reason"],
+            registry=registry,
+        )
+        self.face_size = Histogram(
+            "affect_face_size_pixels", "Shorter side of a face's box.", buckets=_PIXELS, registry=registry
+        )
+        self.valence = Histogram("affect_valence", "Estimated valence.", buckets=_VALENCES, registry=registry)
         self.model_info = Gauge(
             "affect_model_info",
             "Loaded bundles.",
@@ -82,6 +113,10 @@ class Telemetry:
         self.predictions = Counter("affect_predictions", "Faces by top expression.", ["expression"], registry=registry)
         self.confidence = Histogram(
             "affect_expression_confidence", "Probability of the top expression.", buckets=_SHARES, registry=registry
+        )
+        self.temp_free = Gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.", registry=registry)
+        self.memory_limit = Gauge(
+            "affect_memory_limit_bytes", "Memory that the process and its children may use.", registry=registry
         )
 
     def render(self) -> bytes:
@@ -97,22 +132,34 @@ class Telemetry:
         """Publish a loaded bundle."""
         self.model_info.labels(manifest.name, manifest.version, device, options.engine, options.precision).set(1)
 
-    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
-        """Record a forward pass of `size` faces, and the seconds that each of them waited; called by the batcher."""
+    def resources(self, temp_free: Callable[[], float], memory_limit: int) -> None:
+        """Publish what the machine grants, in bytes; `temp_free` is called at each scrape, and must not raise."""
+        self.temp_free.set_function(temp_free)
+        self.memory_limit.set(memory_limit)
+
+    def batch(self, size: int, wait_s: Mapping[str, Sequence[float]], run_s: float) -> None:
+        """Record a forward pass of `size` faces, and the seconds that they waited, by lane; called by the batcher."""
         self.batch_size.observe(size)
         self.stage_seconds.labels("predict").observe(run_s)
-        for seconds in wait_s:
-            self.queue_wait.observe(seconds)
+        for lane, waits in wait_s.items():
+            for seconds in waits:
+                self.queue_wait.labels(lane).observe(seconds)
 
     def halved(self, size: int) -> None:
         """Record that a forward pass of `size` faces failed and is retried in halves; called by the batcher."""
         self.batch_retries.inc()
 
-    def frame(self, route: str, affects: Sequence[Affect]) -> None:
-        """Record an analysed frame."""
+    def frame(self, route: str, faces: Sequence[tuple[Affect, Quality]]) -> None:
+        """Record an analysed frame with its faces. Only sums over all requests are kept."""
         self.frames.labels(route).inc()
-        self.faces_per_frame.observe(len(affects))
-        for affect in affects:
+        self.faces_per_frame.observe(len(faces))
+        for affect, quality in faces:
+            self.faces.labels("true" if quality.reliable else "false").inc()
+            for reason in quality.reasons:
+                self.doubts.labels(reason).inc()
+            self.face_size.observe(quality.face_px)
+            if affect.valence is not None:
+                self.valence.observe(affect.valence)
             if affect.expression:
                 self.predictions.labels(affect.expression.label).inc()
                 self.confidence.observe(affect.expression.probabilities[affect.expression.label])
@@ -146,9 +193,9 @@ class StageClock:
         """Add time to this request only, for a stage that it shared with others."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
-    def count_frame(self, affects: Sequence[Affect]) -> None:
-        """Record an analysed frame with the estimates for its faces."""
-        self._telemetry.frame(self._route, affects)
+    def count_frame(self, faces: Sequence[tuple[Affect, Quality]]) -> None:
+        """Record an analysed frame with the estimates for its faces, and their quality."""
+        self._telemetry.frame(self._route, faces)
 
     def timings(self) -> dict[str, float]:
         """Return seconds by stage so far, and `total`; they become attributes of the request's span."""

@@ -26,7 +26,7 @@ READS_ENVIRONMENT = "service/settings.py"
 
 FLOORS = {
     "service": (
-        ("errors", "settings", "telemetry", "logs"),
+        ("errors", "settings", "telemetry", "logs", "machine"),
         ("scheduling",),
         ("media",),
         ("analysis",),

@@ -149,7 +149,7 @@ class Pipeline:
                 if is_last and session.delayed:
                     results += await self._pooled(session.finish, ticket.lane)
                 for result in results:
-                    clock.count_frame([face.affect for face in result.faces])
+                    clock.count_frame([(face.affect, face.quality) for face in result.faces])
                     yield result
                     await asyncio.sleep(0)  # many results may be known at once, and others wait for the event loop
         finally:

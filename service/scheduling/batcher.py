@@ -21,7 +21,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
@@ -43,8 +44,11 @@ class BatcherClosed(Exception):
 class BatchObserver(Protocol):
     """Told about batches, on the event loop."""
 
-    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
-        """A batch has run: `wait_s`, seconds each of its `size` items queued; `run_s`, seconds it ran with retries."""
+    def batch(self, size: int, wait_s: Mapping[str, Sequence[float]], run_s: float) -> None:
+        """A batch of `size` items has run. `wait_s`: by lane (`interactive`, `bulk`), seconds that its items queued.
+
+        What was submitted to each replica is in no lane. `run_s`: seconds that the batch ran, with retries.
+        """
         ...
 
     def halved(self, size: int) -> None:
@@ -55,7 +59,7 @@ class BatchObserver(Protocol):
 class NoObserver:
     """An observer that does nothing."""
 
-    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+    def batch(self, size: int, wait_s: Mapping[str, Sequence[float]], run_s: float) -> None:
         """See BatchObserver."""
 
     def halved(self, size: int) -> None:
@@ -116,7 +120,7 @@ class Batcher(Generic[Item, Result]):
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         request = object()
         for future, item in zip(futures, items, strict=True):
-            self._queue.push(lane, future, Entry(item, now), request)
+            self._queue.push(lane, future, Entry(item, now, lane), request)
         self._wake()
         try:
             return await asyncio.gather(*futures)
@@ -174,7 +178,7 @@ class Batcher(Generic[Item, Result]):
             if not batch:
                 continue
             started = self._clock()
-            waits_s = [started - entry.queued_at for entry in batch.values()]
+            waits_s = _waits_s(batch.values(), started)
             await self._run_batch(replica, batch)
             run_s = self._clock() - started
             replica.note(len(batch), run_s)
@@ -239,3 +243,12 @@ class Batcher(Generic[Item, Result]):
             notice(*args, **kwargs)
         except Exception:
             logger.exception("the batch observer failed")
+
+
+def _waits_s(entries: Iterable[Entry[Item]], started: float) -> dict[str, list[float]]:
+    """Seconds that entries waited until `started`, by the name of their lane."""
+    waits_s: dict[str, list[float]] = defaultdict(list)
+    for entry in entries:
+        if entry.lane is not None:
+            waits_s[entry.lane.label].append(started - entry.queued_at)
+    return waits_s

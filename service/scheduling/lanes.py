@@ -15,6 +15,11 @@ class Lane(IntEnum):
     INTERACTIVE = 0
     BULK = 1
 
+    @property
+    def label(self) -> str:
+        """The lane's name in metrics: `interactive` or `bulk`."""
+        return self.name.lower()
+
 
 class LaneQueue(Generic[Key, Entry]):
     """Entries by key. Within a lane the requests that wait take turns, each with its entries in order of arrival.

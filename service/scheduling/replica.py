@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
+from service.scheduling.lanes import Lane
 from service.scheduling.pace import MovingAverage
 from service.scheduling.watchdog import Watchdog, WatchedCall
 
@@ -45,6 +46,8 @@ class Entry(Generic[Item]):
 
     item: Item
     queued_at: float
+    lane: Lane | None = None
+    """The lane that it waits in; None for what was submitted to each replica."""
 
 
 class Replica(Generic[Item, Result]):

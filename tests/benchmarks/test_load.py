@@ -35,8 +35,8 @@ def test_a_rate_that_is_none_is_refused(rate: float, duration_s: float) -> None:
 def test_batches_are_read_as_the_service_writes_them() -> None:
     telemetry = Telemetry()
     before = batches(telemetry.render().decode())
-    telemetry.batch(1, [0.0], 0.1)
-    telemetry.batch(4, [0.0] * 4, 0.1)
+    telemetry.batch(1, {"interactive": [0.0]}, 0.1)
+    telemetry.batch(4, {"bulk": [0.0] * 4}, 0.1)
     after = batches(telemetry.render().decode())
     assert (before, after) == ((0, 0), (2, 5))
     assert mean_batch(before, after) == 2.5

@@ -7,14 +7,26 @@ import torch
 from torch import nn
 
 from benchmarks.clip import HEIGHT, WIDTH, position, write_clip
-from benchmarks.forward import MULTIPLY_ADDS, WARM_UPS, ceiling_ms, interleaved, multiplication_gflops, settled
+from benchmarks.forward import WARM_UPS, ceiling_ms, faces, interleaved, multiplication_gflops, operations
 from benchmarks.video import Analysed
+from model_core.preprocessing import InputSpec
 
 
 def test_the_ceiling_by_hand() -> None:
-    # 1079.2 GFLOP/s make 1000 faces of 1.0792 GFLOP a second.
-    assert pytest.approx(1.0792e9) == 2 * MULTIPLY_ADDS
-    assert ceiling_ms(1079.2, 8) == pytest.approx(8)
+    # At 1,000 GFLOP/s, 1.2 GFLOP take 1.2 ms, and eight times as many 9.6.
+    assert ceiling_ms(1000, 8 * 1.2e9) == pytest.approx(9.6)
+
+
+def test_operations_by_hand() -> None:
+    # A 3 x 3 convolution from 2 to 4 channels on 5 x 5 pixels, then a product with a 100 x 10 matrix.
+    network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(100, 10))
+    assert operations(network, torch.zeros(1, 2, 5, 5)) == 2 * (25 * 4 * 2 * 9 + 100 * 10)
+
+
+def test_the_faces_differ_and_have_the_network_s_shape() -> None:
+    first, second = faces(2, InputSpec(32, "rgb", (0.5,) * 3, (0.25,) * 3, "arcface-1"))
+    assert first.shape == (3, 32, 32)
+    assert not torch.equal(first, second)
 
 
 def test_a_matrix_product_has_a_speed() -> None:
@@ -26,13 +38,6 @@ def test_the_forms_take_turns() -> None:
     medians = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
     assert calls == ["a", "b"] * (WARM_UPS + 2)
     assert set(medians) == {"a", "b"}
-
-
-def test_settled_norms_hold_what_they_saw() -> None:
-    norm = nn.BatchNorm2d(1)
-    network = settled(nn.Sequential(norm), torch.tensor([1.0, 5.0]).view(2, 1, 1, 1))
-    assert (norm.running_mean.item(), norm.running_var.item()) == (3, 8)  # 8: the unbiased variance
-    assert not network.training
 
 
 def test_what_comes_after_an_earlier_end() -> None:

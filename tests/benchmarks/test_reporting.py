@@ -1,5 +1,6 @@
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -46,8 +47,10 @@ def test_a_section_by_hand() -> None:
     assert section("Title", "one", "two") == "## Title\n\none\n\ntwo\n"
 
 
-def test_circumstances_name_machine_versions_and_threads() -> None:
-    text = circumstances(3)
+def test_circumstances_name_machine_versions_weights_and_threads(tiny_bundle_dir: Path) -> None:
+    text = circumstances(3, str(tiny_bundle_dir))
+    assert "- weights: tests-only-untrained, version 0\n" in text
+    assert re.search(r"^- weights: [\w-]+, version \S+$", circumstances(1), re.M)
     assert re.search(r"^- date: \d{4}-\d\d-\d\d \d\d:\d\d UTC$", text, re.M)
     assert re.search(r"^- versions: Python 3\.\d+\.\d+, torch 2\.", text, re.M)
     assert re.search(r"^- machine: .+, \d+ usable cores, ", text, re.M)

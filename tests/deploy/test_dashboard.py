@@ -38,7 +38,9 @@ def test_it_shows_what_matters() -> None:
         "affect_requests_total affect_request_seconds_bucket affect_stage_seconds_bucket affect_batch_size_sum "
         "affect_queue_depth affect_queue_wait_seconds_bucket affect_rejected_total affect_in_flight "
         "affect_faces_per_frame_sum affect_frames_total affect_predictions_total affect_expression_confidence_bucket "
-        "affect_model_info process_resident_memory_bytes process_cpu_seconds_total ALERTS"
+        "affect_model_info process_resident_memory_bytes process_cpu_seconds_total ALERTS affect_temp_free_bytes "
+        "affect_memory_limit_bytes affect_faces_total affect_face_doubts_total affect_face_size_pixels_bucket "
+        "affect_valence_bucket share:affect_drift:ratio6h slo:affect_budget_burn:rate1h"
     ).split():
         assert metric in queries, metric
 

@@ -144,7 +144,8 @@ def test_the_gpu_is_asked_for_by_its_profile_only() -> None:
     assert [name for name, service in SERVICES.items() if "deploy" in service] == ["affect-gpu"]
     gpu = SERVICES["affect-gpu"]
     assert gpu["profiles"] == ["gpu"]
-    assert gpu["environment"] == {"AFFECT_DEVICE": "cuda"}
+    # A variable without a value is passed on from where compose is started.
+    assert gpu["environment"] == {"AFFECT_DEVICE": "cuda", "AFFECT_API_KEYS": None}
 
 
 def test_prometheus_finds_each_of_them() -> None:

@@ -71,8 +71,25 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert metric(client, "affect_faces_per_frame_sum") == 1
     assert metric(client, 'affect_frames_total{route="/analyze/frame"}') == 1
     assert metric(client, 'affect_in_flight{route="/analyze/frame"}') == 0
+    assert (
+        metric(client, 'affect_faces_total{reliable="true"}') + metric(client, 'affect_faces_total{reliable="false"}')
+        == 1
+    )
+    assert metric(client, "affect_face_size_pixels_count") == 1
+    assert metric(client, "affect_valence_count") == 1
+    assert metric(client, "affect_temp_free_bytes") > 0
+    assert metric(client, "affect_memory_limit_bytes") > 0
     info = 'bundle="fake",device="cpu",engine="torch",precision="float32",version="7"'
     assert metric(client, f"affect_model_info{{{info}}}") == 1
+
+
+def test_waits_are_told_by_lane_and_beside_their_limits(client: TestClient, tmp_path: Path) -> None:
+    client.post("/analyze/frame", files={"file": png(204)})
+    client.post("/analyze/video", files={"file": mp4(tmp_path / "clip.mp4", [100, 200])})
+    assert metric(client, 'affect_queue_wait_seconds_count{lane="interactive"}') == 1
+    assert metric(client, 'affect_queue_wait_seconds_count{lane="bulk"}') == 2
+    assert metric(client, 'affect_max_wait_seconds{lane="interactive"}') == Settings().max_wait_s
+    assert metric(client, 'affect_max_wait_seconds{lane="bulk"}') == Settings().max_video_wait_s
 
 
 def test_sixteen_clients_share_batches_and_get_their_own_answers() -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pytest
@@ -38,10 +38,10 @@ class Gate:
 
 class Notes:
     def __init__(self) -> None:
-        self.seen: list[tuple[int, Sequence[float], float]] = []
+        self.seen: list[tuple[int, Mapping[str, Sequence[float]], float]] = []
         self.halvings: list[int] = []
 
-    def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+    def batch(self, size: int, wait_s: Mapping[str, Sequence[float]], run_s: float) -> None:
         self.seen.append((size, wait_s, run_s))
 
     def halved(self, size: int) -> None:
@@ -223,14 +223,18 @@ def test_the_observer_sees_each_batch_and_its_failure_harms_nobody(caplog: pytes
         first = await occupied(gate, queue)
         await clock.advance(1)
         second = asyncio.create_task(queue.submit_many([1, 2]))
-        await clock.advance(2)
+        await clock.advance(1)
+        bulk = asyncio.create_task(queue.submit_many([3], lane=Lane.BULK))
+        probe = asyncio.create_task(queue.submit_to_each(4))
+        await clock.advance(1)
         gate.open.set()
-        await asyncio.gather(first, second)
+        await asyncio.gather(first, second, bulk, probe)
         await queue.close()
-        assert notes.seen == [(1, [0], 3), (2, [2, 2], 0)]
+        # The probe is in the second batch, and in no lane.
+        assert notes.seen == [(1, {"interactive": [0]}, 3), (4, {"interactive": [2, 2], "bulk": [1]}, 0)]
 
         class Broken(NoObserver):
-            def batch(self, size: int, wait_s: Sequence[float], run_s: float) -> None:
+            def batch(self, size: int, wait_s: Mapping[str, Sequence[float]], run_s: float) -> None:
                 raise RuntimeError("no disk")
 
         careless: Batcher[int, int] = Batcher(Gate(), BatchLimits(1), Watchdog(), observer=Broken())

@@ -1,0 +1,50 @@
+"""What the machine grants the service: memory, and room for temporary files."""
+
+import os
+from pathlib import Path
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that this process and its children may use (Linux).
+
+    It is the lowest limit among its control groups and their parents, of version 2 or 1, or the machine's memory where
+    none of them is lower. `root` is where `proc` and `sys` are.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for place, name in _memory_groups(root):
+        limits += filter(None, (_number(folder / name) for folder in (place, *place.parents)))
+    return min(limits)
+
+
+def _memory_groups(root: Path) -> list[tuple[Path, str]]:
+    """Return the folders of the groups that may limit memory, and the name of the file that holds the limit."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    mounted = root / "sys/fs/cgroup"
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            found.append((mounted / path.lstrip("/"), "memory.max"))
+        elif "memory" in controllers.split(","):
+            found.append((mounted / "memory" / path.lstrip("/"), "memory.limit_in_bytes"))
+    return found
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a file; None where there is no such file, or where it says `max`."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that can be written to the file system of a folder; 0 where the folder is gone or read-only."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return 0 if found.f_flag & os.ST_RDONLY else found.f_bavail * found.f_frsize

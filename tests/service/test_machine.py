@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from service.machine import free_bytes, memory_limit_bytes
+
+GIB = 1024**3
+
+
+def machine(root: Path, groups: str, **files: str) -> Path:
+    """A machine of 8 GiB by its files; `__` in a name is a slash."""
+    for name, text in {"proc__self__cgroup": groups, **files}.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def eight_gib(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 8 * GIB // 4096}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+
+
+def test_a_group_limits_memory(tmp_path: Path) -> None:
+    root = machine(tmp_path, "0::/\n", **{"sys__fs__cgroup__memory.max": f"{4 * GIB}\n"})
+    assert memory_limit_bytes(root) == 4 * GIB
+
+
+def test_the_lowest_of_a_group_and_its_parents_holds(tmp_path: Path) -> None:
+    files = {"sys__fs__cgroup__a__memory.max": f"{2 * GIB}\n", "sys__fs__cgroup__a__b__memory.max": "max\n"}
+    assert memory_limit_bytes(machine(tmp_path, "0::/a/b\n", **files)) == 2 * GIB
+
+
+def test_a_group_of_version_1_limits_memory(tmp_path: Path) -> None:
+    files = {"sys__fs__cgroup__memory__a__memory.limit_in_bytes": f"{3 * GIB}\n"}
+    assert memory_limit_bytes(machine(tmp_path, "3:cpu:/a\n4:memory:/a\n0::/\n", **files)) == 3 * GIB
+
+
+def test_without_a_limit_the_machine_s_memory_holds(tmp_path: Path) -> None:
+    beyond = {"sys__fs__cgroup__memory__memory.limit_in_bytes": "9223372036854771712\n"}  # what version 1 says for none
+    assert memory_limit_bytes(machine(tmp_path, "4:memory:/\n", **beyond)) == 8 * GIB
+    assert memory_limit_bytes(tmp_path / "elsewhere") == 8 * GIB
+
+
+def test_free_room_is_what_the_file_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert free_bytes(tmp_path) > 0
+    assert free_bytes(tmp_path / "gone") == 0
+
+    class ReadOnly:
+        f_flag, f_bavail, f_frsize = 1, 10, 4096
+
+    monkeypatch.setattr("os.statvfs", lambda _: ReadOnly)
+    assert free_bytes(tmp_path) == 0
+    monkeypatch.setattr(ReadOnly, "f_flag", 0)
+    assert free_bytes(tmp_path) == 40960

@@ -9,13 +9,14 @@ little of pitch: a long nose and a lowered head look alike. The focal length of 
 ignored, and the pose is relative to the line of sight through the face.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.faces.alignment import TEMPLATES, similarity_transform
-from model_core.faces.geometry import Landmarks
+from model_core.faces.geometry import Landmarks, Point
 
 _CENTRED = TEMPLATES["arcface-1"] - TEMPLATES["arcface-1"].mean(axis=0)
 _UPRIGHT = (_CENTRED + _CENTRED[[1, 0, 2, 4, 3]] * [-1, 1]) / 2
@@ -37,10 +38,14 @@ class Pose(NamedTuple):
 
     def matrix(self) -> NDArray[np.float64]:
         """Return the rotation, float64 [3, 3], about axes to the picture's right, up, and towards the camera."""
-        yaw, pitch, roll = np.radians(self)
-        about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-        about_x = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
-        return np.asarray(about_y @ about_x @ _clockwise(float(roll)))
+        yaw, pitch, roll = (math.radians(angle) for angle in self)
+        across, ahead = math.sin(yaw), math.cos(yaw)
+        up, level = math.sin(pitch), math.cos(pitch)
+        # The product of the turns about the vertical and the horizontal axis.
+        direction = np.array(
+            [[ahead, -across * up, across * level], [0, level, up], [-across, -ahead * up, ahead * level]]
+        )
+        return np.asarray(direction @ _clockwise(roll))
 
 
 class Coefficients(NamedTuple):
@@ -96,28 +101,27 @@ def upright_face(landmarks: Landmarks) -> UprightFace:
     """Return what a pose is estimated from. Raises ValueError if the landmarks coincide."""
     points = landmarks.as_array()
     linear = similarity_transform(points, _UPRIGHT)[:, :2]
-    left_eye, right_eye, nose, left_mouth, right_mouth = points @ linear.T
-    eyes = (left_eye + right_eye) / 2
-    mouth = (left_mouth + right_mouth) / 2
+    left_eye, right_eye, nose, left_mouth, right_mouth = (Point(x, y) for x, y in (points @ linear.T).tolist())
+    eyes = Point((left_eye.x + right_eye.x) / 2, (left_eye.y + right_eye.y) / 2)
     return UprightFace(
-        nose_across=float(nose[0] - eyes[0]),
-        nose_down=float(nose[1] - eyes[1]),
-        mouth_down=float(mouth[1] - eyes[1]),
-        mouth_width=float(right_mouth[0] - left_mouth[0]),
-        turned=-float(np.arctan2(linear[1, 0], linear[0, 0])),
+        nose_across=nose.x - eyes.x,
+        nose_down=nose.y - eyes.y,
+        mouth_down=(left_mouth.y + right_mouth.y) / 2 - eyes.y,
+        mouth_width=right_mouth.x - left_mouth.x,
+        turned=-math.atan2(linear[1, 0], linear[0, 0]),
     )
 
 
 def pose_of(rotation: NDArray[np.float64]) -> Pose:
     """Return the pose whose matrix is `rotation`, float64 [3, 3]."""
-    right, up, forward = rotation.T
-    yaw = np.arctan2(forward[0], forward[2])
-    pitch = np.arcsin(np.clip(forward[1], -1, 1))
-    roll = np.arctan2(-right[1], up[1])
-    return Pose(*np.degrees([yaw, pitch, roll]).tolist())
+    right, up, forward = rotation.T.tolist()
+    yaw = math.atan2(forward[0], forward[2])
+    pitch = math.asin(min(max(forward[1], -1.0), 1.0))
+    roll = math.atan2(-right[1], up[1])
+    return Pose(math.degrees(yaw), math.degrees(pitch), math.degrees(roll))
 
 
 def _clockwise(angle: float) -> NDArray[np.float64]:
     """Return the rotation, float64 [3, 3], that turns the picture clockwise by an angle in radians."""
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = math.cos(angle), math.sin(angle)
     return np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])

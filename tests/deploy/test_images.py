@@ -144,8 +144,13 @@ def test_the_gpu_is_asked_for_by_its_profile_only() -> None:
     assert [name for name, service in SERVICES.items() if "deploy" in service] == ["affect-gpu"]
     gpu = SERVICES["affect-gpu"]
     assert gpu["profiles"] == ["gpu"]
-    # A variable without a value is passed on from where compose is started.
     assert gpu["environment"] == {"AFFECT_DEVICE": "cuda", "AFFECT_API_KEYS": None}
+
+
+def test_keys_are_passed_through_as_they_are_set_where_compose_is_started() -> None:
+    # Without a value, the variable is unset where compose's own is; with an empty one the service would not start.
+    for name in ("affect", "affect-gpu"):
+        assert SERVICES[name]["environment"]["AFFECT_API_KEYS"] is None
 
 
 def test_prometheus_finds_each_of_them() -> None:

@@ -200,6 +200,8 @@ def test_a_deadline_that_passes_amid_a_stream_is_told_there(tmp_path: Path) -> N
         content = mp4(tmp_path / "a.mp4", [100] * 40)
         *_, last = lines(client.post("/analyze/video", files={"file": content}, headers=headers))
         predictor.gate.set()
+        metrics = client.get("/metrics").text
+    assert 'affect_cut_off_total{reason="deadline_exceeded",route="/analyze/video"} 1.0' in metrics
     assert (last["type"], last["code"]) == ("error", "deadline_exceeded")
     assert last["limit"] == {"name": "X-Request-Timeout-Ms", "value": 4.0}
 

@@ -165,12 +165,12 @@ def _encoders(
 
 
 def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock: Callable[[], float]) -> Admission:
-    """Admission by the settings' limits; nobody is admitted while all threads of a stage have stalled."""
+    """Admission by the settings' limits; nobody is admitted to whom stalled calls leave no thread."""
 
-    def why_blocked() -> str | None:
+    def why_blocked(lane: Lane) -> str | None:
         if estimator.blocked:
             return "the network does not answer"
-        return "face detection does not answer" if pool.blocked else None
+        return "face detection does not answer" if pool.blocked(lane) else None
 
     limits_s = {Lane.INTERACTIVE: settings.max_wait_s, Lane.BULK: settings.max_video_wait_s}
     return Admission(limits_s, settings.decode_workers, why_blocked, clock)

@@ -154,7 +154,11 @@ class Settings(BaseSettings):
         30, description="Longest time that running requests get to finish after SIGTERM, in whole seconds."
     )
     threads: Count | None = Field(None, description="CPU threads of a forward pass; if unset, one per core.")
-    decode_workers: Count = Field(2, description="Threads that decode media, detect faces and align them.")
+    decode_workers: Count = Field(
+        2,
+        description="Threads that decode media, detect faces and align them. Pictures have one more, which videos "
+        "never take.",
+    )
     log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="Lowest severity that is logged: `debug`, `info`, `warning` or `error`."

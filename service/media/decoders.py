@@ -33,7 +33,7 @@ FRAME_S = 10.0
 """Seconds in which a decoder must give or skip a frame."""
 
 _LOOK_S = 0.05
-"""Seconds between two looks whether a source was cancelled."""
+"""Seconds between two looks whether a source was cancelled, or whoever reads it wants to do something else."""
 
 _CLIENT_ERRORS = frozenset(
     {"UnsupportedMediaType", "UndecodableMedia", "NoVideoFrames", "TooManyPixels", "VideoTooLong", "InvalidParameter"}
@@ -275,7 +275,7 @@ class IsolatedSource:
         self._opened = opened
         self._request = request
 
-    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+    def frames(self, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
         """See Source.
 
         A file that crashes its decoder, takes it more memory than it may have or keeps it from getting on is
@@ -291,7 +291,7 @@ class IsolatedSource:
         finally:
             self._decoders.give_back(decoder)
 
-    def _answers(self, decoder: Decoder, cancelled: Event) -> Generator[TimedFrame, None, None]:
+    def _answers(self, decoder: Decoder, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
         patience = _Patience(self._decoders.frame_s, time.monotonic())
         while not cancelled.is_set():
             try:
@@ -301,6 +301,7 @@ class IsolatedSource:
                     self._decoders.lost("slow")
                     detail = f"a frame of the file takes longer than {self._decoders.frame_s:g} s to decode"
                     raise UndecodableMedia(detail) from None
+                yield None
                 continue
             if "info" in message:
                 self.info = _checked_info(message["info"])
@@ -316,6 +317,8 @@ class IsolatedSource:
             elif "error" in message or "failure" in message:
                 decoder.reusable = str(message.get("error")) in _CLIENT_ERRORS
                 raise self._error(message)
+            else:
+                yield None
             patience.renew()
 
     def _checked_size(self, size: object) -> int:

@@ -33,7 +33,7 @@ import numpy as np
 from service.errors import ServiceError
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
-from service.media.sources import PictureSource, Source, VideoSource
+from service.media.sources import PictureSource, VideoSource
 from service.media.videos import MediaInfo, TimedFrame, Window
 
 SLOTS = 2
@@ -157,7 +157,7 @@ def decode(request: dict[str, Any], descriptor: int, channel: socket.socket, fra
         send(channel, {"failure": traceback.format_exc()[-4000:]})
 
 
-def open_source(request: dict[str, Any], descriptor: int) -> Source:
+def open_source(request: dict[str, Any], descriptor: int) -> PictureSource | VideoSource:
     """Return the source that a request describes; `descriptor` is the open file."""
     limits = DecodeLimits(**request["limits"])
     if request["source"] == "picture":

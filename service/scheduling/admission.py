@@ -67,12 +67,12 @@ class Admission:
         self,
         limits_s: Mapping[Lane, float],
         workers: int,
-        why_blocked: Callable[[], str | None] = lambda: None,
+        why_blocked: Callable[[Lane], str | None] = lambda lane: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Take the longest wait of each lane in seconds, and how many turns can be under way without waiting.
 
-        why_blocked: returns the reason why no request can be admitted at present, or None.
+        why_blocked: returns the reason why no request of a lane can be admitted at present, or None.
         """
         self._limits_s = dict(limits_s)
         self._workers = workers
@@ -85,7 +85,7 @@ class Admission:
     @contextmanager
     def admitted(self, lane: Lane) -> Iterator[Ticket]:
         """Admit a request for the length of the block. Raises Blocked or WouldWait at its beginning."""
-        if (reason := self._why_blocked()) is not None:
+        if (reason := self._why_blocked(lane)) is not None:
             raise Blocked(reason)
         expected_s = self.expected_wait_s(lane)
         if expected_s > self._limits_s[lane]:

@@ -46,7 +46,7 @@ BULK_S = 0.02
 a picture may come at its start and wait for its end."""
 
 OPEN_VIDEOS = 4
-"""Videos that are read at the same time, for each thread that decodes: every one holds a process of its own."""
+"""Videos that are read at the same time, for each thread that decodes, unless the settings say how many."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs, so that a supervisor restarts it."""
@@ -195,9 +195,8 @@ def _model(
     fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
     waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
-    pipeline = Pipeline(
-        locator, estimator, predictor, pool, admission, waits, open_videos=OPEN_VIDEOS * settings.decode_workers
-    )
+    open_videos = settings.open_videos or OPEN_VIDEOS * settings.decode_workers
+    pipeline = Pipeline(locator, estimator, predictor, pool, admission, waits, open_videos)
     info, framewise = (
         ModelInfo(
             device=",".join(devices),

@@ -159,6 +159,12 @@ class Settings(BaseSettings):
         description="Threads that decode media, detect faces and align them. Pictures have one more, which videos "
         "never take.",
     )
+    open_videos: Count | None = Field(
+        None,
+        description="Largest number of videos that are read at the same time; further ones wait. Each holds a process "
+        "that may take 512 MiB and 10 bytes for each of `AFFECT_MAX_PIXELS`. If unset, four for each of "
+        "`AFFECT_DECODE_WORKERS`.",
+    )
     log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="Lowest severity that is logged: `debug`, `info`, `warning` or `error`."

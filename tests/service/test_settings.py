@@ -40,6 +40,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "drain_s": 30,
         "threads": None,
         "decode_workers": 2,
+        "open_videos": None,
         "log_format": "json",
         "log_level": "info",
         "otel": False,

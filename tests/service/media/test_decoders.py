@@ -349,18 +349,22 @@ def test_over_http_one_request_fails_and_the_next_is_answered(
         assert f'affect_decoder_losses_total{{reason="{reason}"}} 1.0' in metrics
 
 
+@pytest.mark.parametrize(("open_videos", "processes"), [(1, 1), (None, 2)])
 def test_videos_whose_decoders_give_nothing_keep_no_picture_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_videos: int | None, processes: int
 ) -> None:
     gate = tmp_path / "gate"
     gate.touch()
+    pools: list[DecoderPool] = []
     program, flag, script = command("waits")
 
     def pool(*args: Any, **options: Any) -> DecoderPool:
-        return DecoderPool(*args, **options, frame_s=60, command=(program, flag, script.replace("{gate}", str(gate))))
+        waiting = program, flag, script.replace("{gate}", str(gate))
+        pools.append(DecoderPool(*args, **options, frame_s=60, command=waiting))
+        return pools[-1]
 
     monkeypatch.setattr(service_app, "DecoderPool", pool)
-    settings = Settings(decode_workers=1, deadline_s=20)
+    settings = Settings(decode_workers=1, deadline_s=20, open_videos=open_videos)
     app = service_app.create_app(settings, FakeDetector(face_at(8, 8, 32)), FakePredictor())
     film = mp4(tmp_path / "film.mp4", [50])
     with TestClient(app) as client, ThreadPoolExecutor(2) as clients:
@@ -370,6 +374,7 @@ def test_videos_whose_decoders_give_nothing_keep_no_picture_waiting(
             wait_for(lambda: running in client.get("/metrics").text)
             for _ in range(5):
                 assert client.post("/analyze/frame", files={"file": png(204)}).status_code == 200
+            wait_for(lambda: len(pools[0]._used) == processes)  # a video that waits its turn has none
             assert not any(video.done() for video in videos)
         finally:
             gate.unlink()

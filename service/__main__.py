@@ -1,13 +1,16 @@
 """`python -m service`: serves the bundles that the environment names."""
 
+import asyncio
 import signal
 import sys
+from typing import cast
 
 import uvicorn
 
 from model_core.bundles.bundle import BundleError
 from model_core.faces.detection import build_detector
 from service.app import create_app
+from service.http.connections import ConnectionLimits, limited, most_connections
 from service.loading import load_predictors
 from service.logs import configure_logs
 from service.settings import SettingsError, load_settings
@@ -33,6 +36,7 @@ def main() -> None:
     # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    limits = ConnectionLimits(most=most_connections(settings.max_connections))
     uvicorn.run(
         app,
         lifespan="on",
@@ -40,6 +44,8 @@ def main() -> None:
         port=settings.port,
         log_config=None,
         server_header=False,
+        http=cast("type[asyncio.Protocol]", limited(limits)),  # which uvicorn only calls
+        ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_s,
     )

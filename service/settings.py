@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         description="Seconds between two searches of a whole video frame for faces; in between, the faces already "
         "found are followed. 0 searches every frame.",
     )
+    max_connections: Count = Field(
+        1000,
+        description="Largest number of connections; a further one gets 503. If the system allows the process too few "
+        "open files for so many, there may be fewer.",
+    )
     max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes; beyond it 413.")
     max_pixels: Count = Field(50_000_000, description="Largest frame, in pixels (width times height); beyond it 413.")
     max_video_s: Seconds = Field(

@@ -27,6 +27,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "precision": "float32",
         "detector": "yuface",
         "scan_every_s": 0.5,
+        "max_connections": 1000,
         "max_upload_bytes": 100 * 1024 * 1024,
         "max_pixels": 50_000_000,
         "max_video_s": 600,

@@ -1,6 +1,7 @@
 """Receives request bodies into a private file, up to a byte limit: a form with one `file`, or the raw media."""
 
 import errno
+from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from service.scheduling.lanes import Lane
 
 IN_MEMORY_BYTES = 2 * 1024 * 1024
 """Pictures up to this size never touch the disk."""
+
+BLOCK_BYTES = 1024 * 1024
+"""Bytes of an upload that are written together, in a thread: the event loop is not to wait for a disk."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +83,48 @@ async def receive(request: Request, into: IO[bytes], upload: Upload) -> None:
     into.seek(0)
 
 
+class _BlockWriter:
+    """Writes a file in large blocks, off the event loop; a small file is one write to memory, and needs no thread."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._block = bytearray()
+
+    async def write(self, content: bytes) -> None:
+        """Take the next bytes."""
+        self._block += content
+        if len(self._block) >= BLOCK_BYTES:
+            await to_thread(self._file.write, bytes(self._block))
+            self._block.clear()
+
+    async def finish(self) -> None:
+        """Write what is left."""
+        if self._file.tell():
+            await to_thread(self._end)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._file.write(self._block)
+        self._file.flush()
+
+
 async def _write(request: Request, into: IO[bytes], raw_types: tuple[str, ...], max_bytes: int) -> None:
     content_type = request.headers.get("content-type", "").lower()
+    writer = _BlockWriter(into)
     if content_type.startswith("multipart/form-data"):
         # Boundaries are case-sensitive: the form reads the header as it came.
         form = _SingleFileForm(request.headers["content-type"])
         async for chunk in _limited(request, max_bytes):
-            into.write(form.feed(chunk))
+            await writer.write(form.feed(chunk))
         form.finish()
     elif content_type.startswith(raw_types):
         async for chunk in _limited(request, max_bytes):
-            into.write(chunk)
+            await writer.write(chunk)
     else:
         raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
         raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
-    into.flush()
+    await writer.finish()
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:

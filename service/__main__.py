@@ -1,11 +1,13 @@
 """`python -m service`: serves the bundles that the environment names; `--help` lists the settings."""
 
+import asyncio
 import signal
 import socket
 import sys
 import tempfile
 import textwrap
 from contextlib import ExitStack
+from typing import cast
 
 import structlog
 import uvicorn
@@ -13,6 +15,7 @@ import uvicorn
 from model_core.bundles.bundle import BundleError
 from model_core.faces.detection import build_detector
 from service.app import create_app
+from service.http.connections import ConnectionLimits, limited, most_connections
 from service.loading import load_predictors
 from service.logs import configure_logs
 from service.server import DrainingServer
@@ -56,8 +59,15 @@ def main() -> None:
         # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
+        limits = ConnectionLimits(most=most_connections(settings.max_connections))
         config = uvicorn.Config(
-            app, lifespan="on", log_config=None, server_header=False, timeout_keep_alive=KEEP_ALIVE_S
+            app,
+            lifespan="on",
+            log_config=None,
+            server_header=False,
+            http=cast("type[asyncio.Protocol]", limited(limits)),  # which uvicorn only calls
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_S,
         )
         DrainingServer(config, stop_being_ready, settings.drain_grace_s, settings.drain_s).run(sockets=[listener])
 

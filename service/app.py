@@ -46,7 +46,7 @@ FILL_S = 0.02
 picture takes itself on two cores, for a picture may come at its start and wait for its end."""
 
 OPEN_VIDEOS = 4
-"""Videos that are read at the same time, for each thread that decodes: every one holds a process of its own."""
+"""Videos that are read at the same time, for each thread that decodes, unless the settings say how many."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs, so that a supervisor restarts it."""
@@ -171,12 +171,12 @@ def _encoders(
 
 
 def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock: Callable[[], float]) -> Admission:
-    """Admission by the settings' limits; nobody is admitted while all threads of a stage have stalled."""
+    """Admission by the settings' limits; nobody is admitted to whom stalled calls leave no thread."""
 
-    def why_blocked() -> str | None:
+    def why_blocked(lane: Lane) -> str | None:
         if estimator.blocked:
             return "the network does not answer"
-        return "face detection does not answer" if pool.blocked else None
+        return "face detection does not answer" if pool.blocked(lane) else None
 
     limits_s = {Lane.INTERACTIVE: settings.max_wait_s, Lane.BULK: settings.max_video_wait_s}
     return Admission(limits_s, settings.decode_workers, why_blocked, clock)
@@ -203,9 +203,8 @@ def _model(
     for lane, limit in waits.items():
         telemetry.max_wait.labels(lane.label).set(limit["value"])
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
-    pipeline = Pipeline(
-        locator, estimator, predictor, pool, admission, waits, open_videos=OPEN_VIDEOS * settings.decode_workers
-    )
+    open_videos = settings.open_videos or OPEN_VIDEOS * settings.decode_workers
+    pipeline = Pipeline(locator, estimator, predictor, pool, admission, waits, open_videos)
     info, framewise = (
         ModelInfo(
             device=",".join(devices),

@@ -1,12 +1,40 @@
 """Structured logs: one line for each event, as JSON or for a console, with the id of the request that caused it."""
 
 import logging
+import math
 import sys
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import structlog
 from structlog.types import Processor
+
+
+class OnceASecond(logging.Filter):
+    """Passes one message of each line of code a second, with the number of those that were held back since.
+
+    Clients can cause the messages about connections as often as they like.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._passed_s: dict[tuple[str, int], float] = {}
+        self._held: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter."""
+        line = record.pathname, record.lineno
+        now_s = self._clock()
+        if now_s - self._passed_s.get(line, -math.inf) < 1:
+            self._held[line] += 1
+            return False
+        self._passed_s[line] = now_s
+        if held := self._held.pop(line, 0):
+            record.msg = f"{record.msg} ({held} more like this)"
+        return True
 
 
 def configure_logs(form: Literal["json", "console"], level: str) -> None:
@@ -37,3 +65,5 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"  # our own line replaces it
+    for name in ("asyncio", "uvicorn.error", "service.http.connections"):
+        logging.getLogger(name).filters = [OnceASecond()]

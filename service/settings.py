@@ -134,6 +134,11 @@ class Settings(BaseSettings):
         description="Seconds between two searches of a whole video frame for faces; in between, the faces already "
         "found are followed. 0 searches every frame.",
     )
+    max_connections: Count = Field(
+        1000,
+        description="Largest number of connections; a further one gets 503. If the system allows the process too few "
+        "open files for so many, there may be fewer.",
+    )
     max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes; beyond it 413.")
     max_pixels: Count = Field(50_000_000, description="Largest frame, in pixels (width times height); beyond it 413.")
     max_video_s: Seconds = Field(
@@ -179,7 +184,17 @@ class Settings(BaseSettings):
         "as ever, while `/readyz` answers 503, so that a load balancer stops sending them first.",
     )
     threads: Count | None = Field(None, description="CPU threads of a forward pass; if unset, one per core.")
-    decode_workers: Count = Field(2, description="Threads that decode media, detect faces and align them.")
+    decode_workers: Count = Field(
+        2,
+        description="Threads that decode media, detect faces and align them. Pictures have one more, which videos "
+        "never take.",
+    )
+    open_videos: Count | None = Field(
+        None,
+        description="Largest number of videos that are read at the same time; further ones wait. Each holds a process "
+        "that may take 512 MiB and 10 bytes for each of `AFFECT_MAX_PIXELS`. If unset, four for each of "
+        "`AFFECT_DECODE_WORKERS`.",
+    )
     log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="Lowest severity that is logged: `debug`, `info`, `warning` or `error`."

@@ -1,7 +1,10 @@
 """Find and align the faces of decoded frames: the blocking half of an analysis, which runs in pool threads."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from threading import Event, Lock
 
 from model_core.faces.alignment import align
@@ -20,6 +23,9 @@ CHUNK_FRAMES = 4
 
 CHUNK_FACES = 32
 """Faces after which a chunk ends early: a crowd fills forward passes by itself, and its frames need not wait."""
+
+TURN_S = 0.25
+"""Seconds after which a chunk ends early, even without a frame: videos of which long parts are skipped take turns."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class LocatedFrame:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive frames of a source, at most CHUNK_FRAMES of them."""
+    """Consecutive frames of a source, at most CHUNK_FRAMES of them, and none where the next one took too long."""
 
     frames: tuple[LocatedFrame, ...]
     is_last: bool
@@ -86,6 +92,12 @@ class Locator:
         return tuple(made[shape] for shape in self._shapes)
 
 
+class _End(Enum):
+    """Stands for the frame behind the last one."""
+
+    END = auto()
+
+
 class FrameReader:
     """Reads a source chunk by chunk in whichever pool thread asks, and lets pixels go at once.
 
@@ -93,11 +105,24 @@ class FrameReader:
     amid a chunk; the decoder is released as soon as nobody reads from it.
     """
 
-    def __init__(self, source: Source, locate: Callable[[TimedFrame], LocatedFrame], clock: StageClock) -> None:
+    def __init__(
+        self,
+        source: Source,
+        locate: Callable[[TimedFrame], LocatedFrame],
+        clock: StageClock,
+        turn_s: float = math.inf,
+        now_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`turn_s`: seconds after which a chunk ends early; by default a call waits for frames however long it takes.
+
+        `now_s` gives the seconds that turns are measured by.
+        """
         self._cancelled = Event()
         self._frames = source.frames(self._cancelled)
         self._locate = locate
         self._clock = clock
+        self._turn_s = turn_s
+        self._now_s = now_s
         self._reading = Lock()
 
     def next_chunk(self) -> Chunk:
@@ -105,10 +130,13 @@ class FrameReader:
         frames: list[LocatedFrame] = []
         is_last = False
         with self._reading:
+            end_s = self._now_s() + self._turn_s
             while len(frames) < CHUNK_FRAMES and sum(len(frame.faces) for frame in frames) < CHUNK_FACES:
-                timed = self._next_frame()
-                if timed is None:
+                timed = self._next_frame(end_s)
+                if timed is _End.END:
                     is_last = True
+                    break
+                if timed is None:
                     break
                 frames.append(self._locate(timed))
         if self._cancelled.is_set():
@@ -120,11 +148,14 @@ class FrameReader:
         self._cancelled.set()
         self._release()
 
-    def _next_frame(self) -> TimedFrame | None:
-        if self._cancelled.is_set():
-            return None
+    def _next_frame(self, end_s: float) -> "TimedFrame | _End | None":
+        """Return the next frame, or None where it is not ready by a time."""
         with self._clock.stage("decode"):
-            return next(self._frames, None)
+            while not self._cancelled.is_set():
+                timed = next(self._frames, _End.END)
+                if timed is not None or self._now_s() >= end_s:
+                    return timed
+        return _End.END
 
     def _release(self) -> None:
         """Close the source, unless a thread reads from it, which then closes it itself."""

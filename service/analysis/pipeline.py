@@ -10,6 +10,7 @@ fixed number of frames is in flight, whatever the length of the video.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
@@ -22,7 +23,7 @@ from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Predictor
 from service.analysis.estimating import Estimate, Estimator
-from service.analysis.locating import Chunk, FrameReader, Locator
+from service.analysis.locating import TURN_S, Chunk, FrameReader, Locator
 from service.analysis.results import AnalysisOptions, FrameResult, KnownBaseline, Temporal
 from service.analysis.session import MOST_FACES, Session
 from service.errors import (
@@ -135,7 +136,9 @@ class Pipeline:
         self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
     ) -> AsyncGenerator[FrameResult, None]:
         session = Session(self._locator, self.ensemble(options.temporal), options, clock)
-        reader = FrameReader(source, session.locate, clock)
+        # A picture is one turn; a video comes back to the queue while its decoder skips.
+        turn_s = TURN_S if ticket.lane is Lane.BULK else math.inf
+        reader = FrameReader(source, session.locate, clock, turn_s)
         pending: asyncio.Future[Chunk] | None = None
         is_last = False
         try:
@@ -159,6 +162,8 @@ class Pipeline:
 
     async def _results(self, session: Session, chunk: Chunk, lane: Lane, clock: StageClock) -> list[FrameResult]:
         """The frames whose results this chunk completes."""
+        if not chunk.frames:
+            return []
         crops = [located.crops for frame in chunk.frames for located in frame.faces]
         estimates = await self._estimate(crops, clock, lane) if crops else []
         feed = partial(_feed, session, chunk, [estimate.features for estimate in estimates])

@@ -23,7 +23,10 @@ logger = structlog.get_logger("service.access")
 
 
 class RequestContext:
-    """Gives each request an id (the client's if it is valid), counts and times it by route, and logs it once."""
+    """Gives each request an id (the client's if it is valid), counts and times it by route, and logs it once.
+
+    An answer that begins before the request's body was received ends the connection: nobody is to read the rest.
+    """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: Sequence[BaseRoute]) -> None:
         self._app = app
@@ -39,13 +42,23 @@ class RequestContext:
         route = self._template(scope)
         started = time.perf_counter()
         status = 500
+        received = not _announces_body(scope)
         scope.setdefault("state", {}).update(request_id=request_id, route=route)
+
+        async def receive_noting() -> Message:
+            nonlocal received
+            message = await receive()
+            received = received or not message.get("more_body", False)
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if not received:
+                    headers["Connection"] = "close"
             await send(message)
 
         telemetry = self._telemetry
@@ -53,7 +66,7 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(**ids):
             try:
                 with telemetry.in_flight.labels(route).track_inprogress():
-                    await self._app(scope, receive, send_with_id)
+                    await self._app(scope, receive_noting, send_with_id)
             finally:
                 seconds = time.perf_counter() - started
                 telemetry.requests.labels(route, status).inc()
@@ -101,3 +114,8 @@ class RequireKey:
 def _request_id(scope: Scope) -> str:
     offered = Headers(scope=scope).get("x-request-id", "")
     return offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def _announces_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""

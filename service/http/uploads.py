@@ -3,6 +3,7 @@
 A form may hold a second file, `baseline`, where a route accepts it.
 """
 
+from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from service.scheduling.lanes import Lane
 
 IN_MEMORY_BYTES = 2 * 1024 * 1024
 """Pictures up to this size never touch the disk."""
+
+BLOCK_BYTES = 1024 * 1024
+"""Bytes of an upload that are written together, in a thread: the event loop is not to wait for a disk."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +101,47 @@ async def receive(request: Request, into: Mapping[str, IO[bytes]], upload: Uploa
     return received
 
 
+class _BlockWriter:
+    """Writes a file in large blocks, off the event loop; a small file is one write to memory, and needs no thread."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._block = bytearray()
+
+    async def write(self, content: bytes) -> None:
+        """Take the next bytes."""
+        self._block += content
+        if len(self._block) >= BLOCK_BYTES:
+            await to_thread(self._file.write, bytes(self._block))
+            self._block.clear()
+
+    async def finish(self) -> None:
+        """Write what is left."""
+        if self._file.tell():
+            await to_thread(self._end)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._file.write(self._block)
+        self._file.flush()
+
+
 async def _write(
     request: Request, into: Mapping[str, IO[bytes]], raw_types: tuple[str, ...], max_bytes: int
 ) -> frozenset[str]:
     content_type = request.headers.get("content-type", "").lower()
+    writers = {name: _BlockWriter(file) for name, file in into.items()}
     if content_type.startswith("multipart/form-data"):
         # Boundaries are case-sensitive: the form reads the header as it came.
         form = _FileForm(request.headers["content-type"], tuple(into))
         async for chunk in _limited(request, max_bytes):
             for name, content in form.feed(chunk):
-                into[name].write(content)
+                await writers[name].write(content)
         received = form.finish()
     elif content_type.startswith(raw_types):
         async for chunk in _limited(request, max_bytes):
-            into["file"].write(chunk)
+            await writers["file"].write(chunk)
         received = frozenset({"file"})
     else:
         for kind, route in (("video/", "/analyze/video"), ("image/", "/analyze/frame")):
@@ -118,8 +149,8 @@ async def _write(
                 raise UnsupportedMediaType(f"the content type says that this is a {kind[:-1]}: POST {route}")
         raw = " or ".join(f"{prefix}*" if prefix.endswith("/") else prefix for prefix in raw_types)
         raise UnsupportedMediaType(f"send multipart/form-data with one file in `file`, or a raw body of type {raw}")
-    for file in into.values():
-        file.flush()
+    for writer in writers.values():
+        await writer.finish()
     return received
 
 

@@ -48,6 +48,15 @@ def to_srgb(pixels: Image.Image | Frame, profile: bytes) -> Frame:
     return result
 
 
+def over_white(rgba: Frame) -> Frame:
+    """Return RGBA pixels, uint8 [H, W, 4], as they look on a white page, uint8 [H, W, 3]."""
+    result = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for top in range(0, len(rgba), _STRIP_ROWS):
+        strip = rgba[top : top + _STRIP_ROWS]
+        result[top : top + _STRIP_ROWS] = _strip_over_white(strip[..., :3], strip[..., 3])
+    return result
+
+
 def _strip_to_srgb(strip: Image.Image, base: str, transform: ImageCms.ImageCmsTransform | None) -> Frame:
     """Return a strip of a picture as uint8 [H, W, 3] sRGB; `base` is the mode of its colours and of `transform`."""
     if strip.mode == "I;16":
@@ -58,8 +67,11 @@ def _strip_to_srgb(strip: Image.Image, base: str, transform: ImageCms.ImageCmsTr
     pixels = np.asarray(colours)
     if not strip.has_transparency_data:
         return pixels
-    alpha = np.asarray(strip.convert("RGBA").getchannel("A"))
-    # White minus the alpha-weighted distance to white, all in 8 bits.
+    return _strip_over_white(pixels, np.asarray(strip.convert("RGBA").getchannel("A")))
+
+
+def _strip_over_white(pixels: Frame, alpha: Frame) -> Frame:
+    """Return a strip blended over white: white less the distance to white weighted by alpha, all in 8 bits."""
     distance = cv2.multiply(255 - pixels, cv2.merge([alpha] * 3), scale=1 / 255)
     return 255 - np.asarray(distance, dtype=np.uint8)
 

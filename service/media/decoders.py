@@ -34,7 +34,7 @@ FRAME_S = 10.0
 """Seconds in which a decoder must give or skip a frame."""
 
 _LOOK_S = 0.05
-"""Seconds between two looks whether a source was cancelled."""
+"""Seconds between two looks whether a source was cancelled, or whoever reads it wants to do something else."""
 
 _END_S = 0.2
 """Seconds in which a process that has closed its connection ends."""
@@ -281,11 +281,11 @@ class IsolatedSource:
         self._opened = opened
         self._request = request
 
-    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+    def frames(self, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
         """See Source.
 
-        A file that crashes its decoder or keeps it from getting on is UndecodableMedia. Where memory is lacking, the
-        error is OutOfResources.
+        A file that crashes its decoder, needs more memory than one file may have or keeps its decoder from getting on
+        is UndecodableMedia. Where the system ends a decoder, since memory is lacking, the error is OutOfResources.
         """
         decoder = self._decoders.lease()
         try:
@@ -300,7 +300,7 @@ class IsolatedSource:
         finally:
             self._decoders.give_back(decoder)
 
-    def _answers(self, decoder: Decoder, cancelled: Event) -> Generator[TimedFrame, None, None]:
+    def _answers(self, decoder: Decoder, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
         patience = _Patience(self._decoders.frame_s, time.monotonic())
         while not cancelled.is_set():
             try:
@@ -310,6 +310,7 @@ class IsolatedSource:
                     self._decoders.lost("slow")
                     detail = f"a frame of the file takes longer than {self._decoders.frame_s:g} s to decode"
                     raise UndecodableMedia(detail) from None
+                yield None
                 continue
             if "info" in message:
                 self.info = _checked_info(message["info"])
@@ -325,6 +326,8 @@ class IsolatedSource:
             elif "error" in message or "failure" in message:
                 decoder.reusable = str(message.get("error")) in _CLIENT_ERRORS
                 raise self._error(message)
+            else:
+                yield None
             patience.renew()
 
     def _checked_size(self, size: object) -> int:
@@ -341,8 +344,9 @@ class IsolatedSource:
             kind: type[ServiceError] = getattr(errors, name)
             return kind(str(message.get("detail")), limit=_checked_limit(message.get("limit")))
         if name == "MemoryError":
+            # The process reached the bound of its memory, and would with this file at any time.
             self._decoders.lost("memory")
-            return OutOfResources("there is not enough memory to decode the file")
+            return UndecodableMedia("the file needs more memory to decode than one file may have")
         logger.warning("a decoder failed on a file", trace=str(message.get("failure")))
         return UndecodableMedia("the file could not be decoded")
 

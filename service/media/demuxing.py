@@ -102,7 +102,7 @@ class VideoFile:
     """A video file whose picture stream is read once, front to back, by one thread. Use it in a `with` block.
 
     Raises UnsupportedMediaType for a format or codec that the service does not read, UndecodableMedia for a file that
-    is damaged from its beginning, and NoVideoFrames for one without a picture stream.
+    is damaged from its beginning, and NoVideoFrames for one without a picture stream. A MemoryError passes.
     """
 
     def __init__(self, path: Path, limits: DecodeLimits) -> None:
@@ -255,6 +255,8 @@ class VideoFile:
                 },
                 metadata_errors="replace",
             )
+        except MemoryError:  # which one of libav is, too
+            raise
         except av.FFmpegError as error:
             raise UndecodableMedia(f"the {self.format.name} file is damaged or incomplete") from error
 
@@ -284,6 +286,8 @@ class VideoFile:
                     self._note_end(packet)
                     if packet.stream_index == self._stream.index:
                         yield cast("Packet[VideoStream]", packet)
+        except MemoryError:  # which one of libav is, too
+            raise
         except av.FFmpegError:
             self._is_unreadable = True
         except IndexError:
@@ -305,6 +309,8 @@ class VideoFile:
         """Return the frames that a packet completes, none if it is damaged."""
         try:
             return packet.decode()
+        except MemoryError:  # which one of libav is, too
+            raise
         except av.FFmpegError as error:
             if self._stream.codec_context.width == 0:  # the decoder refused a size
                 raise self._limits.too_many_pixels("a frame of the video has too many pixels") from error

@@ -17,6 +17,7 @@ from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoRefo
 
 from model_core.faces.geometry import Frame
 from service.errors import UndecodableMedia
+from service.media.colours import over_white
 from service.media.demuxing import DecodedFrame
 from service.media.limits import DecodeLimits
 
@@ -109,12 +110,14 @@ class Screen:
                 threads=1,
                 **to_standard,
             )
+        except MemoryError:  # which one of libav is, too
+            raise
         except av.FFmpegError as error:
             raise UndecodableMedia(f"frames in the pixel format {picture.format.name} cannot be shown") from error
         [plane] = converted.planes
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
         pixels = rows[:, : width * (4 if has_alpha else 3)].reshape(height, width, -1)
-        return Orientation.of(picture).applied(_over_white(pixels) if has_alpha else pixels)
+        return Orientation.of(picture).applied(over_white(pixels) if has_alpha else pixels)
 
     def _square_size(self, picture: VideoFrame) -> tuple[int, int]:
         """Width and height with square pixels, before turning: the side that is too short is made longer."""
@@ -133,6 +136,8 @@ def deinterlaced(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
     """
     try:
         yield from _deinterlaced(frames)
+    except MemoryError:  # which one of libav is, too
+        raise
     except av.FFmpegError as error:
         raise UndecodableMedia("the video's interlaced frames cannot be shown") from error
 
@@ -197,9 +202,3 @@ def _matrix(picture: VideoFrame) -> Colorspace:
     """Return the matrix from YCbCr to RGB; where a file does not tell it, players go by the size."""
     is_hd = picture.width >= 1280 or picture.height > 576
     return _MATRICES.get(picture.colorspace, Colorspace.ITU709 if is_hd else Colorspace.ITU601)
-
-
-def _over_white(rgba: Frame) -> Frame:
-    """Return RGB pixels as they look on a white page."""
-    alpha = rgba[:, :, 3:].astype(np.uint16)
-    return ((rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

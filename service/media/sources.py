@@ -18,10 +18,11 @@ class Source(Protocol):
     truncated: bool
     """True if the file ended early because it is damaged; known after the last frame."""
 
-    def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
+    def frames(self, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
         """Open the source and yield its frames one by one; ends before the next frame once `cancelled` is set.
 
-        Closing the generator releases the decoder. Raises the ServiceErrors of decoding.
+        A source that is decoded elsewhere yields None now and then while a frame is not ready, so that whoever waits
+        may do something else. Closing the generator releases the decoder. Raises the ServiceErrors of decoding.
         """
         ...
 
@@ -37,7 +38,7 @@ class PictureSource:
         self._limits = limits
 
     def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
-        """See Source."""
+        """See Source; never None."""
         frame = decode_image(self._file.read(), self._limits)
         height, width = frame.shape[:2]
         self.info = MediaInfo(width, height)
@@ -56,7 +57,7 @@ class VideoSource:
         self._window = window
 
     def frames(self, cancelled: Event) -> Generator[TimedFrame, None, None]:
-        """See Source."""
+        """See Source; never None."""
         with open_video(self._path, self._limits, self._window, cancelled) as video:
             self.info = video.info
             yield from video

@@ -21,11 +21,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ import numpy as np
 from service.errors import ServiceError
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
-from service.media.sources import PictureSource, Source, VideoSource
+from service.media.sources import PictureSource, VideoSource
 from service.media.videos import MediaInfo, TimedFrame, Window
 
 SLOTS = 2
@@ -42,11 +43,13 @@ SLOTS = 2
 KEPT_BYTES = 64 * 1024 * 1024
 """Shared memory that is kept for the next file; more is returned to the system."""
 
-BYTES_A_PIXEL = 16
-"""Memory for each pixel of the largest frame: a picture of four 16-bit channels, its 8-bit copy and the result."""
+BYTES_A_PIXEL: Final[Mapping[str, int]] = MappingProxyType({"picture": 16, "video": 10})
+"""Memory for each pixel of the largest frame. A picture may have four 16-bit channels, which are there beside its 8-bit
+copy and the result; of a video with so large frames a decoder keeps few."""
 
 BASE_BYTES = 512 * 1024 * 1024
-"""Memory beyond the frames: libraries, a decoder's reference frames, and the file's own structures."""
+"""Memory beyond the frames: libraries, a decoder's reference frames, and the file's own structures. An MP4 file of some
+hundred bytes can claim any number of samples, for each of which libav takes up to 90 bytes."""
 
 MAX_RESIDENT_BYTES = 384 * 1024 * 1024
 """Resident memory after a file above which the process is not used again."""
@@ -60,11 +63,13 @@ _MAX_DESCRIPTORS = 64
 def limit_process(max_pixels: int) -> None:
     """Bound the memory and the descriptors of this process; it may not write files, and leaves no core dump.
 
+    For each file the memory is bounded further, see `limit_memory`.
+
     Where the system runs out of memory all the same, it is to end this process and not the service.
     """
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    memory = BASE_BYTES + BYTES_A_PIXEL * max_pixels
+    memory = BASE_BYTES + max(BYTES_A_PIXEL.values()) * max_pixels
     for name, value in (
         (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
@@ -72,6 +77,12 @@ def limit_process(max_pixels: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(name, (value, value))
+
+
+def limit_memory(source: str, max_pixels: int) -> None:
+    """Bound the memory of this process for one file, a `picture` or a `video`."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(most, BASE_BYTES + BYTES_A_PIXEL[source] * max_pixels), most))
 
 
 class Progress(threading.Event):
@@ -140,6 +151,7 @@ class SharedFrames:
 
 def decode(request: dict[str, Any], descriptor: int, channel: socket.socket, frames: SharedFrames) -> None:
     """Read the frames of one file and send them, then the end or the error."""
+    limit_memory(request["source"], request["limits"]["max_pixels"])
     frames.begin(1 if request["source"] == "picture" else SLOTS)
     try:
         source = open_source(request, descriptor)
@@ -157,7 +169,7 @@ def decode(request: dict[str, Any], descriptor: int, channel: socket.socket, fra
         send(channel, {"failure": traceback.format_exc()[-4000:]})
 
 
-def open_source(request: dict[str, Any], descriptor: int) -> Source:
+def open_source(request: dict[str, Any], descriptor: int) -> PictureSource | VideoSource:
     """Return the source that a request describes; `descriptor` is the open file."""
     limits = DecodeLimits(**request["limits"])
     if request["source"] == "picture":

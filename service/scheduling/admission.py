@@ -83,14 +83,14 @@ class Admission:
         self,
         limits_s: Mapping[Lane, float],
         workers: int,
-        why_blocked: Callable[[], str | None] = lambda: None,
+        why_blocked: Callable[[Lane], str | None] = lambda lane: None,
         clock: Callable[[], float] = time.perf_counter,
         random: Callable[[], float] = random,
     ) -> None:
         """Take the longest wait of each lane in seconds, and how many turns can be under way without waiting.
 
-        why_blocked: returns the reason why no request can be admitted at present, or None. random: returns numbers
-        from 0 to 1, by which those who are to come back are spread.
+        why_blocked: returns the reason why no request of a lane can be admitted at present, or None. random: returns
+        numbers from 0 to 1, by which those who are to come back are spread.
         """
         self._limits_s = dict(limits_s)
         self._workers = workers
@@ -110,7 +110,7 @@ class Admission:
 
         within_s: the longest wait in seconds that the request itself allows, instead of the lane's.
         """
-        if (reason := self._why_blocked()) is not None:
+        if (reason := self._why_blocked(lane)) is not None:
             raise Blocked(reason)
         self._refuse_if_long(lane, within_s)
         ticket = Ticket(self, lane, self._clock())

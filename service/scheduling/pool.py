@@ -1,7 +1,7 @@
 """Blocking calls in a few threads, awaited from the event loop; interactive ones go before bulk ones."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,16 +29,21 @@ class _Running:
 
 
 class WorkerPool:
-    """`workers` threads. Belongs to one event loop, the one of its callers; may be made before the loop runs.
+    """`workers` threads, and one more that bulk calls never take.
+
+    Calls of any lane start while fewer than `workers` run, so that bulk work alone uses as many threads as other work
+    does. Where bulk calls occupy them all, the further thread takes one interactive call at a time. So an interactive
+    call never waits for a bulk one, however long that lasts, and a processor has at most one call more than its share.
 
     A call that stalls in one of its steps, by the watchdog, fails with WorkerStalled, though its thread stays occupied.
-    While all threads are stalled, whatever waits or comes fails likewise.
+    While stalled calls leave no thread to a lane, whatever waits or comes there fails likewise. A pool belongs to one
+    event loop, the one of its callers, and may be made before the loop runs.
     """
 
     def __init__(self, workers: int, watchdog: Watchdog) -> None:
         self._workers = workers
         self._watchdog = watchdog
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="locate")
+        self._executor = ThreadPoolExecutor(workers + 1, thread_name_prefix="locate")
         self._queue: LaneQueue[asyncio.Future[Any], Callable[[], Any]] = LaneQueue()
         self._running: set[_Running] = set()
         self._turns = 0
@@ -48,10 +53,9 @@ class WorkerPool:
         """True while a call has not ended in time."""
         return any(running.watched.stalled for running in self._running)
 
-    @property
-    def blocked(self) -> bool:
-        """True while every thread has a call that has not ended in time, so that none takes a new one."""
-        return len(self._running) == self._workers and all(running.watched.stalled for running in self._running)
+    def blocked(self, lane: Lane) -> bool:
+        """Return whether calls that have not ended in time leave no thread to a lane."""
+        return not self._has_place(lane, [running for running in self._running if running.watched.stalled])
 
     def depth(self, lane: Lane) -> int:
         """Calls of a lane that wait or run."""
@@ -65,7 +69,7 @@ class WorkerPool:
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._queue.push(lane, future, function)
         future.add_done_callback(self._queue.discard)
-        if self.blocked:
+        if self.blocked(lane):
             future.set_exception(WorkerStalled("earlier calls have not ended"))
         self._start_waiting(loop)
         return future
@@ -77,8 +81,7 @@ class WorkerPool:
         self._executor.shutdown()
 
     def _start_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        while len(self._running) < self._workers and self._queue:
-            lane = self._next_lane()
+        while (lane := self._next_lane()) is not None:
             future, function = self._queue.pop(lane)
             watched = self._watchdog.watch(partial(self._give_up, future), only_steps=True)
             running = _Running(future, lane, watched)
@@ -86,9 +89,17 @@ class WorkerPool:
             ended = loop.run_in_executor(self._executor, watched.run, function)
             ended.add_done_callback(partial(self._settle, running))
 
-    def _next_lane(self) -> Lane:
-        if not all(map(self._queue.depth, Lane)):
-            return Lane.INTERACTIVE if self._queue.depth(Lane.INTERACTIVE) else Lane.BULK
+    def _has_place(self, lane: Lane, running: Collection[_Running]) -> bool:
+        """Return whether a call of a lane may run beside these."""
+        if len(running) < self._workers:
+            return True
+        return lane is Lane.INTERACTIVE and all(each.lane is Lane.BULK for each in running)
+
+    def _next_lane(self) -> Lane | None:
+        """Return the lane whose call starts next; None if nothing that waits has a place."""
+        ready = [lane for lane in Lane if self._queue.depth(lane) and self._has_place(lane, self._running)]
+        if len(ready) < len(Lane):
+            return ready[0] if ready else None
         self._turns += 1
         return Lane.INTERACTIVE if self._turns % _BULK_EVERY else Lane.BULK
 
@@ -107,10 +118,11 @@ class WorkerPool:
         self._start_waiting(ended.get_loop())
 
     def _give_up(self, stalled: "asyncio.Future[Any]") -> None:
-        """A running call has stalled: fail it, and all that waits where no thread is left."""
+        """A running call has stalled: fail it, and all that waits in a lane to which no thread is left."""
         lost = [stalled]
-        while self.blocked and self._queue:
-            lost.append(self._queue.pop(self._next_lane())[0])
+        for lane in Lane:
+            while self.blocked(lane) and self._queue.depth(lane):
+                lost.append(self._queue.pop(lane)[0])
         for future in lost:
             if not future.done():
                 future.set_exception(WorkerStalled("the call has not ended in time"))

@@ -109,6 +109,13 @@ def test_every_container_is_locked_down(service: dict[str, Any]) -> None:
 
 
 @EACH_SERVICE
+def test_no_container_takes_all_of_the_machine(service: dict[str, Any]) -> None:
+    assert service["pids_limit"] == 1024
+    assert service["cpus"] in (1, "${SERVICE_CPUS:-0}")
+    assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}
+
+
+@EACH_SERVICE
 def test_ports_are_published_to_this_machine_only(service: dict[str, Any]) -> None:
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service["ports"])
 

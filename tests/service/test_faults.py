@@ -4,8 +4,7 @@ import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from service.app import EXIT_HUNG, create_app
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import mp4, png
-from tests.service.scheduling.clocks import ManualClock
+from tests.service.scheduling.clocks import ManualClock, wait_for
 
 FACE = face_at(8, 8, 32)
 
@@ -180,10 +179,3 @@ def test_a_video_whose_detection_hangs_keeps_no_other_thread(tmp_path: Path) -> 
         detector.gate.set()
         wait_for(lambda: client.get("/readyz").status_code == 200)
         assert client.post("/analyze/video", files={"file": body}).status_code == 200
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)

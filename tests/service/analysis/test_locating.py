@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Generator
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from model_core.faces.quality import Quality
 from service.analysis.locating import CHUNK_FACES, CHUNK_FRAMES, FrameReader, LocatedFace, LocatedFrame
 from service.errors import UndecodableMedia
+from service.media.sources import Source
 from service.media.videos import MediaInfo, TimedFrame
 from service.telemetry import StageClock, Telemetry
 from tests.service.fakes import face_at
+from tests.service.scheduling.clocks import ManualClock
 
 
 class CountedSource:
@@ -41,10 +44,32 @@ class CountedSource:
             self.open = False
 
 
-def reader(source: CountedSource, faces: int = 1) -> FrameReader:
+class SkippingSource:
+    """Has a frame after so many moments at which it has none; a moment is a second of the clock."""
+
+    info = MediaInfo(8, 8)
+    truncated = False
+
+    def __init__(self, clock: ManualClock, *moments: int) -> None:
+        self.clock = clock
+        self.moments = moments
+
+    def frames(self, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
+        for index, moments in enumerate(self.moments):
+            for _ in range(moments):
+                self.clock.now_s += 1
+                yield None
+            yield TimedFrame(np.zeros((8, 8, 3), np.uint8), float(index), index)
+
+
+def reader(source: Source, faces: int = 1, **options: Any) -> FrameReader:
     found = tuple(LocatedFace(i + 1, face_at(0, 0, 4), Quality(4, 0.5), ()) for i in range(faces))
     clock = StageClock(Telemetry(), "test")
-    return FrameReader(source, lambda timed: LocatedFrame(timed.time_s, timed.index, found, frozenset()), clock)
+
+    def locate(timed: TimedFrame) -> LocatedFrame:
+        return LocatedFrame(timed.time_s, timed.index, found, frozenset())
+
+    return FrameReader(source, locate, clock, **options)
 
 
 def chunks(reading: FrameReader) -> list[list[int]]:
@@ -67,6 +92,19 @@ def test_a_crowd_makes_chunks_shorter() -> None:
     assert CHUNK_FACES == 32
     assert chunks(reader(CountedSource(3), faces=64)) == [[0], [1], [2], []]
     assert chunks(reader(CountedSource(3), faces=20)) == [[0, 1], [2]]
+
+
+def test_a_chunk_ends_where_its_turn_does() -> None:
+    clock = ManualClock()
+    skipping = SkippingSource(clock, 5, 1, 0, 1)
+    # Two turns of two seconds are over before the first frame; the third ends at its second second.
+    assert chunks(reader(skipping, turn_s=2, now_s=clock)) == [[], [], [0], [1, 2, 3]]
+
+
+def test_without_a_turn_a_chunk_waits_for_its_frames() -> None:
+    clock = ManualClock()
+    assert chunks(reader(SkippingSource(clock, 500, 1, 700), now_s=clock)) == [[0, 1, 2]]
+    assert clock.now_s == 1201
 
 
 def test_cancelling_releases_the_source_at_once() -> None:

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
@@ -20,13 +21,14 @@ from fastapi.testclient import TestClient
 
 from service import app as service_app
 from service.errors import NotReady, OutOfResources, TooManyPixels, UndecodableMedia
-from service.media.decoders import DecoderPool, _anonymous_file, _seal_size
+from service.media.decoders import DecoderPool, IsolatedSource, _anonymous_file, _seal_size
 from service.media.limits import DecodeLimits
-from service.media.videos import Window
+from service.media.videos import TimedFrame, Window
 from service.media.worker import KEPT_BYTES
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import encoded, mp4, png
+from tests.service.scheduling.clocks import wait_for
 
 LIMITS = DecodeLimits(50_000_000, 600, 10_000)
 
@@ -61,6 +63,8 @@ BEHAVIOURS = {
     "{'info': {'width': []}}); time.sleep(600)",
     "tells a nonsensical error": "worker.send(worker.socket.socket(fileno=int(sys.argv[1])), "
     "{'error': [], 'limit': 3}); time.sleep(600)",
+    "skips": "cancelled._told_s = -1; cancelled.is_set()",
+    "waits": "while os.path.exists('{gate}'): time.sleep(0.01)",
     "fails": "raise ZeroDivisionError('a fault of ours')",
 }
 
@@ -73,6 +77,11 @@ def command(behaviour: str) -> tuple[str, ...]:
 def decoders(**options: Any) -> Iterator[DecoderPool]:
     with closing(DecoderPool(1, 1_000_000, **options)) as pool:
         yield pool
+
+
+def shown(source: IsolatedSource, cancelled: Event | None = None) -> Generator[TimedFrame, None, None]:
+    """The frames of a source, without the moments at which none is ready."""
+    return (timed for timed in source.frames(cancelled or Event()) if timed is not None)
 
 
 def descriptors() -> int:
@@ -104,7 +113,7 @@ def test_a_picture_is_that_of_the_file() -> None:
     with decoders() as pool:
         for _ in range(3):
             source = pool.picture(io.BytesIO(encoded(picture, ".png")), LIMITS)
-            [timed] = [(each.frame.copy(), each.time_s, each.index) for each in source.frames(Event())]
+            [timed] = [(each.frame.copy(), each.time_s, each.index) for each in shown(source)]
             assert (timed[0] == picture).all()
             assert timed[1:] == (0.0, 0)
             assert (source.info.width, source.info.height) == (50, 30)
@@ -116,11 +125,11 @@ def test_one_process_reads_one_file_after_the_other() -> None:
         before = children()
         for size in (20, 40, 10):
             source = pool.picture(io.BytesIO(png(100, size, size)), LIMITS)
-            assert [timed.frame.shape for timed in source.frames(Event())] == [(size, size, 3)]
+            assert [timed.frame.shape for timed in shown(source)] == [(size, size, 3)]
         with pytest.raises(UndecodableMedia):
-            list(pool.picture(io.BytesIO(png(100)[:60]), LIMITS).frames(Event()))
+            list(shown(pool.picture(io.BytesIO(png(100)[:60]), LIMITS)))
         with pytest.raises(TooManyPixels) as error:
-            list(pool.picture(io.BytesIO(png(100)), DecodeLimits(100, 600, 10)).frames(Event()))
+            list(shown(pool.picture(io.BytesIO(png(100)), DecodeLimits(100, 600, 10))))
         assert error.value.limit == {"name": "AFFECT_MAX_PIXELS", "value": 100}
         assert children() == before
 
@@ -131,7 +140,7 @@ def test_a_picture_comes_from_memory_or_from_disk(rolled: bool) -> None:
     with decoders() as pool, SpooledTemporaryFile(max_size=10 if rolled else 10**6) as file:
         file.write(content)
         file.seek(0)
-        [level] = [timed.frame.mean() for timed in pool.picture(file, LIMITS).frames(Event())]
+        [level] = [timed.frame.mean() for timed in shown(pool.picture(file, LIMITS))]
         assert level == pytest.approx(77, abs=2)
 
 
@@ -140,7 +149,7 @@ def test_a_videos_frames_are_those_of_the_file(tmp_path: Path) -> None:
     with decoders() as pool, video_file(tmp_path, levels) as file:
         for _ in range(2):
             source = pool.video(file, LIMITS, Window(fps=10))
-            read = [(timed.index, timed.time_s, timed.frame.mean()) for timed in source.frames(Event())]
+            read = [(timed.index, timed.time_s, timed.frame.mean()) for timed in shown(source)]
             assert [index for index, _, _ in read] == list(range(20))
             assert [time_s for _, time_s, _ in read] == pytest.approx([i / 10 for i in range(20)])
             assert [level for _, _, level in read] == pytest.approx(levels, abs=4)
@@ -148,11 +157,19 @@ def test_a_videos_frames_are_those_of_the_file(tmp_path: Path) -> None:
             assert not source.truncated
 
 
+def test_while_no_frame_is_ready_whoever_reads_is_told(tmp_path: Path) -> None:
+    with decoders(command=command("skips")) as pool, video_file(tmp_path, [50]) as file:
+        frames = pool.video(file, LIMITS, Window()).frames(Event())
+        read = [timed is not None for timed in frames]
+        assert read.count(True) == 1
+        assert read[-1] is False  # behind its frame, the file is being skipped
+
+
 def test_two_files_are_read_at_the_same_time(tmp_path: Path) -> None:
     with decoders() as pool, video_file(tmp_path, [50] * 9) as one, video_file(tmp_path, [150] * 9) as other:
         pairs = zip(
-            pool.video(one, LIMITS, Window()).frames(Event()),
-            pool.video(other, LIMITS, Window()).frames(Event()),
+            shown(pool.video(one, LIMITS, Window())),
+            shown(pool.video(other, LIMITS, Window())),
             strict=True,
         )
         levels = [(first.frame.mean(), second.frame.mean()) for first, second in pairs]
@@ -163,11 +180,9 @@ def test_large_shared_memory_is_not_kept() -> None:
     side = int((KEPT_BYTES / 3) ** 0.5) + 50
     content = png(1, side, side)
     with decoders() as pool:
-        list(pool.picture(io.BytesIO(png(1)), LIMITS).frames(Event()))
+        list(shown(pool.picture(io.BytesIO(png(1)), LIMITS)))
         before_mb = resident_mb()
-        seen_mb = [
-            timed.frame.max() + resident_mb() for timed in pool.picture(io.BytesIO(content), LIMITS).frames(Event())
-        ]
+        seen_mb = [timed.frame.max() + resident_mb() for timed in shown(pool.picture(io.BytesIO(content), LIMITS))]
         assert seen_mb[0] - before_mb > KEPT_BYTES / 1.1e6
         assert resident_mb() - before_mb < 10
 
@@ -176,7 +191,7 @@ def test_large_shared_memory_is_not_kept() -> None:
     ("behaviour", "reason", "detail"),
     [
         ("dies", "crashed", "the decoder broke down over the file"),
-        ("takes 4 GB", "memory", "there is not enough memory to decode the file"),
+        ("takes 4 GB", "memory", "the file needs more memory to decode than one file may have"),
         ("sleeps", "slow", "a frame of the file takes longer than 0.5 s to decode"),
         ("sends garbage", "crashed", "the decoder broke down over the file"),
         ("announces a huge frame", "crashed", "the decoder broke down over the file"),
@@ -186,7 +201,7 @@ def test_large_shared_memory_is_not_kept() -> None:
         ("fails", None, "the file could not be decoded"),
     ],
 )
-def test_a_file_that_ends_its_decoder_is_an_error_of_the_file_unless_memory_is_lacking(
+def test_a_file_that_ends_its_decoder_is_an_error_of_the_file(
     tmp_path: Path, behaviour: str, reason: str | None, detail: str
 ) -> None:
     lost: list[str] = []
@@ -194,16 +209,16 @@ def test_a_file_that_ends_its_decoder_is_an_error_of_the_file_unless_memory_is_l
         decoders(command=command(behaviour), frame_s=30, on_loss=lost.append) as pool,
         video_file(tmp_path, [50] * 3) as file,
     ):
-        list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
+        list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))
         open_files, memory_mb = descriptors(), resident_mb()
         if behaviour == "sleeps":
             pool._frame_s = 0.5  # the process is up, so that its start takes none of this
-        with pytest.raises(OutOfResources if reason == "memory" else UndecodableMedia, match=detail):
-            list(pool.video(file, LIMITS, Window()).frames(Event()))
+        with pytest.raises(UndecodableMedia, match=detail):
+            list(shown(pool.video(file, LIMITS, Window())))
         pool._frame_s = 30
         assert lost == ([reason] if reason else [])
         # The next file is read, and nothing is left of the last one.
-        assert len(list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))) == 1
+        assert len(list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))) == 1
         assert descriptors() == open_files
         assert resident_mb() - memory_mb < 20
     assert not children() & set(_zombies())
@@ -218,14 +233,14 @@ def _zombies() -> Iterator[int]:
 def test_a_decoder_that_is_killed_from_outside_costs_one_answer(tmp_path: Path) -> None:
     with decoders() as pool, video_file(tmp_path, [50] * 40) as file:
         before = children()
-        frames = pool.video(file, LIMITS, Window()).frames(Event())
+        frames = shown(pool.video(file, LIMITS, Window()))
         next(frames)
         [process] = children() - before
         os.kill(process, signal.SIGKILL)
         # As the system does it where memory runs out.
         with pytest.raises(OutOfResources, match="not enough memory"):
             list(frames)
-        assert len(list(pool.video(file, LIMITS, Window()).frames(Event()))) == 40
+        assert len(list(shown(pool.video(file, LIMITS, Window())))) == 40
 
 
 def test_an_idle_decoder_that_died_is_replaced() -> None:
@@ -235,7 +250,7 @@ def test_an_idle_decoder_that_died_is_replaced() -> None:
         [process] = children() - before
         os.kill(process, signal.SIGKILL)
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
-        assert len(list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))) == 1
+        assert len(list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))) == 1
 
 
 @pytest.mark.parametrize("by", ["cancelling", "closing"])
@@ -243,7 +258,7 @@ def test_a_source_that_nobody_needs_frees_its_decoder(tmp_path: Path, by: str) -
     with decoders() as pool, video_file(tmp_path, [50] * 90) as file:
         before = children()
         cancelled = Event()
-        frames = pool.video(file, LIMITS, Window()).frames(cancelled)
+        frames = shown(pool.video(file, LIMITS, Window()), cancelled)
         next(frames)
         used = children() - before
         if by == "cancelling":
@@ -268,7 +283,7 @@ def test_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
     pool = DecoderPool(2, 1_000_000)
     pool.start()
     with video_file(tmp_path, [50] * 90) as file:
-        frames = pool.video(file, LIMITS, Window()).frames(Event())
+        frames = shown(pool.video(file, LIMITS, Window()))
         next(frames)
         pool.close()
         assert children() == before
@@ -279,7 +294,7 @@ def test_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
 
 def test_a_process_that_cannot_be_started_is_not_the_files_fault() -> None:
     with decoders(command=("/absent/python",)) as pool, pytest.raises(NotReady):
-        list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
+        list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))
 
 
 def test_decoders_end_with_the_service() -> None:
@@ -310,7 +325,7 @@ def test_a_decoder_gets_none_of_the_services_secrets(monkeypatch: pytest.MonkeyP
         before = children()
         pool.start()
         [process] = children() - before
-        list(pool.picture(io.BytesIO(png(9)), LIMITS).frames(Event()))
+        list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))
         assert b"secret" not in Path(f"/proc/{process}/environ").read_bytes()
 
 
@@ -326,11 +341,42 @@ def test_over_http_one_request_fails_and_the_next_is_answered(
     with TestClient(app) as client:
         film = mp4(tmp_path / "film.mp4", [50] * 5)
         failed = client.post("/analyze/video", files={"file": film})
-        memory = behaviour == "takes 4 GB"
-        assert failed.status_code == (503 if memory else 422)
-        assert failed.json()["code"] == ("out_of_resources" if memory else "undecodable_media")
+        assert failed.status_code == 422
+        assert failed.json()["code"] == "undecodable_media"
         answered = client.post("/analyze/frame", files={"file": png(204)})
         assert answered.status_code == 200
         metrics = client.get("/metrics").text
         reason = "memory" if behaviour == "takes 4 GB" else "crashed"
         assert f'affect_decoder_losses_total{{reason="{reason}"}} 1.0' in metrics
+
+
+@pytest.mark.parametrize(("open_videos", "processes"), [(1, 1), (None, 2)])
+def test_videos_whose_decoders_give_nothing_keep_no_picture_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_videos: int | None, processes: int
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    pools: list[DecoderPool] = []
+    program, flag, script = command("waits")
+
+    def pool(*args: Any, **options: Any) -> DecoderPool:
+        waiting = program, flag, script.replace("{gate}", str(gate))
+        pools.append(DecoderPool(*args, **options, frame_s=60, command=waiting))
+        return pools[-1]
+
+    monkeypatch.setattr(service_app, "DecoderPool", pool)
+    settings = Settings(decode_workers=1, deadline_s=20, open_videos=open_videos)
+    app = service_app.create_app(settings, FakeDetector(face_at(8, 8, 32)), FakePredictor())
+    film = mp4(tmp_path / "film.mp4", [50])
+    with TestClient(app) as client, ThreadPoolExecutor(2) as clients:
+        videos = [clients.submit(client.post, "/analyze/video", files={"file": film}) for _ in range(2)]
+        try:
+            running = 'affect_in_flight{route="/analyze/video"} 2.0'
+            wait_for(lambda: running in client.get("/metrics").text)
+            for _ in range(5):
+                assert client.post("/analyze/frame", files={"file": png(204)}).status_code == 200
+            wait_for(lambda: len(pools[0]._used) == processes)  # a video that waits its turn has none
+            assert not any(video.done() for video in videos)
+        finally:
+            gate.unlink()
+        assert [video.result().status_code for video in videos] == [200, 200]

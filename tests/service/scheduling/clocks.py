@@ -1,6 +1,7 @@
 """Time that passes only when a test says so."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 SETTLE = 20
@@ -41,6 +42,15 @@ async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Let other threads and processes go on until the condition holds; TimeoutError where it never does."""
+    end_s = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end_s:
+            raise TimeoutError
+        time.sleep(0.01)
 
 
 async def settle() -> None:

@@ -110,11 +110,13 @@ def test_an_upload_counts_until_it_is_clear_that_it_comes_too_late() -> None:
 
 
 def test_nobody_comes_in_while_nothing_gets_on() -> None:
-    reason: str | None = "the network does not answer"
-    admission = Admission(LIMITS_S, 1, lambda: reason)
+    reasons = {Lane.BULK: "the network does not answer"}
+    admission = Admission(LIMITS_S, 1, reasons.get)
     with pytest.raises(Blocked, match="the network does not answer"), admission.admitted(Lane.BULK):
         pass
-    reason = None
+    with admission.admitted(Lane.INTERACTIVE):  # which something else may serve
+        pass
+    reasons.clear()
     with admission.admitted(Lane.BULK):
         pass
 

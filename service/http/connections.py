@@ -1,0 +1,210 @@
+"""Connections of clients: how many there may be, how long a request's head may take, and how a refused body ends."""
+
+import asyncio
+import logging
+import resource
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.errors import MalformedRequest, NotReady, ServiceError
+from service.http.problems import problem_response
+
+DESCRIPTORS_KEPT = 192
+"""Descriptors that connections leave to everything else: those that are being refused, decoders, logs, models."""
+
+DESCRIPTORS_EACH = 2
+"""Descriptors that a connection may need: its socket, and the file of its upload."""
+
+REFUSED_AT_ONCE = 64
+"""Connections beyond the limit that get an answer before they are closed; still further ones are broken at once."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What a client may keep busy."""
+
+    most: int = 1000
+    """Largest number of connections; a further one is answered with 503 and closed."""
+    head_s: float = 10.0
+    """Longest time from the beginning of a connection, or of a further request on it, to the end of its headers."""
+    head_bytes: int = 64 * 1024
+    """Most bytes in a row that belong to no body: headers, trailers, and what stands around the chunks of a body."""
+    linger_s: float = 2.0
+    """Longest time in which the rest of a body is still read that the answer did not wait for."""
+    linger_bytes: int = 16 * 1024 * 1024
+    """Most bytes of that rest. A client that sends more may find the connection broken before it reads its answer."""
+
+
+def most_connections(wanted: int) -> int:
+    """Return how many connections there may be: as many as wanted, if the process can have descriptors for them.
+
+    Raises the process's limit on descriptors as far as the system lets it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, (hard - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH))
+
+
+def limited(limits: ConnectionLimits) -> Callable[..., asyncio.Protocol]:
+    """Return what makes the protocol of each connection, for uvicorn's option `http`."""
+    return partial(Connection, limits=limits)
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection, which ends where it keeps the service busy for nothing."""
+
+    def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._limits = limits
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_head = True
+        self._idle_bytes = 0
+        self.lingering = False
+        """True once all is answered, while the rest of a body is read."""
+        self._bytes_left = limits.linger_bytes
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._expect_head()
+        beyond = len(self.connections) - self._limits.most
+        if beyond > 0:
+            logger.warning("there are more than %d connections", self._limits.most)
+        if beyond > REFUSED_AT_ONCE:
+            transport.abort()
+        elif beyond > 0:
+            self._refuse(NotReady("there are too many connections", headers={"Retry-After": "1"}))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self.lingering:
+            self._discard(data)
+            return
+        self._idle_bytes += len(data)
+        super().data_received(data)
+        if self._idle_bytes <= self._limits.head_bytes or self.lingering or self.transport.is_closing():
+            return
+        if self._in_head:
+            self._refuse(MalformedRequest("the headers are too large"))
+        else:
+            self.transport.abort()
+
+    def _discard(self, data: bytes) -> None:
+        """Read on in a body whose request has been answered, to its end if that is near."""
+        self._bytes_left -= len(data)
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._bytes_left = -1
+        if self._bytes_left < 0:
+            self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP/1.1, and close the connection."""
+        if not self.lingering:
+            self._refuse(MalformedRequest("this is no valid HTTP request"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Pass over the offer of another protocol, as HTTP has it (RFC 9110, section 7.8); it is worth no line."""
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        if self.lingering:
+            return
+        super().on_message_begin()
+        self._in_head = True
+        self._expect_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools; trailers of a chunked body mean nothing here."""
+        if self._in_head and not self.lingering:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        if self.lingering:
+            return
+        self._in_head = False
+        self._idle_bytes = 0
+        self._stop_timer()
+        super().on_headers_complete()
+        self.cycle.transport = _ClosedSoftly(self)  # type: ignore[assignment]  # it has what a cycle uses
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._idle_bytes = 0
+        if not self.lingering:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if self.lingering:
+            self.transport.close()
+        else:
+            super().on_message_complete()
+
+    def end(self) -> None:
+        """Close the connection once what was written is sent; the rest of a body is read for a while.
+
+        If it were not read at all, the system would break the connection, and the client might not see its answer.
+        """
+        if self.lingering or self.transport.is_closing():
+            return
+        if not self._in_head and not self.cycle.more_body:
+            self.transport.close()
+            return
+        self.lingering = True
+        self.pipeline.clear()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._stop_timer()
+        self._timer = self.loop.call_later(self._limits.linger_s, self.transport.abort)
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer with a problem instead of handling a request, and close the connection."""
+        response = problem_response(error, uuid.uuid4().hex)
+        headers = [*response.raw_headers, (b"connection", b"close")]
+        lines = [STATUS_LINE[error.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"]
+        self.transport.write(b"".join(lines) + bytes(response.body))
+        self.end()
+
+    def _expect_head(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(self._limits.head_s, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _ClosedSoftly:
+    """The transport of a connection as an answer sees it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        if not self._connection.lingering:
+            self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.lingering or self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.end()

@@ -12,7 +12,7 @@ from model_core.bundles.bundle import WEIGHTS, load_bundle, locate_bundle
 from model_core.faces.alignment import align
 from model_core.faces.detection import build_detector
 from model_core.inference.predictor import Predictor
-from model_core.inference.runtimes import Engine, RuntimeOptions
+from model_core.inference.runtimes import Engine, Precision, RuntimeOptions
 from model_core.preprocessing import to_batch
 from service.app import create_app
 from service.settings import Settings
@@ -74,6 +74,22 @@ def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray, engine:
     assert (expected.amax(dim=0) - expected.amin(dim=0)).min() > 0.01  # the crops differ
     found = Predictor([bundle], torch.device("cpu"), RuntimeOptions(engine)).outputs([[crop] for crop in crops])
     assert np.array(found) == pytest.approx(expected.numpy(), abs=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_face_alone_is_answered_as_among_others(astronaut: np.ndarray, engine: Engine, precision: Precision) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    bundle = load_bundle(locate_bundle("default"))
+    [face] = build_detector("yuface").detect(astronaut)
+    crop = align(astronaut, face.landmarks, bundle.manifest.input.alignment, bundle.manifest.input.size)
+    crops = [Augmentation().apply(crop, 112, np.random.default_rng(seed)) for seed in range(6)]
+    predictor = Predictor([bundle], torch.device("cpu"), RuntimeOptions(engine, precision))
+    alone = [predictor.outputs([[crop]])[0] for crop in crops]
+    together = predictor.outputs([[crop] for crop in crops])
+    # Raw outputs differ by up to 20 between faces, and rounding to bfloat16 by 0.1.
+    assert np.array(alone) == pytest.approx(np.array(together), abs=0.2)
 
 
 def test_a_smile(client: TestClient, astronaut: np.ndarray) -> None:

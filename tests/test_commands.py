@@ -49,12 +49,14 @@ SHORT = {
     "training.evaluate": "--help",
     "training.export": "--help",
     "training.import_checkpoint": "--help",
+    "training.pose": "--help",
     "training.prepare": "--help",
     "training.refine": "--help",
     "training.render": "--help",
     "training.studies.agreement": "--help",
     "training.studies.baseline": "--help",
     "training.studies.failures": "--help",
+    "training.studies.reasons": "--help",
     "training.studies.robustness": "--help",
     "training.studies.small_clip": "--help",
     "training.studies.symmetry": "--help",
@@ -77,6 +79,7 @@ OTHER_PROGRAMS = {
     "pip": "Python's own",
     "apt-get": "Debian's own",
     "export": "the shell's own",
+    "ls": "the shell's own; what it hands to curl is test_a_request_is_answered's",
 }
 """What is not a module of this project, and what tests it."""
 
@@ -201,7 +204,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Pa
     """A folder with the files that the pages' requests send."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "face.jpg").write_bytes(encoded(astronaut, ".jpg"))
-    (folder / "astronaut.png").write_bytes(encoded(astronaut, ".png"))
+    for name in ("astronaut.png", "smile.jpg", "rest.jpg"):
+        (folder / name).write_bytes(encoded(astronaut, Path(name).suffix))
     write_clip(folder / "clip.mp4", 8, 10)
     return folder
 

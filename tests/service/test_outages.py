@@ -133,7 +133,7 @@ def open_uploads(pid: int) -> int:
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):  # closed since it was listed
             targets.append(str(descriptor.readlink()))
-    return sum("/affect-" in target for target in targets)
+    return sum(bool(re.search(r"/affect-uploads-[^/]+/", target)) for target in targets)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see open files")

@@ -105,7 +105,7 @@ def _require_names(values: Mapping[str, object] | None, names: tuple[str, ...], 
 
 @dataclass(frozen=True)
 class ChangeLimits:
-    """How far the same face at rest rises above its own baseline by itself, at a false alarm rate of 5 %.
+    """The rises of the same face at rest above its own baseline that 5 % of them exceed.
 
     A task whose field is None was not fitted. Raises ValueError for impossible numbers.
     """

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from opentelemetry import trace
 from prometheus_client import (
@@ -35,89 +36,70 @@ class Telemetry:
         self.registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        self.requests = Counter("affect_requests", "Answered requests.", ["route", "status"], registry=registry)
-        self.request_seconds = Histogram(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter("affect_requests", "Answered requests.", ["route", "status"])
+        self.request_seconds = histogram(
             "affect_request_seconds",
             "Time from the start of a request to the end of its answer.",
             ["route"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.in_flight = Gauge("affect_in_flight", "Requests being answered.", ["route"], registry=registry)
-        self.rejected = Counter(
-            "affect_rejected", "Requests that ended with an error, by its code.", ["reason"], registry=registry
-        )
-        self.cut_off = Counter(
+        self.in_flight = gauge("affect_in_flight", "Requests being answered.", ["route"])
+        self.rejected = counter("affect_rejected", "Requests that ended with an error, by its code.", ["reason"])
+        self.cut_off = counter(
             "affect_cut_off",
             "Answers that failed after their status, 200, was sent, by the error's code.",
             ["route", "reason"],
-            registry=registry,
         )
-        self.stage_seconds = Histogram(
-            "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS, registry=registry
+        self.stage_seconds = histogram(
+            "affect_stage_seconds", "Time in a stage of the pipeline.", ["stage"], buckets=_SECONDS
         )
-        self.decoder_losses = Counter(
+        self.decoder_losses = counter(
             "affect_decoder_losses",
             "Decoder processes that a file crashed, kept from getting on, or took too much memory.",
             ["reason"],
-            registry=registry,
         )
         for reason in ("crashed", "slow", "memory"):  # so that they are 0 before the first
             self.decoder_losses.labels(reason)
-        self.batch_size = Histogram("affect_batch_size", "Faces in a forward pass.", buckets=_SIZES, registry=registry)
-        self.batch_retries = Counter(
-            "affect_batch_retries", "Forward passes that failed and were tried again in halves.", registry=registry
+        self.batch_size = histogram("affect_batch_size", "Faces in a forward pass.", buckets=_SIZES)
+        self.batch_retries = counter(
+            "affect_batch_retries", "Forward passes that failed and were tried again in halves."
         )
-        self.queue_depth = Gauge("affect_queue_depth", "Faces waiting for a forward pass.", registry=registry)
-        self.queue_wait = Histogram(
+        self.queue_depth = gauge("affect_queue_depth", "Faces waiting for a forward pass.")
+        self.queue_wait = histogram(
             "affect_queue_wait_seconds",
             "Time a face waited for its batch: interactive is a picture's, bulk a video's.",
             ["lane"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.max_wait = Gauge(
+        self.max_wait = gauge(
             "affect_max_wait_seconds",
             "Longest expected queue wait of a request that is admitted, as it is set.",
             ["lane"],
-            registry=registry,
         )
-        self.faces_per_frame = Histogram(
-            "affect_faces_per_frame", "Faces found in a frame.", buckets=(0, *_SIZES), registry=registry
-        )
-        self.frames = Counter("affect_frames", "Analysed frames.", ["route"], registry=registry)
-        self.faces = Counter(
-            "affect_faces",
-            "Analysed faces, by whether there is no reason to doubt them.",
-            ["reliable"],
-            registry=registry,
+        self.faces_per_frame = histogram("affect_faces_per_frame", "Faces found in a frame.", buckets=(0, *_SIZES))
+        self.frames = counter("affect_frames", "Analysed frames.", ["route"])
+        self.faces = counter(
+            "affect_faces", "Analysed faces, by whether there is no reason to doubt them.", ["reliable"]
         )
         for reliable in ("true", "false"):  # so that shares are known before the first doubt
             self.faces.labels(reliable)
-        self.doubts = Counter(
-            "affect_face_doubts",
-            "Reasons to doubt an analysed face; it may have several.",
-            ["reason"],
-            registry=registry,
+        self.doubts = counter(
+            "affect_face_doubts", "Reasons to doubt an analysed face; it may have several.", ["reason"]
         )
-        self.face_size = Histogram(
-            "affect_face_size_pixels", "Shorter side of a face's box.", buckets=_PIXELS, registry=registry
+        self.face_size = histogram("affect_face_size_pixels", "Shorter side of a face's box.", buckets=_PIXELS)
+        self.valence = histogram("affect_valence", "Estimated valence.", buckets=_VALENCES)
+        self.model_info = gauge(
+            "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "engine", "precision"]
         )
-        self.valence = Histogram("affect_valence", "Estimated valence.", buckets=_VALENCES, registry=registry)
-        self.model_info = Gauge(
-            "affect_model_info",
-            "Loaded bundles.",
-            ["bundle", "version", "device", "engine", "precision"],
-            registry=registry,
+        self.predictions = counter("affect_predictions", "Faces by top expression.", ["expression"])
+        self.confidence = histogram(
+            "affect_expression_confidence", "Probability of the top expression.", buckets=_SHARES
         )
-        self.predictions = Counter("affect_predictions", "Faces by top expression.", ["expression"], registry=registry)
-        self.confidence = Histogram(
-            "affect_expression_confidence", "Probability of the top expression.", buckets=_SHARES, registry=registry
-        )
-        self.temp_free = Gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.", registry=registry)
-        self.memory_limit = Gauge(
-            "affect_memory_limit_bytes", "Memory that the process and its children may use.", registry=registry
-        )
+        self.temp_free = gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.")
+        self.memory_limit = gauge("affect_memory_limit_bytes", "Memory that the process and its children may use.")
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""

@@ -94,7 +94,7 @@ def _unit_references(training: Mapping[str, Any]) -> dict[str, Reference] | None
 
 
 def _described(each: Mapping[str, Any]) -> dict[str, Any]:
-    """What a bundle says of one of the sets that it was trained on."""
+    """Return the description of one of the sets that a bundle was trained on."""
     return {
         "dataset": each["prepared"]["dataset"],
         **{name: each[name] for name in ("share", "tasks", "trusted_units")},

@@ -137,18 +137,23 @@ def prepare(options: PrepareOptions, root: Path, out: Path, workers: int) -> Non
         arrays["action_units"] = np.array([record.action_units for record in records], dtype=np.float32)
         # It knows the people, poses and strengths, by which measures compare.
         shutil.copyfile(root / MANIFEST, partial / MANIFEST)
-    counts = "known action units" if rendered else f"{arrays['derived'].sum()} with derived targets"
     arrays |= annotated or {"valence_arousal": _valence_arousal(arrays, info)}
-    if annotated:
-        counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
     write_targets(partial, info, arrays)
     partial.rename(out)
+    print("\n".join(_told(out, info, arrays)))
+
+
+def _told(out: Path, info: PreparedInfo, arrays: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    """Return the lines that tell what was prepared."""
+    counts = "known action units" if info.rendered else f"{arrays['derived'].sum()} with derived targets"
+    if info.annotated:
+        counts += f", {arrays['annotated'].sum()} with annotated valence-arousal"
     if not _of_training(arrays, "found").any():
         counts += "; no face is a training face: the set can be measured on, not trained on"
-    print(f"{out}: {arrays['found'].sum()} of {len(records)} faces found, {counts}")
+    yield f"{out}: {arrays['found'].sum()} of {len(arrays['found'])} faces found, {counts}"
     if info.twin_correlation is not None:
         left_out = f"{info.training_twins} training and {info.validation_twins} validation pictures"
-        print(f"left out as twins of a later split's, from a correlation of {info.twin_correlation} on: {left_out}")
+        yield f"left out as twins of a later split's, from a correlation of {info.twin_correlation} on: {left_out}"
 
 
 def _without_twins(

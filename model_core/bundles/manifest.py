@@ -28,7 +28,7 @@ Validation: TypeAlias = Literal["rendered", "teacher", "none"]
 
 @dataclass(frozen=True)
 class UnitNote:
-    """How far an action unit can be trusted. Raises ValueError for impossible values."""
+    """The trust that an action unit deserves. Raises ValueError for impossible values."""
 
     validated: Validation
     """`none`: the unit could not be learned, or was not measured."""

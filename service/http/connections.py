@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What a client may keep busy."""
+    """Bounds of what a client may keep busy."""
 
     most: int = 1000
     """Largest number of connections; a further one is answered with 503 and closed."""

@@ -33,7 +33,8 @@ train: $(STAMP)
 
 # Trains the included bundle again, into runs/bundle, from the FER+ folders and MediaPipe's model, with seed 0:
 # make bundle FERPLUS=folder TEACHER=face_landmarker.task
-# It takes hours on two cores; after an interruption the same command continues.
+# It takes hours on two cores; after an interruption the same command continues. RENDERED=folder, a prepared set of rendered
+# faces, adds the limits of changes against a baseline, and what bears each action unit out.
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112
 PREPARED := data/ferplus-112
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped.
@@ -47,12 +48,13 @@ bundle: $(STAMP)
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
-	$(BIN)/python -m training.calibrate --run runs/ferplus-7 --prepared $(PREPARED)
+	$(BIN)/python -m training.calibrate --run runs/ferplus-7 --prepared $(PREPARED) $(if $(RENDERED),--rest $(RENDERED))
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(PREPARED) --out runs/quality.json \
 		--plots runs/plots
-	$(EXPORT) --out runs/bundle --quality runs/quality.json
+	$(if $(RENDERED),$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(RENDERED) --out runs/rendered.json)
+	$(EXPORT) --out runs/bundle --quality runs/quality.json $(if $(RENDERED),runs/rendered.json)
 	rm -r runs/unmeasured
 
 # Writes one markdown file of figures into the folder OUT; BENCH_FLAGS=--quick only shows that all parts run.

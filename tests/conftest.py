@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -128,3 +129,14 @@ def yunet_file(shared_data: Path) -> Path:
     if not path.is_file():
         pytest.skip("../shared/data/models/face_detection_yunet_2026may.onnx is absent")
     return path
+
+
+@pytest.fixture
+def log_kept() -> Iterator[None]:
+    """Give the root logger back the level and the handlers that it has now."""
+    root = logging.getLogger()
+    level = root.level
+    handlers = list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers = handlers

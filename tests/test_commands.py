@@ -227,6 +227,7 @@ def status(main: Callable[[], None]) -> object:
     return 0
 
 
+@pytest.mark.usefixtures("log_kept")
 @pytest.mark.parametrize("module", SHORT)
 def test_a_command_runs(  # noqa: PLR0917
     module: str,

@@ -1,7 +1,5 @@
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -105,18 +103,9 @@ def test_a_gpu_says_what_the_cpu_says(
         assert run(images(4)[:count]) == pytest.approx(expected[:count], abs=within)
 
 
-@pytest.fixture
-def log_kept() -> Iterator[None]:
-    """The log as it is: a conversion that fails leaves OpenVINO's handler and level on the root logger."""
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    root.setLevel(level)
-    root.handlers = handlers
-
-
 @pytest.mark.usefixtures("log_kept")
 def test_openvino_takes_no_network_that_a_trace_would_freeze() -> None:
+    # A conversion that fails leaves OpenVINO's handler and level on the root logger.
     class Counts(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1) * len(x)

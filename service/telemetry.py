@@ -79,6 +79,17 @@ class Telemetry:
             "Longest expected queue wait of a request that is admitted, as it is set.",
             ["lane"],
         )
+        self.model_info = gauge(
+            "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "engine", "precision"]
+        )
+        self.temp_free = gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.")
+        self.memory_limit = gauge("affect_memory_limit_bytes", "Memory that the process and its children may use.")
+        self._add_faces()
+
+    def _add_faces(self) -> None:
+        """Make the metrics of what `frame` records."""
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
         self.faces_per_frame = histogram("affect_faces_per_frame", "Faces found in a frame.", buckets=(0, *_SIZES))
         self.frames = counter("affect_frames", "Analysed frames.", ["route"])
         self.faces = counter(
@@ -91,15 +102,10 @@ class Telemetry:
         )
         self.face_size = histogram("affect_face_size_pixels", "Shorter side of a face's box.", buckets=_PIXELS)
         self.valence = histogram("affect_valence", "Estimated valence.", buckets=_VALENCES)
-        self.model_info = gauge(
-            "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "engine", "precision"]
-        )
         self.predictions = counter("affect_predictions", "Faces by top expression.", ["expression"])
         self.confidence = histogram(
             "affect_expression_confidence", "Probability of the top expression.", buckets=_SHARES
         )
-        self.temp_free = gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.")
-        self.memory_limit = gauge("affect_memory_limit_bytes", "Memory that the process and its children may use.")
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""

@@ -1,33 +1,14 @@
-FROM python:3.11-slim-bookworm AS service
+# The target `slim` serves on CPUs without torch; `service` has torch, for GPUs and for bundles with CLIP.
+
+# To pin the base image, name it by its digest: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS packages
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# The package index for torch, for instance one of CPU-only builds; if empty, torch comes from pip's default index.
-ARG TORCH_INDEX
-
-WORKDIR /src
-
-# Dependencies are installed before the sources are copied, so that a change of the code does not install them again.
-# Only torch itself is taken from the other index; its dependencies come with the rest.
-COPY pyproject.toml ./
-RUN python -c "import tomllib; all = tomllib.load(open('pyproject.toml', 'rb')); project = all['project']; \
-        extras = project['optional-dependencies']; \
-        print(*all['build-system']['requires'], *project['dependencies'], *extras['serve'], *extras['openvino'], \
-        sep='\n')" > requirements.txt \
-    && if [ -n "$TORCH_INDEX" ]; then \
-        python -m pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch[<>=]' requirements.txt)"; fi \
-    && python -m pip install --requirement requirements.txt
-
-COPY README.md LICENSE ./
-COPY model_core model_core
-COPY service service
-COPY training training
-RUN python -m pip install --no-deps --no-build-isolation . && rm -r /src/*
-
-# The user is numeric, so that "runAsNonRoot" can be checked without the image's user table. The service writes only to
-# /tmp.
-USER 10001:10001
-WORKDIR /
+# The service writes only to /tmp, and to /jobs where jobs are kept: a volume that is mounted there gets its owner.
+RUN install -d -o 10001 -g 10001 /jobs
 ENV HOME=/tmp AFFECT_HOST=0.0.0.0 AFFECT_PORT=8000
 EXPOSE 8000
 
@@ -37,3 +18,44 @@ HEALTHCHECK --interval=10s --timeout=8s --start-period=60s --retries=3 CMD ["pyt
     c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 
 ENTRYPOINT ["python", "-m", "service"]
+
+# Dependencies are installed before the sources are copied, so that a change of the code does not install them again.
+WORKDIR /src
+COPY pyproject.toml constraints.txt ./
+# The file has each package's dependencies, too, so that nothing comes without a hash.
+RUN python -m pip install --no-deps --require-hashes --requirement constraints.txt
+
+FROM packages AS wheel
+COPY README.md LICENSE ./
+COPY client client
+COPY model_core model_core
+COPY service service
+COPY training training
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
+
+FROM packages AS service
+
+# The package index for torch, for instance one of CPU-only builds; if empty, torch comes from pip's default index.
+# Only torch itself is taken from there, and its dependencies from the default index. Their versions are pinned without
+# hashes: a build of torch for CPUs has other hashes, and the same version.
+ARG TORCH_INDEX
+COPY constraints-torch.txt ./
+RUN python -c "import tomllib; \
+        print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['torch'], sep='\n')" \
+        > torch.txt \
+    && if [ -n "$TORCH_INDEX" ]; then \
+        python -m pip install --no-deps --index-url "$TORCH_INDEX" --constraint constraints-torch.txt \
+            --requirement torch.txt; fi \
+    && python -m pip install --constraint constraints-torch.txt --requirement torch.txt
+COPY --from=wheel /wheel /wheel
+RUN python -m pip install --no-deps /wheel/*.whl
+
+# The user is numeric, so that "runAsNonRoot" can be checked without the image's user table.
+USER 10001:10001
+WORKDIR /
+
+FROM packages AS slim
+COPY --from=wheel /wheel /wheel
+RUN python -m pip install --no-deps /wheel/*.whl
+USER 10001:10001
+WORKDIR /

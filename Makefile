@@ -2,16 +2,26 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVING := $(VENV)/.serving
 
-.PHONY: install check test serve train bundle bench
+.PHONY: install check test test-newest test-part serve train bundle bench constraints sbom
 
-# Every target creates the virtual environment if it is missing, and updates it when pyproject.toml has changed.
+# Every target creates the virtual environment if it is missing, and updates it when pyproject.toml has changed; `serve`
+# installs what serving needs, all others everything.
 # The extra `all` contains everything optional: service, OpenVINO, CLIP, MTCNN, tracing, training and development.
 install: $(STAMP)
 
+# Where venv lacks a Debian package it leaves an environment without pip, which is completed here.
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@ $(SERVING)
+
+# What serving on a CPU needs, which PyTorch is no part of.
+$(SERVING): pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "What serving needs is installed into $(VENV): about 900 MB, in some minutes."
+	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	touch $@
 
 check: $(STAMP)
@@ -23,7 +33,28 @@ check: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-serve: $(STAMP)
+# A part of the tests with the newest Python, for which no wheel carries the face detector. It is called by its name or is
+# one of pyenv's.
+NEWEST := python3.13
+test-newest:
+	@for python in $(NEWEST) $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/$(NEWEST)); do \
+		if $$python -c "" 2>/dev/null; then exec $(MAKE) test-part PYTHON=$$python VENV=.venv-newest; fi; \
+	done; \
+	echo "test-newest is skipped: this machine has no $(NEWEST)."
+
+# Detectors, answers and the client, from the wheel's dependencies without PyTorch.
+PART := tests/model_core/faces/test_detector_choice.py tests/model_core/faces/test_yunet.py \
+	tests/service/test_included_weights.py tests/service/http/test_frames.py tests/service/http/test_videos.py \
+	tests/service/http/test_jobs.py tests/client/test_live.py tests/client/test_requests.py \
+	tests/client/test_videos.py tests/client/test_folder.py tests/client/test_real_service.py
+test-part:
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '.[serve,tables,plot,test]'
+	rm -rf build
+	cd / && $(abspath $(BIN))/python -W error -c "import affect_client, service.app"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PART)
+
+serve: $(SERVING)
 	$(BIN)/python -m service
 
 # CONFIG is the configuration and RUN the folder of the run:
@@ -31,33 +62,62 @@ serve: $(STAMP)
 train: $(STAMP)
 	$(BIN)/python -m training.train --config $(CONFIG) --run $(RUN)
 
-# Trains the included bundle again, into runs/bundle, from the FER+ folders and MediaPipe's model, with seed 0:
-# make bundle FERPLUS=folder TEACHER=face_landmarker.task
-# It takes hours on two cores; after an interruption the same command continues. RENDERED=folder, a prepared set of rendered
-# faces, adds the limits of changes against a baseline, and what bears each action unit out.
-STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112
+# Trains the included bundle again, into runs/bundle, with seed 0, from the FER+ folders, MediaPipe's model, MakeHuman's
+# skins and ICT-FaceKit's model:
+# make bundle FERPLUS=folder TEACHER=face_landmarker.task SKINS=folder ICT=ict_facekit.npz
+# It takes a day on two cores; after an interruption the same command continues.
+STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112
+# Three prepared sets: FER+; rendered people of all splits, a part of whom measure; and further rendered people to learn
+# from, each of whom sits once.
 PREPARED := data/ferplus-112
-TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped.
-EXPORT = $(BIN)/python -m training.export --run runs/ferplus-7 --name ferplus-ddamfn --version 5 --licence Apache-2.0 \
+RENDERED := data/rendered-112
+PEOPLE := data/rendered-people-112
+RENDER = $(BIN)/python -m training.render --skins $(SKINS) --ict $(ICT)
+RENDERED_COUNT := 3400
+PEOPLE_COUNT := 3336
+PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
+TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped. \
+	Rendered faces: ICT-FaceKit (MIT), MakeHuman's mesh and skins (CC0).
+EXPORT = $(BIN)/python -m training.export --run runs/ferplus-8 --name ferplus-ddamfn --version 6.1 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)
-	test -d $(PREPARED) || $(BIN)/python -m training.prepare --dataset ferplus --root $(FERPLUS) --out $(PREPARED) \
-		--min-confidence 0.3 --teacher $(TEACHER)
+	test -d $(PREPARED) || $(PREPARE) --dataset ferplus --root $(FERPLUS) --out $(PREPARED) --teacher $(TEACHER)
+	test -d $(RENDERED) || { $(RENDER) --out data/renders --count $(RENDERED_COUNT) && \
+		$(PREPARE) --dataset rendered --root data/renders --out $(RENDERED); }
+	test -d $(PEOPLE) || { $(RENDER) --out data/renders-people --count $(PEOPLE_COUNT) --people 3000 --seed 1 \
+		--splits train validation && $(PREPARE) --dataset rendered --root data/renders-people --out $(PEOPLE); }
 	for stage in $(STAGES); do \
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
-	$(BIN)/python -m training.calibrate --run runs/ferplus-7 --prepared $(PREPARED) $(if $(RENDERED),--rest $(RENDERED))
+	$(BIN)/python -m training.calibrate --run runs/ferplus-8 --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
+		--weights 40 1 1 --rest $(PEOPLE)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(PREPARED) --out runs/quality.json \
 		--plots runs/plots
-	$(if $(RENDERED),$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(RENDERED) --out runs/rendered.json)
-	$(EXPORT) --out runs/bundle --quality runs/quality.json $(if $(RENDERED),runs/rendered.json)
+	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(RENDERED) --out runs/rendered.json
+	$(EXPORT) --out runs/bundle --quality runs/quality.json runs/rendered.json
 	rm -r runs/unmeasured
+	@echo "On a CPU with bfloat16, this lets the service use it by default:"
+	@echo "$(BIN)/python -m training.precision --bundle runs/bundle --prepared $(PREPARED) --record"
 
 # Writes one markdown file of figures into the folder OUT; BENCH_FLAGS=--quick only shows that all parts run.
 OUT ?= bench-results
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --out $(OUT) $(BENCH_FLAGS)
+
+# Chooses the newest versions within the bounds of pyproject.toml for the image, and writes them and their hashes down.
+# Those of torch have no hashes, since the image may take a build of torch for CPUs, which has others.
+COMPILE = $(BIN)/pip-compile --quiet --upgrade --no-config --allow-unsafe --strip-extras --no-header --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+constraints: $(STAMP)
+	$(COMPILE) --generate-hashes --all-build-deps --extra web --extra page --extra openvino \
+		--extra postgres --output-file constraints.txt pyproject.toml
+	$(COMPILE) --constraint constraints.txt --extra torch --output-file constraints-torch.txt pyproject.toml
+
+# Writes a software bill of materials of the virtual environment, in CycloneDX's form.
+SBOM ?= sbom.json
+sbom: $(STAMP)
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-file $(SBOM) $(BIN)/python

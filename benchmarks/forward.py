@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.reporting import circumstances, section, table
 from model_core.bundles.bundle import Bundle, load_bundle, locate_bundle
-from model_core.inference.runtimes import CPU_OPTIONS, ConcatenatedNetwork, RuntimeOptions, build_runtime
+from model_core.inference.networks import ConcatenatedNetwork, build_runtime
+from model_core.inference.runtimes import CPU_OPTIONS, RuntimeOptions
 from model_core.preprocessing import InputSpec, to_batch
 
 BASELINE = "eager, NCHW"
@@ -35,7 +36,8 @@ QUICK = ((1, 2), 1, 128)
 def faces(count: int, spec: InputSpec) -> Tensor:
     """Float [count, 3, S, S]: different views of one face, prepared as the network expects them."""
     photo = cv2.resize(data.astronaut()[:256, 96:352], (spec.size, spec.size), interpolation=cv2.INTER_AREA)
-    return to_batch([np.roll(photo, (i, -i), axis=(0, 1)) for i in range(count)], spec).contiguous()
+    crops = [np.roll(photo, (i, -i), axis=(0, 1)) for i in range(count)]
+    return torch.from_numpy(to_batch(crops, spec))
 
 
 def forms(bundle: Bundle) -> Mapping[str, Callable[[Tensor], Tensor]]:
@@ -45,8 +47,8 @@ def forms(bundle: Bundle) -> Mapping[str, Callable[[Tensor], Tensor]]:
     last = deepcopy(plain).to(memory_format=torch.channels_last)
 
     def served(options: RuntimeOptions) -> Callable[[Tensor], Tensor]:
-        run = build_runtime(bundle.network, tasks, size, torch.device("cpu"), options)
-        return lambda x: torch.from_numpy(run(x))
+        run = build_runtime(bundle.network, tasks, size, "cpu", options)
+        return lambda x: torch.from_numpy(run(x.numpy()))
 
     return {
         BASELINE: plain,

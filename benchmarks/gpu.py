@@ -22,7 +22,9 @@ from benchmarks.gpu_checks import Place, agreement, drawn, place, repetition, sm
 from benchmarks.reporting import section, table
 from model_core.bundles.bundle import Bundle, load_bundle, locate_bundle
 from model_core.inference.fixed_batches import FixedBatches, Forward
-from model_core.inference.runtimes import ConcatenatedNetwork, Precision, forward_pass
+from model_core.inference.networks import ConcatenatedNetwork
+from model_core.inference.runtimes import Precision
+from model_core.inference.torch_runtime import forward_pass
 from model_core.models.folding import folded
 from model_core.preprocessing import to_batch
 
@@ -128,7 +130,7 @@ def measure(bundle: Bundle, at: Place, plan: Plan) -> tuple[str, bool]:
     spec = bundle.manifest.input
     crops = [cv2.resize(crop, (spec.size, spec.size)) for crop in drawn(plan.faces)]
     network = ConcatenatedNetwork(folded(bundle.network), tuple(bundle.manifest.network.widths)).eval()
-    images = to_batch(crops[:64], spec)
+    images = torch.from_numpy(to_batch(crops[:64], spec))
     checks = [agreement(bundle, at, crops), repetition(network, at, images), small_memory(at, crops[:16])]
     texts = [text for text, _ in checks] + [speed(network, at, images, plan), copies(at, spec.size, plan)]
     return "\n".join(texts), all(good for _, good in checks)

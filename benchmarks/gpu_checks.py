@@ -19,8 +19,10 @@ from model_core.bundles.bundle import Bundle
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features
 from model_core.inference.fixed_batches import FixedBatches, Record, cuda_graph, eager
+from model_core.inference.networks import ConcatenatedNetwork
 from model_core.inference.predictor import Predictor
-from model_core.inference.runtimes import ConcatenatedNetwork, Precision, RuntimeOptions, forward_pass
+from model_core.inference.runtimes import DeviceMemoryError, Precision, RuntimeOptions
+from model_core.inference.torch_runtime import forward_pass
 from model_core.preprocessing import InputSpec
 from service.analysis.estimating import BatchedEncoder, Estimate
 from service.scheduling.batcher import NoObserver
@@ -101,10 +103,10 @@ def within(measured: tuple[float, float, float], precision: str) -> bool:
 
 def agreement(bundle: Bundle, at: Place, crops: Sequence[Crop]) -> tuple[str, bool]:
     """The device in each number format beside the CPU in float32: a section, and whether all keep to LIMITS."""
-    expected = probabilities(Predictor([bundle], torch.device("cpu")), crops)
+    expected = probabilities(Predictor([bundle]), crops)
     rows, good = [], True
     for precision in at.precisions:
-        predictor = Predictor([bundle], at.device, RuntimeOptions("torch", precision))
+        predictor = Predictor([bundle], str(at.device), RuntimeOptions("torch", precision))
         measured = differences(probabilities(predictor, crops), expected)
         rows.append((precision, *measured, _verdict(within(measured, precision))))
         good &= within(measured, precision)
@@ -137,13 +139,13 @@ class Hungry:
         self.sizes: list[int] = []
 
     def features(self, crops: Sequence[Crop]) -> list[Features]:
-        """One number a crop, its mean; torch.OutOfMemoryError for more than two crops."""
+        """One number a crop, its mean; DeviceMemoryError for more than two crops."""
         self.sizes.append(len(crops))
         if len(crops) > 2:
             try:
                 torch.empty(1 << 48, dtype=torch.uint8, device=self._device)
-            except RuntimeError as error:  # a CPU's has no type of its own
-                raise torch.OutOfMemoryError(str(error)) from error
+            except RuntimeError as error:  # which torch's own error of a GPU is, too
+                raise DeviceMemoryError(str(error)) from error
         return [np.array([crop.mean()]) for crop in crops]
 
 

@@ -54,10 +54,12 @@ def client(timeout_s: float = 120) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(timeout=timeout_s, limits=limits)
 
 
-async def ask(http: httpx2.AsyncClient, picture: bytes, answers: Answers, since: float) -> float:
+async def ask(
+    http: httpx2.AsyncClient, picture: bytes, answers: Answers, since: float, url: str | None = None
+) -> float:
     """Send a frame; its time counts from `since`, of time.perf_counter. Returns the seconds of a Retry-After."""
     try:
-        response = await http.post(f"{URL}/analyze/frame", files={"file": picture})
+        response = await http.post(f"{url or URL}/analyze/frame", files={"file": picture})
     except httpx2.TransportError as error:
         answers.statuses[NO_ANSWER] += 1
         answers.failures[type(error).__name__] += 1
@@ -69,20 +71,23 @@ async def ask(http: httpx2.AsyncClient, picture: bytes, answers: Answers, since:
     return float(response.headers.get("retry-after", 0))
 
 
-async def closed_loop(pictures: Sequence[bytes], clients: int, duration_s: float) -> Answers:
+async def closed_loop(pictures: Sequence[bytes], clients: int, duration_s: float, url: str | None = None) -> Answers:
     """Each client sends its next frame when it has the answer to its last one, and after Retry-After where it was
-    refused; all are warmed up before."""
+    refused, for `duration_s` seconds; all are warmed up before."""
     answers = Answers()
     async with client() as http:
-        await asyncio.gather(*(ask(http, pictures[0], Answers(), 0) for _ in range(clients)))
+        await asyncio.gather(*(ask(http, pictures[0], Answers(), 0, url) for _ in range(clients)))
         started = time.perf_counter()
+        end = started + duration_s
 
         async def send(number: int) -> None:
             for turn in itertools.count(number):
                 since = time.perf_counter()
-                if since - started >= duration_s:
+                if since >= end:
                     return
-                await asyncio.sleep(await ask(http, pictures[turn % len(pictures)], answers, since))
+                again_s = await ask(http, pictures[turn % len(pictures)], answers, since, url)
+                # Whoever would come back after the end leaves now: no time counts in which nobody asks.
+                await asyncio.sleep(min(again_s, max(0.0, end - time.perf_counter())))
 
         await asyncio.gather(*(send(number) for number in range(clients)))
         answers.span_s = time.perf_counter() - started

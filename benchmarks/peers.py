@@ -113,7 +113,7 @@ def _asked(process: "subprocess.Popen[str]", errors: IO[str]) -> Turn:
 
 def ours(frames: Sequence[Frame]) -> Callable[[], Turn]:
     """Detect, align and predict with the shipped bundle, by the engine that AFFECT_ENGINE names."""
-    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"), engine_options())
+    predictor = Predictor([load_bundle(locate_bundle("default"))], "cpu", engine_options())
     detector, spec = build_detector("yuface"), predictor.encoders[0].input
 
     def run(frame: Frame) -> int:
@@ -135,7 +135,7 @@ def stand_in(frames: Sequence[Frame]) -> Callable[[], Turn]:
     def run(frame: Frame) -> int:
         crops = [align(frame, face.landmarks, spec.alignment, spec.size) for face in detector.detect(frame)]
         with torch.inference_mode():
-            return len(network(to_batch(crops, spec))) if crops else 0
+            return len(network(torch.from_numpy(to_batch(crops, spec)))) if crops else 0
 
     return lambda: _turn(frames, run)
 

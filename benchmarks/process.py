@@ -9,15 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx2
 
+from model_core.bundles.bundle import locate_bundle, open_bundle
 from model_core.inference.runtimes import RuntimeOptions
 from service.loading import choose_device, choose_runtime
 from service.settings import load_settings
 
 END_S = 40
 """Longer than a service that drains."""
+
+READY_S = 60.0
+"""Longest time in which a service is ready."""
 
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}"
@@ -35,39 +40,59 @@ class ServiceProcess:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def kill(self) -> None:
+        """End it at once, as a machine that fails does."""
+        os.kill(self.pid, signal.SIGKILL)
+
 
 def engine_options() -> RuntimeOptions:
-    """The engine and the number format to measure: AFFECT_ENGINE and AFFECT_PRECISION, as the service reads them."""
+    """The engine and the number format to measure, as the service chooses them for the shipped bundle.
+
+    AFFECT_ENGINE and AFFECT_PRECISION decide, as there.
+    """
     settings = load_settings()
-    return choose_runtime(settings, choose_device(settings.device, settings.engine))
+    manifest = open_bundle(locate_bundle("default")).manifest
+    return choose_runtime(settings, choose_device(settings.device, settings.engine), [manifest])
 
 
 @contextmanager
-def running_service(folder: Path | None = None, port: int = PORT, **settings: str) -> Iterator[ServiceProcess]:
+def running_service(
+    folder: Path | None = None,
+    port: int = PORT,
+    prefix: Sequence[str] = (),
+    log: IO[bytes] | None = None,
+    ready_s: float = READY_S,
+    **settings: str,
+) -> Iterator[ServiceProcess]:
     """`python -m service` with some AFFECT_ variables set, until it is ready; ended afterwards.
 
-    It is the service of the checkout in `folder`, by default the current one.
+    It is the service of the checkout in `folder`, by default the current one. `prefix`: a program and its arguments
+    that turns into the service, as `nice` does. `log`: a file for its log, by default our standard error.
+    `ready_s`: seconds that it may take to be ready.
     """
     options = engine_options()
     environment = {"PATH": "/usr/bin:/bin", "AFFECT_PORT": str(port), "AFFECT_LOG_LEVEL": "warning"}
     environment |= {"AFFECT_ENGINE": options.engine, "AFFECT_PRECISION": options.precision, **settings}
-    with child([sys.executable, "-m", "service"], environment, folder) as process:
+    with child([*prefix, sys.executable, "-m", "service"], environment, folder, log) as process:
         url = f"http://127.0.0.1:{port}"
         with httpx2.Client() as client:
-            _wait_until_ready(client, process, url)
+            _wait_until_ready(client, process, url, ready_s)
         yield ServiceProcess(process.pid, url)
 
 
 @contextmanager
 def child(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    log: IO[bytes] | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that does not outlive the block, however this ends: a signal to end it becomes SystemExit, too.
 
     It gets SIGTERM, and SIGKILL if it does not end within END_S. Belongs to the main thread, as signals do. A shell
     starts background jobs with SIGINT ignored, which is inherited: here it is heard again.
     """
-    with _signals_raise(), subprocess.Popen(command, env=environment, cwd=folder) as process:
+    with _signals_raise(), subprocess.Popen(command, env=environment, cwd=folder, stderr=log) as process:
         try:
             yield process
         finally:
@@ -94,8 +119,9 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]", url: str) -> None:
-    for _ in range(240):
+def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]", url: str, ready_s: float) -> None:
+    end_s = time.monotonic() + ready_s
+    while time.monotonic() < end_s:
         if process.poll() is not None:
             raise SystemExit(f"the service ended with {process.returncode}")
         try:
@@ -104,4 +130,4 @@ def _wait_until_ready(client: httpx2.Client, process: "subprocess.Popen[bytes]",
         except httpx2.TransportError:
             pass
         time.sleep(0.25)
-    raise SystemExit("the service did not become ready within 60 s")
+    raise SystemExit(f"the service did not become ready within {ready_s:g} s")

@@ -25,8 +25,9 @@ from model_core.affect import LABEL_SETS, TASKS, Task
 from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.calibration import Calibration
 from model_core.metrics import binary_f1, ccc, macro_f1
-from model_core.models import NetworkSpec, build_network
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from training.datasets import build_sequence_reader
 from training.measuring.bootstrap import intervals
 from training.video.batches import TrainingWindows, training_windows

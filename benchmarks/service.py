@@ -75,7 +75,7 @@ def offline(sent: Sequence[bytes]) -> Callable[[int], float]:
     Two threads locate, batches of up to 32 are predicted.
     """
     bundle = load_bundle(locate_bundle("default"))
-    predictor = Predictor([bundle], torch.device("cpu"), engine_options())
+    predictor = Predictor([bundle], "cpu", engine_options())
     locator, limits = (
         Locator(build_detector("yuface"), [bundle.manifest.input], 0.5),
         DecodeLimits(50_000_000, 600, 6000),

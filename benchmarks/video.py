@@ -70,7 +70,7 @@ def naive(path: Path, most: int) -> Analysed:
             frame = np.ascontiguousarray(read[1][..., ::-1])
             for face in detector.detect(frame):
                 crop = align(frame, face.landmarks, spec.alignment, spec.size)
-                network(to_batch([crop], spec).contiguous())
+                network(torch.from_numpy(to_batch([crop], spec)).contiguous())
                 faces += 1
             frames += 1
     seconds = time.perf_counter() - started
@@ -128,6 +128,8 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="less than a second: does it run at all?")
     args = parser.parse_args()
+    if len(args.ends) < 2:
+        parser.error("--ends needs two ends at least, since the later part is compared with the earlier")
     print(circumstances(torch.get_num_threads()), end="\n\n")
     print(measure(*(QUICK if args.quick else args.ends)))
 

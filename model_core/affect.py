@@ -7,9 +7,10 @@ length (FER+ and ABAW both have eight) are not interchangeable, so no code may r
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from torch import Tensor
+if TYPE_CHECKING:  # serving does without torch
+    from torch import Tensor
 
 Task: TypeAlias = Literal["valence_arousal", "expression", "action_units"]
 """Name of a task, and of its field in AffectLogits."""
@@ -55,13 +56,13 @@ ACTION_UNITS: Mapping[str, str] = MappingProxyType(
 class AffectLogits:
     """Raw network outputs for a batch of B faces, before calibration; a task that the network lacks is None."""
 
-    valence_arousal: Tensor | None = None
+    valence_arousal: "Tensor | None" = None
     """float [B, 2], in [-1, 1] by a tanh."""
 
-    expression: Tensor | None = None
+    expression: "Tensor | None" = None
     """float [B, C], one column for each label."""
 
-    action_units: Tensor | None = None
+    action_units: "Tensor | None" = None
     """float [B, 12], in the order of ACTION_UNITS."""
 
 
@@ -69,22 +70,22 @@ class AffectLogits:
 class AffectTarget:
     """Training targets for a batch of B faces. A mask of 0 takes an entry out of losses and metrics; 1 keeps it."""
 
-    valence_arousal: Tensor
+    valence_arousal: "Tensor"
     """float [B, 2], in [-1, 1]."""
 
-    valence_arousal_mask: Tensor
+    valence_arousal_mask: "Tensor"
     """float [B]."""
 
-    expression: Tensor
+    expression: "Tensor"
     """float [B, C]; each row is a distribution over the labels."""
 
-    expression_mask: Tensor
+    expression_mask: "Tensor"
     """float [B]."""
 
-    action_units: Tensor
+    action_units: "Tensor"
     """float [B, 12], in [0, 1], in the order of ACTION_UNITS."""
 
-    action_units_mask: Tensor
+    action_units_mask: "Tensor"
     """float [B, 12]."""
 
 

@@ -76,6 +76,21 @@ def attention_loss(distances: Tensor, epsilon: float = 5e-2) -> Tensor:
     return 1 / (distances.mean() + epsilon)
 
 
+def consistency_loss(one: AffectLogits, other: AffectLogits) -> Tensor:
+    """Return the mean squared difference between the answers to two views of the same B faces, summed over tasks.
+
+    Valence-arousal is compared as it is, expressions and action units as probabilities. With no faces it is 0.
+    """
+    differences = []
+    if one.valence_arousal is not None and other.valence_arousal is not None:
+        differences.append(one.valence_arousal - other.valence_arousal)
+    if one.expression is not None and other.expression is not None:
+        differences.append(one.expression.softmax(dim=1) - other.expression.softmax(dim=1))
+    if one.action_units is not None and other.action_units is not None:
+        differences.append(one.action_units.sigmoid() - other.action_units.sigmoid())
+    return torch.stack([values.square().sum() / max(values.numel(), 1) for values in differences]).sum()
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """The weight of each term in the total loss; 0 leaves a term out."""
@@ -94,6 +109,9 @@ class LossWeights:
 
     unit_error: float = 0.0
     """Weight of the action units' `relative_squared_error`."""
+
+    consistency: float = 0.0
+    """Weight of `consistency_loss` between both views of the faces that a batch repeats."""
 
 
 def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:

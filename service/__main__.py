@@ -1,25 +1,22 @@
 """`python -m service`: serves the bundles that the environment names; `--help` lists the settings."""
 
-import asyncio
 import signal
 import socket
 import sys
 import tempfile
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import cast
 
 import structlog
 import uvicorn
 
-from model_core.bundles.bundle import BundleError
-from model_core.faces.detection import build_detector
-from service.app import create_app
-from service.http.connections import ConnectionLimits, limited, most_connections
-from service.loading import load_predictors
+from model_core.faces.detection import FaceDetector
+from model_core.inference.predictor import Predictor
+from service.loading import LOADING_ERRORS, load_detector, load_predictors, open_jobs
 from service.logs import configure_logs
 from service.server import DrainingServer
-from service.settings import Settings, SettingsError, load_settings, variable
+from service.settings import Settings, load_settings, variable
 
 KEEP_ALIVE_S = 120
 """Seconds before an idle connection is closed: longer than clients and proxies keep theirs (5 s in Python, 60 s in
@@ -45,12 +42,16 @@ def main() -> None:
             configure_logs(settings.log_format, settings.log_level)
             # What can be found out at once is, for loading takes long.
             _require_temporary_folder()
+            if (jobs := open_jobs(settings)) is not None:
+                jobs.close()
             listener = stack.enter_context(bound(settings.host, settings.port))
             _log_start(settings, listener)
-            detector = build_detector(settings.detector)
-            predictor, *replicas = load_predictors(settings, detector)
+            detector, (predictor, *replicas) = _loaded(settings)
+            from service.app import create_app
+            from service.http.connections import ConnectionLimits, most_connections, server_options
+
             app = create_app(settings, detector, predictor, replicas=replicas)
-        except (CannotStart, SettingsError, BundleError, ValueError, ModuleNotFoundError) as error:
+        except (CannotStart, *LOADING_ERRORS) as error:
             sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
 
         def stop_being_ready() -> None:
@@ -65,11 +66,21 @@ def main() -> None:
             lifespan="on",
             log_config=None,
             server_header=False,
-            http=cast("type[asyncio.Protocol]", limited(limits)),  # which uvicorn only calls
-            ws="none",
             timeout_keep_alive=KEEP_ALIVE_S,
+            **server_options(limits, settings.live_max_frame_bytes),
         )
         DrainingServer(config, stop_being_ready, settings.drain_grace_s, settings.drain_s).run(sockets=[listener])
+
+
+def _loaded(settings: Settings) -> tuple[FaceDetector, list[Predictor]]:
+    """Load the models in a thread, and import meanwhile what serves them: each takes about a second, on one core."""
+    detector = load_detector(settings)
+    with ThreadPoolExecutor(1, thread_name_prefix="loading") as executor:
+        loading = executor.submit(load_predictors, settings, detector)
+        import service.app
+        import service.http.connections  # noqa: F401
+
+        return detector, loading.result()
 
 
 def bound(host: str, port: int) -> socket.socket:

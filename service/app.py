@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 
 import cv2
@@ -13,21 +13,28 @@ from fastapi.telemetry import TelemetryConfig
 
 from model_core.bundles.bundle import code_version
 from model_core.faces.detection import FaceDetector
+from model_core.faces.tracking import prepare_tracking
 from model_core.inference.predictor import Predictor
 from service.analysis.estimating import BatchedEncoder, Estimator
 from service.analysis.locating import Locator, WatchedDetector
 from service.analysis.pipeline import Pipeline
 from service.errors import Limit
-from service.http.dependencies import Context, Model
+from service.http.dependencies import Context, Jobs, Live, Model
 from service.http.folder import upload_folder, why_unwritable
-from service.http.middleware import RequestContext, RequireKey
+from service.http.jobs import VideoJobs
+from service.http.middleware import HeadAsGet, RequestContext, RequireKey
 from service.http.openapi import complete
 from service.http.problems import install_handlers
-from service.http.routes import analyze, operations
-from service.http.security import ApiKeys
+from service.http.routes import analyze, jobs, live, operations, page
+from service.http.security import ApiKeys, Origins
+from service.http.websockets import PATH as LIVE_PATH
+from service.jobs.worker import JobWorker
+from service.live.places import Places
+from service.loading import open_jobs
 from service.machine import free_bytes, memory_limit_bytes
-from service.media.decoders import DecoderPool
+from service.media.decoders import DecoderPool, RendererPool
 from service.media.limits import DecodeLimits
+from service.output.annotation.video import Studio
 from service.output.bundles import describe_tasks
 from service.output.schemas import ModelInfo
 from service.readiness import Readiness
@@ -47,6 +54,9 @@ picture takes itself on two cores, for a picture may come at its start and wait 
 
 OPEN_VIDEOS = 4
 """Videos that are read at the same time, for each thread that decodes, unless the settings say how many."""
+
+RESULT_OVER_UPLOAD = 4
+"""Largest annotated video, as a multiple of the largest upload of a job: it may be coded less tightly."""
 
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs, so that a supervisor restarts it."""
@@ -73,17 +83,22 @@ def create_app(
     """
     telemetry = Telemetry()
     limits = DecodeLimits(settings.max_pixels, settings.max_video_s, settings.max_frames)
+    keys = ApiKeys(settings.api_keys) if settings.api_keys else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         cv2.setNumThreads(1)  # parallelism comes from the pool
-        decoders = DecoderPool(
-            settings.decode_workers,
-            settings.max_pixels,
-            on_loss=lambda reason: telemetry.decoder_losses.labels(reason).inc(),
-        )
+        decoders = DecoderPool(settings.decode_workers, settings.max_pixels, on_loss=telemetry.decoder_lost)
         with upload_folder() as directory, closing(decoders):
-            context = partial(Context, settings, telemetry, directory=directory, limits=limits, decoders=decoders)
+            context = partial(
+                Context,
+                settings,
+                telemetry,
+                directory=directory,
+                limits=limits,
+                decoders=decoders,
+                live=_live(settings, telemetry, keys),
+            )
             telemetry.resources(partial(free_bytes, directory), memory_limit_bytes())
             if predictor is None:
                 app.state.context = context(readiness=Readiness(()), model=None)
@@ -93,11 +108,12 @@ def create_app(
             predictors = (predictor, *replicas)
             async with _serving(settings, detector, predictors, telemetry, on_hang, clock) as (readiness, model):
                 readiness.require_storage(partial(why_unwritable, directory))
-                app.state.context = context(readiness=readiness, model=model)
                 try:
-                    yield
+                    async with _jobs(settings, model, decoders, telemetry, readiness) as jobs:
+                        app.state.context = context(readiness=readiness, model=model, jobs=jobs)
+                        yield
                 finally:
-                    decoders.close()  # first, for threads wait for what they decode
+                    decoders.close()  # before the threads end, for they wait for what it decodes
 
     app = FastAPI(
         title="Facial affect service",
@@ -108,7 +124,7 @@ def create_app(
         redirect_slashes=False,  # the redirect would name the host that the client claims
         telemetry=_traces(settings),
     )
-    return _mount(app, settings, telemetry)
+    return _mount(app, settings, telemetry, keys)
 
 
 @asynccontextmanager
@@ -127,11 +143,50 @@ async def _serving(
     estimator = Estimator(encoders)
     admission = _admission(settings, estimator, pool, clock)
     model = _model(settings, WatchedDetector(detector, watchdog), predictors, estimator, pool, telemetry, admission)
+    pool.run(prepare_tracking, Lane.BULK)
     try:
         yield Readiness(encoders, lambda: pool.stalled), model
     finally:
         await estimator.close()
         await pool.close()
+
+
+@asynccontextmanager
+async def _jobs(
+    settings: Settings, model: Model, decoders: DecoderPool, telemetry: Telemetry, readiness: Readiness
+) -> AsyncIterator[Jobs | None]:
+    """The jobs, and a worker on them; None where no folder is set for them."""
+    store = open_jobs(settings)
+    if store is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        stack.enter_context(closing(store))
+        limits = DecodeLimits(
+            settings.max_pixels,
+            settings.job_max_video_s,
+            settings.job_max_frames,
+            variable("job_max_video_s"),
+            variable("job_max_frames"),
+        )
+        renderers = stack.enter_context(closing(RendererPool(settings.max_pixels, telemetry.decoder_lost)))
+        max_bytes = settings.limit("job_max_upload_bytes")
+        most = Limit(name=max_bytes["name"], value=RESULT_OVER_UPLOAD * max_bytes["value"])
+        studio = Studio(model.pipeline, decoders, renderers, limits, most, store.files.scratch)
+        analysis = VideoJobs(model, studio, telemetry)
+        time_limit = settings.limit("job_timeout_s")
+        worker = JobWorker(
+            store, analysis, telemetry, time_limit, settings.job_workers, may_claim=lambda: not readiness.draining
+        )
+        async with worker:
+            yield Jobs(store, worker)
+
+
+def _live(settings: Settings, telemetry: Telemetry, keys: ApiKeys | None) -> Live:
+    """Return what live connections share."""
+    most = settings.limit("live_connections")
+    places = Places(most, telemetry.live_connections.set)
+    return Live(places, Places(most), keys, Origins(settings.allowed_origins))
 
 
 def _traces(settings: Settings) -> TelemetryConfig:
@@ -146,17 +201,18 @@ def _traces(settings: Settings) -> TelemetryConfig:
     }
 
 
-def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry) -> FastAPI:
+def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry, keys: ApiKeys | None) -> FastAPI:
     """Add routes, middleware and error handlers; if there are API keys, all routes but the open ones require one."""
     routes = list(app.router.routes)  # the framework's own
-    for router in (analyze.router, operations.router):
+    for router in (analyze.router, jobs.router, live.router, operations.router, page.router):
         app.include_router(router)
         routes += router.routes
     open_routes = None
-    if settings.api_keys:
-        open_routes = () if settings.protect_operations else operations.OPEN_ROUTES
-        app.add_middleware(RequireKey, keys=ApiKeys(settings.api_keys), open_routes=open_routes)
+    if keys is not None:
+        open_routes = page.OPEN_ROUTES + (() if settings.protect_operations else operations.OPEN_ROUTES)
+        app.add_middleware(RequireKey, keys=keys, open_routes=open_routes, asking_routes=(LIVE_PATH,))
     complete(app.openapi(), open_routes)  # in place: the framework keeps the document that it has made
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)
     return app
@@ -170,6 +226,11 @@ def _encoders(
     return [BatchedEncoder(each, limits, watchdog, observer=telemetry) for each in replicas]
 
 
+def _wait_limits(settings: Settings) -> dict[Lane, Limit]:
+    names = {Lane.INTERACTIVE: "max_wait_s", Lane.LIVE: "live_max_wait_s", Lane.BULK: "max_video_wait_s"}
+    return {lane: settings.limit(name) for lane, name in names.items()}
+
+
 def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock: Callable[[], float]) -> Admission:
     """Admission by the settings' limits; nobody is admitted to whom stalled calls leave no thread."""
 
@@ -178,7 +239,7 @@ def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock
             return "the network does not answer"
         return "face detection does not answer" if pool.blocked(lane) else None
 
-    limits_s = {Lane.INTERACTIVE: settings.max_wait_s, Lane.BULK: settings.max_video_wait_s}
+    limits_s = {lane: float(limit["value"]) for lane, limit in _wait_limits(settings).items()}
     return Admission(limits_s, settings.decode_workers, why_blocked, clock)
 
 
@@ -192,14 +253,13 @@ def _model(
     admission: Admission,
 ) -> Model:
     predictor = predictors[0]
-    devices = [str(each.device) for each in predictors]
+    devices = [each.device for each in predictors]
     options = predictor.options
     telemetry.queue_depth.set_function(lambda: estimator.queue_depth)
     for manifest in predictor.manifests:
         for device in devices:
             telemetry.model_loaded(manifest, device, options)
-    fields = {Lane.INTERACTIVE: "max_wait_s", Lane.BULK: "max_video_wait_s"}
-    waits = {lane: Limit(name=variable(field), value=getattr(settings, field)) for lane, field in fields.items()}
+    waits = _wait_limits(settings)
     for lane, limit in waits.items():
         telemetry.max_wait.labels(lane.label).set(limit["value"])
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)

@@ -3,17 +3,22 @@
     ServiceError
     ├── MalformedRequest       400
     ├── Unauthorized           401  with WWW-Authenticate
+    ├── OriginNotAllowed       403
     ├── NotFound               404
     ├── MethodNotAllowed       405
     ├── NotAcceptable          406
+    ├── IdempotencyConflict    409
+    ├── JobExpired             410
     ├── UploadTooLarge         413  names its limit
     ├── TooManyPixels          413  names its limit
     ├── VideoTooLong           413  names its limit
     ├── UnsupportedMediaType   415
+    ├── RangeNotSatisfiable    416  with Content-Range
     ├── UndecodableMedia       422
     ├── NoVideoFrames          422
     ├── InvalidParameter       422
     ├── InvalidBaseline        422
+    ├── UpgradeRequired        426  with Upgrade
     ├── Overloaded             429  with Retry-After
     ├── ClientGone             499  which nobody reads
     ├── InternalError          500
@@ -56,6 +61,20 @@ class ServiceError(Exception):
         self.limit = limit
         self.headers = dict(headers or {})
 
+    def document(self, request_id: str) -> dict[str, object]:
+        """Return the RFC 9457 document of the error; it has a `limit` only if one was exceeded."""
+        document: dict[str, object] = {
+            "type": f"urn:affect:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if self.limit is not None:
+            document["limit"] = dict(self.limit)
+        return document
+
 
 class MalformedRequest(ServiceError, status=400, code="malformed_request", title="Malformed request"):
     """The body is not what the route expects: broken multipart, no field `file`, more than one file."""
@@ -70,6 +89,10 @@ class Unauthorized(ServiceError, status=401, code="unauthorized", title="Unautho
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+class OriginNotAllowed(ServiceError, status=403, code="origin_not_allowed", title="Origin not allowed"):
+    """A page of another site would open a WebSocket in the name of whoever looks at it."""
+
+
 class NotFound(ServiceError, status=404, code="not_found", title="Not found"):
     """There is no route at this path."""
 
@@ -80,6 +103,14 @@ class MethodNotAllowed(ServiceError, status=405, code="method_not_allowed", titl
 
 class NotAcceptable(ServiceError, status=406, code="not_acceptable", title="Not acceptable"):
     """The client accepts none of the media types that are offered."""
+
+
+class IdempotencyConflict(ServiceError, status=409, code="idempotency_conflict", title="Idempotency conflict"):
+    """The request's Idempotency-Key belongs to another request."""
+
+
+class JobExpired(ServiceError, status=410, code="job_expired", title="Job expired"):
+    """There was such a job, and its time is over."""
 
 
 class UploadTooLarge(ServiceError, status=413, code="upload_too_large", title="Upload too large"):
@@ -98,6 +129,14 @@ class UnsupportedMediaType(ServiceError, status=415, code="unsupported_media_typ
     """The content, whatever the file is called, has no format that the route reads."""
 
 
+class RangeNotSatisfiable(ServiceError, status=416, code="range_not_satisfiable", title="Range not satisfiable"):
+    """The file has none of the bytes that are asked for."""
+
+    def __init__(self, detail: str, *, size: int) -> None:
+        """`size`: the file's bytes."""
+        super().__init__(detail, headers={"Content-Range": f"bytes */{size}"})
+
+
 class UndecodableMedia(ServiceError, status=422, code="undecodable_media", title="Undecodable media"):
     """The format is supported, but the file is damaged or incomplete."""
 
@@ -112,6 +151,14 @@ class InvalidParameter(ServiceError, status=422, code="invalid_parameter", title
 
 class InvalidBaseline(ServiceError, status=422, code="invalid_baseline", title="Invalid baseline"):
     """The picture of a person at rest shows no face, or several; the detail tells how many were found."""
+
+
+class UpgradeRequired(ServiceError, status=426, code="upgrade_required", title="Upgrade required"):
+    """The route is a WebSocket, and the request is not the beginning of one (RFC 6455, section 4.1)."""
+
+    def __init__(self, detail: str = "this is a WebSocket: send a GET request that asks for the upgrade") -> None:
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        super().__init__(detail, headers=headers)
 
 
 class Overloaded(ServiceError, status=429, code="overloaded", title="Overloaded"):
@@ -149,4 +196,4 @@ class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded", title
 
 
 class StorageFull(ServiceError, status=507, code="storage_full", title="Storage full"):
-    """There is no disk space for an upload."""
+    """There is no disk space for an upload, or for a job."""

@@ -65,5 +65,6 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"  # our own line replaces it
-    for name in ("asyncio", "uvicorn.error", "service.http.connections"):
+    logging.getLogger("service.http.websockets").setLevel(logging.WARNING)  # as above, for those that open
+    for name in ("asyncio", "uvicorn.error", "service.http.connections", "service.http.websockets"):
         logging.getLogger(name).filters = [OnceASecond()]

@@ -52,6 +52,11 @@ class Readiness:
         """Be ready no more: the service is shutting down."""
         self._draining = True
 
+    @property
+    def draining(self) -> bool:
+        """True once the service shuts down."""
+        return self._draining
+
     async def require(self) -> None:
         """Return if the service can answer. Raises NotReady with the reason otherwise, or Draining."""
         if self._draining:

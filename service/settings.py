@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_core.inference.runtimes import Precision
+from service.errors import Limit
 
 PREFIX = "AFFECT_"
 MIN_KEY_LENGTH = 16
@@ -67,6 +67,17 @@ def _keys(value: object) -> object:
     return tuple(keys)
 
 
+def _origins(value: object) -> object:
+    """Split a comma-separated list of origins. Raises ValueError for what is no origin, such as a URL with a path."""
+    if not isinstance(value, str):
+        return value
+    origins = tuple(origin.strip().lower() for origin in value.split(","))
+    for origin in origins:
+        if not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", origin):
+            raise ValueError(f"{origin!r} is no origin, such as https://example.org or http://localhost:5173")
+    return origins
+
+
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -103,8 +114,8 @@ class Settings(BaseSettings):
     )
     download: bool = Field(
         False,
-        description="If true, a bundle that is missing from the local Hugging Face cache is downloaded. Otherwise the "
-        "service does not start without it.",
+        description="If true, a bundle or a detector's file that is missing from the local Hugging Face cache is "
+        "downloaded. Otherwise the service does not start without it.",
     )
     device: str = Field(
         "auto",
@@ -114,18 +125,21 @@ class Settings(BaseSettings):
     )
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",
-        description="Inference engine: `torch` (PyTorch), `openvino` (CPUs only, faster; extra `openvino`), or `auto`, "
-        "which uses OpenVINO on a CPU if it is installed and PyTorch otherwise.",
+        description="Inference engine: `torch` (PyTorch; extra `torch`), `openvino` (CPUs only, faster; extra "
+        "`openvino`), or `auto`, which uses OpenVINO on a CPU if it is installed and PyTorch otherwise.",
     )
-    precision: Precision = Field(
-        "float32",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
         description="Number format of the networks: `float32`; `bfloat16`, slightly less exact, and faster on CPUs "
-        "that support it; or `float16`, on GPUs only.",
+        "that support it; `float16`, on GPUs only; or `auto`, which is `bfloat16` on a CPU that computes in it, by "
+        "OpenVINO, if measurements recorded in all bundles show that their answers hardly change, and `float32` "
+        "otherwise. `/models` tells which of them runs.",
     )
     detector: Name = Field(
-        "yuface",
-        description="Face detector: `yuface`, `mtcnn` (extra `mtcnn`), or `yunet:PATH` with the path of YuNet's ONNX "
-        "file.",
+        "auto",
+        description="Face detector: `yuface` (x86-64 and Python 3.11), `yunet` (its file is taken from the Hugging "
+        "Face cache), `yunet:PATH` with the path of YuNet's ONNX file, `mtcnn` (extra `mtcnn`), or `auto`, the first "
+        "of yuface, yunet and mtcnn that is there.",
     )
     scan_every_s: float = Field(
         0.5,
@@ -150,14 +164,14 @@ class Settings(BaseSettings):
     max_wait_s: Seconds = Field(
         5,
         description="Longest expected queue wait of a picture, in seconds, unless the request says otherwise by "
-        "`X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, until the queue is half as "
-        "long.",
+        "`X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, and then a part of the "
+        "further ones, until the queue is a quarter as long.",
     )
     max_video_wait_s: Seconds = Field(
         10,
         description="Longest expected queue wait of a video, in seconds (pictures go first), unless the request says "
-        "otherwise by `X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, until the queue "
-        "is half as long.",
+        "otherwise by `X-Request-Timeout-Ms`; beyond it requests are refused with 429 and Retry-After, and then a "
+        "part of the further ones, until the queue is a quarter as long.",
     )
     stall_s: Seconds = Field(
         30,
@@ -183,7 +197,9 @@ class Settings(BaseSettings):
         description="Seconds of AFFECT_DRAIN_S for which the port stays open after SIGTERM and requests are answered "
         "as ever, while `/readyz` answers 503, so that a load balancer stops sending them first.",
     )
-    threads: Count | None = Field(None, description="CPU threads of a forward pass; if unset, one per core.")
+    threads: Count | None = Field(
+        None, description="CPU threads of a forward pass; if unset, `OMP_NUM_THREADS`, or else one per core."
+    )
     decode_workers: Count = Field(
         2,
         description="Threads that decode media, detect faces and align them. Pictures have one more, which videos "
@@ -194,6 +210,69 @@ class Settings(BaseSettings):
         description="Largest number of videos that are read at the same time; further ones wait. Each holds a process "
         "that may take 512 MiB and 10 bytes for each of `AFFECT_MAX_PIXELS`. If unset, four for each of "
         "`AFFECT_DECODE_WORKERS`.",
+    )
+    jobs_dir: Path | None = Field(
+        None,
+        description="Folder in which jobs are kept: their uploads, their results and, unless AFFECT_JOBS_URL is set, "
+        "their table. If unset, nothing is kept, and `Prefer: respond-async` is refused.",
+    )
+    jobs_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL database with the table of jobs, such as `postgresql://user:password@host/name`, where "
+        "several replicas share AFFECT_JOBS_DIR (extra `postgres`). If unset, the table is a SQLite file in that "
+        "folder.",
+    )
+    job_ttl_s: Seconds = Field(
+        86_400,
+        description="Seconds for which a job's result is kept after its end; then 410. Uploads are removed at the end "
+        "of their job.",
+    )
+    job_timeout_s: Seconds = Field(
+        21_600,
+        description="Longest time for a job's upload, in seconds, beyond which 504; and again for its analysis, beyond "
+        "which the job fails.",
+    )
+    job_workers: Count = Field(1, description="Jobs that are worked on at the same time; further ones wait.")
+    job_max_queued: Count = Field(
+        1000, description="Largest number of jobs that wait, those of all replicas together; a further one gets 429."
+    )
+    job_max_upload_bytes: Count = Field(
+        2_147_483_648, description="Largest request body of a job, in bytes; beyond it 413."
+    )
+    job_max_video_s: Seconds = Field(
+        14_400, description="Longest part of a video that a job may analyse, in seconds; beyond it the job fails."
+    )
+    job_max_frames: Count = Field(
+        432_000, description="Largest number of frames that a job may analyse of a video; beyond it the job fails."
+    )
+    live_connections: Count = Field(
+        32,
+        description="Largest number of live connections (`/live`), each of which may hold four frames; a further one "
+        "gets 429, or the close code 1013. As many again may wait for their API key to be checked.",
+    )
+    live_fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        15,
+        description="Frames a second that a live connection has analysed at most; of more the newest are taken, and "
+        "the others are skipped.",
+    )
+    live_max_frame_bytes: Count = Field(
+        4_194_304, description="Largest frame of a live connection, in bytes; a larger one closes it with 1009."
+    )
+    live_max_wait_s: Seconds = Field(
+        1,
+        description="Longest expected queue wait of a live frame, in seconds (pictures go first, videos after it); "
+        "beyond it the frame is skipped.",
+    )
+    live_idle_s: Seconds = Field(
+        30, description="Seconds without a frame after which a live connection is closed, with 4408."
+    )
+    live_max_s: Seconds = Field(
+        3600, description="Longest time of a live connection, in seconds; then it is closed, with 4408."
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        (),
+        description="Origins, separated by commas, whose pages may open a live connection, such as "
+        "`https://example.org`. The service's own host may always; a browser's page elsewhere gets 403.",
     )
     log_format: Literal["json", "console"] = Field("json", description="Format of the log: `json` or `console`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
@@ -246,6 +325,21 @@ class Settings(BaseSettings):
                 raise ValueError("there is no collector to send to; set OTEL_EXPORTER_OTLP_ENDPOINT to its address")
         return value
 
+    @field_validator("jobs_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        if not value.get_secret_value().startswith("postgresql://"):
+            raise ValueError("must begin with postgresql://")
+        if not info.data.get("jobs_dir", True):
+            raise ValueError(f"the replicas have no common folder; set {variable('jobs_dir')}")
+        try:
+            import_module("psycopg")
+        except ImportError:
+            raise ValueError("needs the extra `postgres`, which is not installed") from None
+        return value
+
     @field_validator("protect_operations")
     @classmethod
     def _needs_keys(cls, value: bool, info: ValidationInfo) -> bool:
@@ -254,10 +348,28 @@ class Settings(BaseSettings):
             raise ValueError(f"there are no keys to require; set {variable('api_keys')}")
         return value
 
+    def limit(self, field: str) -> Limit:
+        """Return a limit in force, as an error names it."""
+        return Limit(name=variable(field), value=getattr(self, field))
+
+    @property
+    def inference_threads(self) -> int | None:
+        """CPU threads of a forward pass: AFFECT_THREADS, or OpenMP's number, which other engines do not read."""
+        first, *_ = os.environ.get("OMP_NUM_THREADS", "").split(",")  # one number for each level of nesting
+        return self.threads or (int(first) if re.fullmatch(r"[1-9]\d{0,5}", first.strip()) else None)
+
     def limits(self) -> dict[str, int | float]:
         """Return the limits in force by the name of their variable, as `/models` publishes them."""
-        names = ("max_upload_bytes", "max_pixels", "max_video_s", "max_frames", "max_wait_s", "max_video_wait_s")
-        return {variable(name): getattr(self, name) for name in (*names, "deadline_s", "video_deadline_s")}
+        names = (
+            "max_upload_bytes max_pixels max_video_s max_frames max_wait_s max_video_wait_s deadline_s video_deadline_s"
+            " live_connections live_fps live_max_frame_bytes live_max_wait_s live_idle_s live_max_s"
+        )
+        of_jobs = (
+            " job_max_queued job_max_upload_bytes job_max_video_s job_max_frames job_timeout_s job_ttl_s"
+            if self.jobs_dir
+            else ""
+        )
+        return {variable(name): getattr(self, name) for name in (names + of_jobs).split()}
 
 
 def load_settings() -> Settings:

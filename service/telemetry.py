@@ -1,5 +1,6 @@
 """Prometheus metrics with bounded labels, and clocks for the stages of a request, which also go to its trace."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from model_core.faces.quality import Quality
 from model_core.inference.runtimes import RuntimeOptions
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_JOB_SECONDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14_400, 28_800)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = tuple(i / 10 for i in range(1, 11))
 _PIXELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
@@ -34,6 +36,8 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._exposing: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
+        """What is about to be rendered, by its format."""
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         counter = partial(Counter, registry=registry)
@@ -85,6 +89,8 @@ class Telemetry:
         self.temp_free = gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.")
         self.memory_limit = gauge("affect_memory_limit_bytes", "Memory that the process and its children may use.")
         self._add_faces()
+        self._add_jobs()
+        self._add_live()
 
     def _add_faces(self) -> None:
         """Make the metrics of what `frame` records."""
@@ -107,6 +113,84 @@ class Telemetry:
             "affect_expression_confidence", "Probability of the top expression.", buckets=_SHARES
         )
 
+    def _add_jobs(self) -> None:
+        """Make the metrics of `jobs_counted`, `jobs_waited` and `job_ended`."""
+        self.jobs = Gauge(
+            "affect_jobs", "Jobs in the table, which several processes may share.", ["state"], registry=self.registry
+        )
+        self.job_oldest = Gauge(
+            "affect_job_oldest_queued_seconds",
+            "Time for which the oldest job that waits has done so; 0 where none waits.",
+            registry=self.registry,
+        )
+        self.job_seconds = Histogram(
+            "affect_job_seconds",
+            "Time from a job's last claim to its end, of those that this process ended.",
+            ["state"],
+            buckets=_JOB_SECONDS,
+            registry=self.registry,
+        )
+        for state in ("succeeded", "failed"):  # so that the first failure is a growth
+            self.job_seconds.labels(state)
+
+    def decoder_lost(self, reason: str) -> None:
+        """Record that a process that decodes had to be given up: `crashed`, `slow` or `memory`."""
+        self.decoder_losses.labels(reason).inc()
+
+    def _add_live(self) -> None:
+        """Make the metrics of live connections; their frames also count among those of all routes."""
+        self.live_connections = Gauge(
+            "affect_live_connections",
+            "Open live connections, without those whose key is awaited.",
+            registry=self.registry,
+        )
+        self.live_skipped = Counter(
+            "affect_live_skipped",
+            "Frames of live connections that were not analysed: a newer one came (newer), there were more than allowed "
+            "(rate), or the service had no time (overloaded).",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in ("newer", "rate", "overloaded"):  # so that they are 0 before the first
+            self.live_skipped.labels(reason)
+        self.live_failures = Counter(
+            "affect_live_failures",
+            "Frames of live connections that could not be analysed, by the error's code.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.live_seconds = Histogram(
+            "affect_live_seconds",
+            "Time from the arrival of a live frame to its answer.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+    def live_answered(self, seconds: float) -> None:
+        """Record that a live frame was answered, so many seconds after it came."""
+        self.live_seconds.observe(seconds)
+
+    def live_failed(self, code: str) -> None:
+        """Record that a live frame could not be analysed, for an error of this code."""
+        self.live_failures.labels(code).inc()
+
+    def live_frame_skipped(self, reason: str) -> None:
+        """Record that a live frame was not analysed."""
+        self.live_skipped.labels(reason).inc()
+
+    def jobs_counted(self, counts: Mapping[str, int]) -> None:
+        """Publish how many jobs there are in each state."""
+        for state, number in counts.items():
+            self.jobs.labels(state).set(number)
+
+    def jobs_waited(self, seconds: float) -> None:
+        """Publish for how long the oldest job that waits has done so."""
+        self.job_oldest.set(seconds)
+
+    def job_ended(self, state: str, seconds: float) -> None:
+        """Record the end of a job, so many seconds after it was claimed."""
+        self.job_seconds.labels(state).observe(seconds)
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return self.rendered_as("text/plain;version=0.0.4")[0]
@@ -115,6 +199,16 @@ class Telemetry:
         """Return all metrics in a format of Prometheus, by its media type and version, and their content type."""
         encode, content_type = choose_encoder(exposition)
         return encode(self.registry), content_type
+
+    async def exposed_as(self, exposition: str) -> tuple[bytes, str]:
+        """Return the same, rendered once for all who ask in the same turn of the event loop, since it takes a while."""
+        if exposition not in self._exposing:
+            self._exposing[exposition] = asyncio.create_task(self._next_exposed(exposition))
+        return await asyncio.shield(self._exposing[exposition])
+
+    async def _next_exposed(self, exposition: str) -> tuple[bytes, str]:
+        del self._exposing[exposition]  # whoever asks from now on gets what is rendered from now on
+        return self.rendered_as(exposition)
 
     def model_loaded(self, manifest: BundleManifest, device: str, options: RuntimeOptions) -> None:
         """Publish a loaded bundle."""

@@ -1,4 +1,7 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share.
+
+Some tests run without torch, so it is imported where it is needed.
+"""
 
 import logging
 import shutil
@@ -9,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-import torch
 from hypothesis import settings
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
@@ -17,7 +19,7 @@ from model_core.bundles.bundle import save_bundle
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.faces.geometry import Frame
-from model_core.models import NetworkSpec, build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from service.media.decoders import Decoder, DecoderPool
 
@@ -66,8 +68,11 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `system` where a command it names is absent, and one marked `gpu` without CUDA."""
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("CUDA is absent: no GPU, or a torch without it")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("CUDA is absent: no GPU, or a torch without it")
     for command in (name for marker in item.iter_markers("system") for name in marker.args):
         if shutil.which(command) is None:
             pytest.skip(f"the command {command} is absent: it comes with a system package")
@@ -82,6 +87,10 @@ def astronaut() -> Frame:
 
 
 def _save_untrained(folder: Path, backbone: str, size: int) -> Path:
+    import torch
+
+    from model_core.models.registry import build_network
+
     with torch.random.fork_rng():
         torch.manual_seed(20)
         spec = NetworkSpec(backbone, ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])

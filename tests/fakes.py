@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
@@ -70,6 +70,19 @@ def _formula(name: str, shape: tuple[int, ...], i: int) -> Tensor:
     else:
         values = 1 + 0.1 * torch.sin(k + i)
     return values.reshape(shape)
+
+
+def settled(backbone: nn.Module, size: int, seed: int) -> nn.Module:
+    """A backbone in evaluation mode whose batch norms have seen images, so that its output depends on the image."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.momentum = None  # the mean of what was seen
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, std=0.1, generator=generator)
+    with torch.no_grad():
+        backbone.train()(torch.randn(8, 3, size, size, generator=generator))
+    return backbone.eval()
 
 
 def write_prepared(

@@ -8,20 +8,32 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("model_core", "training", "service")
+PACKAGES = {"model_core": ROOT, "training": ROOT, "service": ROOT, "affect_client": ROOT / "client"}
+"""The folder that each package lies in."""
 SOURCES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
+    path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+    for package, folder in PACKAGES.items()
+    for path in sorted((folder / package).rglob("*.py"))
 }
 
 FORBIDDEN_IMPORTS = {
-    "model_core": {"service", "training", "fastapi", "starlette", "pydantic", "pydantic_settings"},
-    "training": {"service", "fastapi", "starlette"},
-    "service": {"training"},
+    "model_core": {"service", "training", "affect_client", "fastapi", "starlette", "pydantic", "pydantic_settings"},
+    "training": {"service", "affect_client", "fastapi", "starlette"},
+    "service": {"training", "affect_client"},
+    "affect_client": {"service", "model_core", "training", "fastapi", "starlette", "pydantic", "torch", "numpy"},
 }
 WEB_FRAMEWORKS = {"fastapi", "starlette"}
 WEB_MODULES = ("service/app.py", "service/http/")
+NEEDS_TORCH = (
+    "model_core/models/",
+    "model_core/losses.py",
+    "model_core/bundles/restoring.py",
+    "model_core/inference/fixed_batches.py",
+    "model_core/inference/networks.py",
+    "model_core/inference/torch_runtime.py",
+    "training/",
+)
+WITHOUT_TORCH = ("model_core/models/__init__.py", "model_core/models/spec.py")
 READS_ENVIRONMENT = "service/settings.py"
 
 FLOORS = {
@@ -30,9 +42,10 @@ FLOORS = {
         ("scheduling",),
         ("media",),
         ("analysis",),
-        ("output", "readiness"),
+        ("output", "readiness", "web"),
+        ("jobs", "live"),
         ("http",),
-        ("loading", "app", "server", "__main__"),
+        ("loading", "app", "server", "cluster", "__main__"),
     ),
     "model_core": (
         ("affect", "preprocessing", "calibration", "baseline", "losses", "metrics", "faces"),
@@ -57,10 +70,23 @@ FLOORS = {
             "import_checkpoint",
             "generate",
             "refine",
+            "graphs",
             "pose",
+            "precision",
             "render",
             "submit",
         ),
+    ),
+    "affect_client": (
+        ("closeable", "errors", "faces"),
+        ("columns",),
+        ("results",),
+        ("connection", "files", "progress", "recordings"),
+        ("videos", "jobs", "live", "intervals"),
+        ("bids", "elan", "lsl"),
+        ("affect",),
+        ("commands",),
+        ("__main__",),
     ),
 }
 """The folders and modules of each package, from the lowest floor up."""
@@ -106,7 +132,7 @@ def imported_packages(path: str, tree: ast.AST) -> Iterator[str]:
 
 
 def directions(path: str, source: str) -> list[str]:
-    """service -> model_core <- training, and no web framework below the service."""
+    """service -> model_core <- training, no web framework below the service, and a client that knows none of them."""
     forbidden = FORBIDDEN_IMPORTS[path.split("/", maxsplit=1)[0]]
     return [f"imports {name}" for name in imported_packages(path, ast.parse(source)) if name in forbidden]
 
@@ -130,6 +156,20 @@ def environment_is_read_once(path: str, source: str) -> list[str]:
         if isinstance(node, ast.ImportFrom) and node.module == "os":
             breaches += [f"line {node.lineno} imports {name.name}" for name in node.names if name.name in names]
     return breaches
+
+
+def torch_is_imported_where_it_works(path: str, source: str) -> list[str]:
+    """Modules outside NEEDS_TORCH import it, and those modules, on demand only, for OpenVINO serves without torch."""
+    if path.startswith(NEEDS_TORCH) and path not in WITHOUT_TORCH:
+        return []
+    at_once = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [module for node in at_once for module in imported_modules(path, node)]
+    files = {module: f"{module.replace('.', '/')}.py" for module in modules}
+    return [
+        f"imports {module}"
+        for module, file in files.items()
+        if module.split(".")[0] == "torch" or (file.startswith(NEEDS_TORCH) and file not in WITHOUT_TORCH)
+    ]
 
 
 def imports_go_down(path: str, source: str) -> list[str]:
@@ -164,6 +204,7 @@ RULES: tuple[Rule, ...] = (
     directions,
     web_framework_stays_at_the_edge,
     environment_is_read_once,
+    torch_is_imported_where_it_works,
     imports_go_down,
     public_names_are_explained,
 )
@@ -191,17 +232,34 @@ def test_every_module_is_on_a_floor() -> None:
         (directions, "service/a.py", "from training.runs.network import NetworkRun", "imports training"),
         (directions, "training/a.py", "def f():\n    import service.app", "imports service"),
         (directions, "model_core/a.py", "import pydantic", "imports pydantic"),
+        (directions, "affect_client/a.py", "def f():\n    import service.app", "imports service"),
+        (directions, "affect_client/a.py", "import torch", "imports torch"),
+        (directions, "service/a.py", "from affect_client import Affect", "imports affect_client"),
         (directions, "model_core/models/a.py", "from fastapi import FastAPI", "imports fastapi"),
         (directions, "model_core/models/a.py", "from ... import training", "imports training"),
         (web_framework_stays_at_the_edge, "service/analysis/pipeline.py", "import fastapi", "imports fastapi"),
         (web_framework_stays_at_the_edge, "training/a.py", "from starlette.types import Send", "imports starlette"),
         (environment_is_read_once, "service/app.py", "import os\nos.environ['A']", "line 2 reads os.environ"),
         (environment_is_read_once, "training/a.py", "from os import getenv", "line 1 imports getenv"),
+        (torch_is_imported_where_it_works, "service/a.py", "import torch.nn", "imports torch.nn"),
+        (torch_is_imported_where_it_works, "model_core/models/spec.py", "from torch import nn", "imports torch.nn"),
+        (
+            torch_is_imported_where_it_works,
+            "model_core/inference/encoder.py",
+            "from model_core.inference.networks import shared_network",
+            "imports model_core.inference.networks",
+        ),
         (
             imports_go_down,
             "service/media/a.py",
             "import service.analysis.pipeline",
             "imports service.analysis.pipeline",
+        ),
+        (
+            imports_go_down,
+            "affect_client/videos.py",
+            "from affect_client.affect import Affect",
+            "imports affect_client.affect",
         ),
         (imports_go_down, "service/errors.py", "from service.http import problems", "imports service.http"),
         (imports_go_down, "service/output/a.py", "from service.app import create_app", "imports service.app"),
@@ -246,6 +304,9 @@ def test_a_breach_is_seen(rule: Rule, path: str, source: str, breach: str) -> No
         (web_framework_stays_at_the_edge, "service/http/routes/a.py", "import fastapi"),
         (environment_is_read_once, "service/settings.py", "import os\nos.environ['A']"),
         (environment_is_read_once, "training/a.py", "import os\nos.fsync(1)"),
+        (torch_is_imported_where_it_works, "model_core/models/heads.py", "from torch import nn"),
+        (torch_is_imported_where_it_works, "service/a.py", "def f():\n    import torch"),
+        (torch_is_imported_where_it_works, "service/a.py", "from model_core.models.spec import NetworkSpec"),
         (imports_go_down, "service/analysis/a.py", "from service.media.videos import Window\nimport service.errors"),
         (imports_go_down, "service/analysis/a.py", "from service.analysis.results import FrameResult"),
         (imports_go_down, "service/app.py", "from service.http.routes import analyze"),

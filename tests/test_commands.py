@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,13 @@ SHORT = {
     "benchmarks.service": "--help",
     "benchmarks.video": "--help",
     "benchmarks.against": f"{ROOT} --quick",
+    "benchmarks.attacks": "--help",  # tests/benchmarks runs it; its bounds are of a quiet machine
+    "benchmarks.cluster": "--help",  # tests/benchmarks runs it, in a process of its own
     "benchmarks.concurrency": "--clients 2 --rounds 1",
     "benchmarks.cuts": "--quick",
     "benchmarks.following": "{clip} --fps 2",
     "benchmarks.gpu": "--quick --device cpu --no-compile --bundle {bundle}",
+    "benchmarks.live": "--quick --cameras 1",
     "benchmarks.memory": "--frames 2 --seconds 1 --runs 1",
     "benchmarks.peers": "--quick --environment {new} --install-s 0.001",  # `fer` is then told to be missing
     "benchmarks.plots": "{report} --out {new}",
@@ -49,7 +53,9 @@ SHORT = {
     "training.evaluate": "--help",
     "training.export": "--help",
     "training.import_checkpoint": "--help",
+    "training.graphs": "--help",
     "training.pose": "--help",
+    "training.precision": "--help",
     "training.prepare": "--help",
     "training.refine": "--help",
     "training.render": "--help",
@@ -61,6 +67,7 @@ SHORT = {
     "training.studies.small_clip": "--help",
     "training.studies.symmetry": "--help",
     "training.studies.temporal": "--help",
+    "training.studies.twins": "--help",
     "training.submit": "--help",
     "training.train": "--help",
     "training.generate": "--out {new} --videos 2 --frames 4 --validation 1",
@@ -70,15 +77,16 @@ SHORT = {
 OTHER_PROGRAMS = {
     "service": "the fixture `served` starts it",
     "python -c": "test_the_example_can_be_followed runs it",
+    "affect": "test_affect_takes_the_arguments_that_a_page_shows",
     "curl": "test_the_example_can_be_followed and test_a_request_is_answered send it",
     "make": "test_make_knows_the_target",
     "torchrun": "its arguments are those of training.train",
     "tensorboard": "a program of another project",
     "docker": "tests/deploy reads what it starts",
-    "venv": "Python's own",
     "pip": "Python's own",
     "apt-get": "Debian's own",
     "export": "the shell's own",
+    "source": "the shell's own",
     "ls": "the shell's own; what it hands to curl is test_a_request_is_answered's",
 }
 """What is not a module of this project, and what tests it."""
@@ -156,6 +164,12 @@ class Parsed(Exception):
     """Raised once a command has accepted its arguments."""
 
 
+def program_of(module: str) -> ModuleType:
+    """The module that `python -m` runs: that of a package is its `__main__`."""
+    found = importlib.import_module(module)
+    return importlib.import_module(f"{module}.__main__") if hasattr(found, "__path__") else found
+
+
 def parse(module: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a command parse arguments, and do no more. It exits with 2 where it does not take them."""
     original = argparse.ArgumentParser.parse_args
@@ -167,12 +181,17 @@ def parse(module: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     with pytest.raises(Parsed):
-        importlib.import_module(module).main()
+        program_of(module).main()
 
 
 @pytest.mark.parametrize("shown", [each for each in OURS if len(each.arguments)], ids=str)
 def test_a_command_takes_the_arguments_that_a_page_shows(shown: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     parse(shown.program, shown.arguments, monkeypatch)
+
+
+@pytest.mark.parametrize("shown", [each for each in COMMANDS if each.program == "affect"], ids=str)
+def test_affect_takes_the_arguments_that_a_page_shows(shown: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse("affect_client", shown.arguments, monkeypatch)
 
 
 @pytest.mark.parametrize("shown", [each for each in COMMANDS if each.program == "torchrun"], ids=str)
@@ -243,7 +262,7 @@ def test_a_command_runs(  # noqa: PLR0917
     def already_running(*_: object, **__: object) -> Iterator[ServiceProcess]:
         yield served
 
-    program = importlib.import_module(f"{module}.__main__" if module == "benchmarks" else module)
+    program = program_of(module)
     for each in [value for name, value in sys.modules.items() if name.startswith("benchmarks")]:
         for name, value in {"running_service": already_running, "URL": served.url}.items():
             if hasattr(each, name):

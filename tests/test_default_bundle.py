@@ -13,18 +13,19 @@ from model_core.faces.alignment import align
 from model_core.faces.detection import build_detector
 from model_core.inference.predictor import Predictor
 from model_core.inference.runtimes import Engine, Precision, RuntimeOptions
-from model_core.preprocessing import to_batch
 from service.app import create_app
 from service.settings import Settings
 from tests.service.media_files import encoded
 from training.data.augmentation import Augmentation
+from training.data.batches import image_batch
+from training.data.mirror_images import logits_of
 
 CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"))
+    predictor = Predictor([load_bundle(locate_bundle("default"))])
     with TestClient(create_app(Settings(), build_detector("yuface"), predictor)) as client:
         yield client
 
@@ -69,10 +70,10 @@ def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray, engine:
     crop = align(astronaut, face.landmarks, bundle.manifest.input.alignment, bundle.manifest.input.size)
     crops = [crop, *(Augmentation().apply(crop, 112, np.random.default_rng(seed)) for seed in range(7))]
     with torch.inference_mode():
-        logits = bundle.network(to_batch(crops, bundle.manifest.input))
+        logits = logits_of(bundle.network, image_batch(crops, bundle.manifest.input), bundle.manifest.input)
     expected = torch.cat([logits.valence_arousal, logits.expression, logits.action_units], dim=1)
     assert (expected.amax(dim=0) - expected.amin(dim=0)).min() > 0.01  # the crops differ
-    found = Predictor([bundle], torch.device("cpu"), RuntimeOptions(engine)).outputs([[crop] for crop in crops])
+    found = Predictor([bundle], "cpu", RuntimeOptions(engine)).outputs([[crop] for crop in crops])
     assert np.array(found) == pytest.approx(expected.numpy(), abs=1e-3)
 
 
@@ -85,7 +86,7 @@ def test_a_face_alone_is_answered_as_among_others(astronaut: np.ndarray, engine:
     [face] = build_detector("yuface").detect(astronaut)
     crop = align(astronaut, face.landmarks, bundle.manifest.input.alignment, bundle.manifest.input.size)
     crops = [Augmentation().apply(crop, 112, np.random.default_rng(seed)) for seed in range(6)]
-    predictor = Predictor([bundle], torch.device("cpu"), RuntimeOptions(engine, precision))
+    predictor = Predictor([bundle], "cpu", RuntimeOptions(engine, precision))
     alone = [predictor.outputs([[crop]])[0] for crop in crops]
     together = predictor.outputs([[crop] for crop in crops])
     # Raw outputs differ by up to 20 between faces, and rounding to bfloat16 by 0.1.

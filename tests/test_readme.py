@@ -1,4 +1,4 @@
-"""The README tells the truth: its answer is the service's, its table is the settings', its commands exist."""
+"""The pages tell the truth: the answer is the service's, the table is the settings', commands and files exist."""
 
 import importlib
 import json
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from fastapi.testclient import TestClient
 
 from model_core.bundles.bundle import load_bundle, locate_bundle
@@ -20,7 +19,11 @@ from tests.service.media_files import encoded
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/training.md")}
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+}
 
 
 def assert_close(shown: Any, actual: Any, path: str = "answer") -> None:
@@ -42,7 +45,7 @@ def assert_close(shown: Any, actual: Any, path: str = "answer") -> None:
 def test_the_answer_is_what_the_service_says(astronaut: np.ndarray) -> None:
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.S)[1])
     shown.pop("request_id", None)
-    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"))
+    predictor = Predictor([load_bundle(locate_bundle("default"))])
     with TestClient(create_app(Settings(), build_detector("yuface"), predictor)) as client:
         response = client.post("/analyze/frame", files={"file": encoded(astronaut, ".png")})
     assert response.status_code == 200
@@ -60,25 +63,42 @@ def in_the_table(default: object) -> str:
 
 
 def test_the_settings_table_is_complete_and_true() -> None:
-    rows = re.findall(r"^\| `(AFFECT_\w+)` \| (.*?) \| (.*?) \|$", README, re.M)
+    rows = re.findall(r"^\| `(AFFECT_\w+)` \| (.*?) \| (.*?) \|$", CONFIGURATION, re.M)
     expected = [(variable(name), in_the_table(field.default)) for name, field in Settings.model_fields.items()]
     assert [(name, default) for name, default, _ in rows] == expected
     assert [text for _, _, text in rows] == [field.description for field in Settings.model_fields.values()]
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    told = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+    history = {"docs/training-history.md"}  # the model card leads there
+    assert told == {name for name in PAGES if name.startswith("docs/")} - history
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_exists(page: str) -> None:
-    modules = set(re.findall(r"-m ((?:training|service|benchmarks)[\w.]*)", PAGES[page]))
-    assert {"training.prepare", "training.train", "training.evaluate"} <= modules
-    for module in modules:
+    for module in set(re.findall(r"-m ((?:training|service|benchmarks)[\w.]*)", PAGES[page])):
         assert importlib.util.find_spec(module), module
 
 
+def heading_anchors(text: str) -> set[str]:
+    """The names by which links reach a page's headings, as they are shown on code hosts."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_every_file_it_names_exists(page: str) -> None:
+def test_every_link_leads_somewhere(page: str) -> None:
+    for name, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", PAGES[page]):
+        target = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert target.exists(), name
+        if anchor:
+            assert anchor in heading_anchors(target.read_text(encoding="utf-8")), f"{name}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_configuration_it_names_exists(page: str) -> None:
     text = PAGES[page]
-    for name in re.findall(r"\]\(([\w./]+\.(?:md|png|svg))\)", text):
-        assert ((ROOT / page).parent / name).is_file(), name
     for name in re.findall(r"training/configs/\w+\.toml", text):
         assert (ROOT / name).is_file(), name
     for name in re.findall(r"--config ((?:paper|best)/\w+\.toml)", text):
@@ -86,4 +106,4 @@ def test_every_file_it_names_exists(page: str) -> None:
 
 
 def test_checkpoints_are_imported_by_a_command() -> None:
-    assert "python -m training.import_checkpoint" in README
+    assert "python -m training.import_checkpoint" in PAGES["docs/weights.md"]

@@ -9,8 +9,9 @@ from model_core.affect import LABEL_SETS, Task
 from model_core.bundles.bundle import Bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from model_core.calibration import Calibration
-from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 
 INPUT = InputSpec(16, "rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "arcface-1")
@@ -70,7 +71,7 @@ def tiny_bundle(
         weights_sha256=f"{sum(name.encode()):064x}",
         temporal=temporal,
     )
-    return Bundle(manifest, network)
+    return Bundle.of(manifest, network)
 
 
 def resized(spec: InputSpec, size: int) -> InputSpec:

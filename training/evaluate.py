@@ -4,7 +4,6 @@ With `--table`, it shows what runs on video data reached under the ABAW challeng
 """
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from model_core.models.clip import ClipError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.measuring.answers import answers_of
+from training.measuring.figures import write_figures
 from training.measuring.groups import measure_groups, read_groups
 from training.measuring.rendered import measure_rendered, people_of, pictures_of
 from training.measuring.report import measure
@@ -62,7 +62,7 @@ def main() -> None:
         report = replace(report, groups=measure_groups(answers, args.group_by, groups, args.resamples))
     print(render(report))
     if args.out:
-        args.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
+        write_figures(args.out, asdict(report))
     if args.plots:
         from training.measuring.plots import plot_reliability
 

@@ -69,12 +69,20 @@ def uncalibrated_tasks(trained: Evaluable) -> list[Task]:
 def _references(trained: Evaluable) -> dict[Task, Reference]:
     """Of a prepared set: expressions were annotated or composed; what else was derived, the set says.
 
-    Of several sets, the first that teaches a task decides.
+    Of several sets, the one with the largest share among those that teach a task decides.
     """
     training = trained.training
     alone = {"prepared": training["prepared"], "tasks": trained.spec.tasks}
-    first = {task: each for each in reversed(training.get("sets", [alone])) for task in each["tasks"]}
-    return {task: _reference(task, first[task]["prepared"]) for task in trained.spec.tasks}
+    sets = _by_rising_share(training) or [alone]
+    largest = {task: each for each in sets for task in each["tasks"]}
+    return {task: _reference(task, largest[task]["prepared"]) for task in trained.spec.tasks}
+
+
+def _by_rising_share(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the sets of a mixture by rising share, and of equal ones the first last; none where there is one set."""
+    sets = list(training.get("sets", []))
+    sets.reverse()  # sorting keeps the order of equal ones
+    return sorted(sets, key=lambda each: float(each["share"]))
 
 
 def _reference(task: Task, prepared: Mapping[str, Any]) -> Reference:
@@ -85,8 +93,8 @@ def _reference(task: Task, prepared: Mapping[str, Any]) -> Reference:
 
 
 def _unit_references(training: Mapping[str, Any]) -> dict[str, Reference] | None:
-    """Return the origin of each unit's targets, of the first set that teaches it; None where all have the same."""
-    teaching = [each for each in reversed(training.get("sets", [])) if "action_units" in each["tasks"]]
+    """Return the origin of each unit's targets, by the same rule as for tasks; None where all have the same."""
+    teaching = [each for each in _by_rising_share(training) if "action_units" in each["tasks"]]
     origins = {
         unit: _reference("action_units", each["prepared"]) for each in teaching for unit in each["trusted_units"]
     }

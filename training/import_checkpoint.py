@@ -20,9 +20,10 @@ from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
 from model_core.faces.detection import build_detector
-from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import VECTOR_SIZE, ConvNorm, DirectionAttention, MixedDepthwise
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.datasets.file_kind import foreign_kind
 from training.importing.pickled_module import children, load_module, tensors

@@ -14,8 +14,9 @@ import torch
 from torch.distributed import get_node_local_rank
 
 from model_core.bundles.bundle import BundleError
-from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipError
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.datasets import DatasetError
 from training.runs.checkpoint import CheckpointError
@@ -43,7 +44,7 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     tasks, options = config.network.tasks, config.input
     labels = faces.info.labels if "expression" in tasks else ()
     spec = NetworkSpec(config.network.backbone, tasks, labels, config.network.hidden)
-    input_spec = InputSpec(options.size, options.colour, options.mean, options.std, faces.info.alignment)
+    input_spec = InputSpec(alignment=faces.info.alignment, **options.model_dump())
     require_targets(faces, spec)
     network = build_network(spec)
     if config.network.start_from:

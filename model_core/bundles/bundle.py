@@ -5,45 +5,69 @@
 Matrices and kernels are stored as float16 and used as float32. Vectors (biases, norms, slopes) are stored as float32,
 because a variance can exceed float16's range. The manifest carries the weights' SHA-256, so the two files belong
 together.
+
+Only the network of a bundle needs torch; the manifest and the weights are read without it.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
-from model_core.bundles.manifest import BundleManifest, calibration_values, parse_manifest
-from model_core.models import build_network
-from model_core.models.clip import ClipError
-from model_core.models.heads import AffectNetwork
+from model_core.bundles.manifest import BundleManifest, PrecisionGate, manifest_values, parse_manifest
+
+if TYPE_CHECKING:
+    from model_core.models.heads import AffectNetwork
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "bundle.json"
 _SHIPPED = Path(__file__).parent
 
 
+Weights: TypeAlias = Mapping[str, NDArray[np.floating]]
+"""A network's weights by the names of torch's state: float16 or float32."""
+
+
 class BundleError(Exception):
     """Raised if a bundle cannot be used; the message is one line that names the bundle and the reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bundle:
-    """A loaded bundle."""
+    """A bundle that has been read. Its network is built when it is first asked for, which needs torch."""
 
     manifest: BundleManifest
 
-    network: AffectNetwork
-    """In evaluation mode, float32, on the CPU."""
+    weights: Weights
+    """The network's weights."""
+
+    build: "Callable[[], AffectNetwork]"
+    """Builds the network; see `network`."""
+
+    @classmethod
+    def of(cls, manifest: BundleManifest, network: "AffectNetwork") -> "Bundle":
+        """Return the bundle of a network in memory, which is in evaluation mode, float32, on the CPU."""
+        return cls(manifest, _arrays(network), lambda: network)
+
+    @cached_property
+    def network(self) -> "AffectNetwork":
+        """The network in evaluation mode, float32, on the CPU.
+
+        Raises BundleError if the weights' names, shapes or types are not the network's, or its library is missing.
+        """
+        return self.build()
 
 
 def code_version() -> str:
@@ -70,7 +94,7 @@ def locate_bundle(reference: str) -> Path:
     raise BundleError(f"there is no bundle {reference!r}: it is neither shipped nor a folder with a {MANIFEST}")
 
 
-def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) -> BundleManifest:
+def save_bundle(folder: Path, manifest: BundleManifest, network: "AffectNetwork") -> BundleManifest:
     """Write a new bundle, and return its manifest with the weights' hash and the code version.
 
     The folder appears only when it is complete. Raises FileExistsError if it exists, and ValueError if a weight does
@@ -78,15 +102,10 @@ def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) 
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder or remove it")
-    content = save_tensors(_at_rest(network.state_dict()))
+    content = save_arrays(_at_rest(_arrays(network)))
     digest = hashlib.sha256(content).hexdigest()
-    values = {
-        **asdict(manifest),
-        "calibration": calibration_values(manifest.calibration),
-        "weights_sha256": digest,
-        "code_version": code_version(),
-    }
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    values = manifest_values(manifest) | {"weights_sha256": digest, "code_version": code_version()}
+    text = _text(values)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a save that was killed
     partial.mkdir(parents=True)
@@ -96,19 +115,49 @@ def save_bundle(folder: Path, manifest: BundleManifest, network: AffectNetwork) 
     return parse_manifest(values)
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Return a bundle whose hash, labels, and tensors' names, shapes and types are checked. Raises BundleError."""
+def record_gate(folder: Path, gate: PrecisionGate) -> None:
+    """Write a measured gate into the manifest of an existing bundle, whose other content stays. Raises OSError."""
+    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(_text(values | {"precision_gate": asdict(gate)}), encoding="utf-8")
+    partial.replace(folder / MANIFEST)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Return a bundle whose manifest and whose weights' hash are checked; its network is not built yet.
+
+    Raises BundleError.
+    """
     with _naming(folder / MANIFEST):
         manifest = parse_manifest(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     with _naming(folder / WEIGHTS):
         content = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest.weights_sha256:
             raise ValueError(f"it does not match the SHA-256 in {MANIFEST}")
+        weights = load_arrays(content)
+    return Bundle(manifest, weights, partial(_restored, folder, manifest, weights))
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Return a bundle with its network, whose tensors' names, shapes and types are checked. Raises BundleError."""
+    bundle = open_bundle(folder)
+    _ = bundle.network  # built now, so that a bundle that does not fit is refused here
+    return bundle
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    """Return a manifest's text. Raises ValueError for a number that JSON does not have."""
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _restored(folder: Path, manifest: BundleManifest, weights: Weights) -> "AffectNetwork":
+    """Build the network of a bundle that was read. Raises BundleError."""
     with _naming(folder / MANIFEST):
-        network = build_network(manifest.network)
+        from model_core.bundles.restoring import build_checked, restore
+
+        network = build_checked(manifest.network)
     with _naming(folder / WEIGHTS):
-        network.load_state_dict(_in_use(load_tensors(content), network))
-    return Bundle(manifest, network.eval())
+        return restore(network, weights)
 
 
 @contextmanager
@@ -119,36 +168,23 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BundleError(f"{place}: it cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, SafetensorError, ClipError, ModuleNotFoundError) as error:
+    except (ValueError, TypeError, KeyError, SafetensorError, ModuleNotFoundError) as error:
         raise BundleError(f"{place}: {error}") from error
 
 
-def _at_rest(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a network's state in the types in which it is stored. Raises ValueError for values that do not fit."""
-    tensors = {}
-    for name, tensor in state.items():
-        if name.endswith("num_batches_tracked"):
-            continue  # only training uses these counters
-        at_rest = tensor.detach().cpu().contiguous()
-        at_rest = at_rest.half() if at_rest.ndim > 1 else at_rest.float()
-        if not torch.isfinite(at_rest).all():
-            raise ValueError(f"{name} has values that float16 cannot hold")
-        tensors[name] = at_rest
-    return tensors
-
-
-def _in_use(tensors: Mapping[str, Tensor], network: AffectNetwork) -> dict[str, Tensor]:
-    """Return the stored tensors as the network's float32 state. Raises ValueError, which names the first deviations."""
+def _arrays(network: "AffectNetwork") -> Weights:
+    """Return a network's weights, without the counters that only training uses."""
     state = network.state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
-    problems = [f"missing {name}" for name in expected if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    for name, tensor in tensors.items():
-        if name in expected and tuple(tensor.shape) != expected[name]:
-            problems.append(f"{name} is {tuple(tensor.shape)}, expected {expected[name]}")
-        if tensor.dtype not in (torch.float16, torch.float32) or not torch.isfinite(tensor).all():
-            problems.append(f"{name} is not finite float16 or float32")
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError("; ".join(problems[:3]) + more)
-    return {**state, **{name: tensor.float() for name, tensor in tensors.items()}}
+    return {name: state[name].detach().cpu().numpy() for name in state if not name.endswith("num_batches_tracked")}
+
+
+def _at_rest(weights: Weights) -> dict[str, NDArray[np.floating]]:
+    """Return weights in the types in which they are stored. Raises ValueError for values that do not fit."""
+    stored: dict[str, NDArray[np.floating]] = {}
+    for name, array in weights.items():
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite
+            at_rest: NDArray[np.floating] = array.astype(np.float16 if array.ndim > 1 else np.float32, order="C")
+        if not np.isfinite(at_rest).all():
+            raise ValueError(f"{name} has values that float16 cannot hold")
+        stored[name] = at_rest
+    return stored

@@ -31,7 +31,7 @@ def _file(reference: str, repository: str, name: str, revision: str | None, down
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
-        raise BundleError(f"bundle {reference}: it needs {error.name}; install the extra `clip`") from error
+        raise BundleError(f"bundle {reference}: it needs {error.name}; install the extra `hub`") from error
     try:
         cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
         if isinstance(cached, str):

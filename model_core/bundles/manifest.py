@@ -13,12 +13,17 @@ from model_core.calibration import (
     ExpressionCalibration,
     UnitCalibration,
 )
-from model_core.models import NetworkSpec
-from model_core.models.clip import TowerSpec
+from model_core.models.spec import NetworkSpec, TowerSpec
 from model_core.preprocessing import InputSpec
 
 FORMAT = 1
 """Version of the manifest's format; no other is read."""
+
+MIN_SAME_LABEL = 0.995
+MAX_MEAN_CHANGE = 0.003
+MAX_CHANGE_999 = 0.03
+MAX_ACCURACY_CHANGE = 0.003
+"""Limits of a PrecisionGate, within which a short number format is used without being asked for."""
 
 T = TypeVar("T")
 
@@ -78,6 +83,57 @@ class TemporalSpec:
 
 
 @dataclass(frozen=True)
+class PrecisionGate:
+    """The differences between a bundle's answers in a short number format and in float32, as they were measured.
+
+    `python -m training.precision` measures and records them. Raises ValueError for impossible values.
+    """
+
+    precision: Literal["bfloat16"]
+    """The number format that was compared with float32."""
+
+    engine: Literal["torch", "openvino"]
+    """The engine that ran both."""
+
+    engine_version: str
+
+    measured_on: str
+    """The prepared sets and splits."""
+
+    faces: int
+    """Number of faces. Each was answered alone and in batches; each figure is the worse one of the two."""
+
+    same_label: float | None
+    """Share of faces whose expression label is the same, in [0, 1]. None: the bundle has no expressions."""
+
+    mean_change: float
+    """Mean absolute change of an estimate: valence, arousal, and the probability of a label or a unit."""
+
+    change_999: float
+    """The 99.9th percentile of each face's largest change of an estimate."""
+
+    accuracy_change: float | None
+    """Absolute change of the accuracy on the faces with a majority label. None: the bundle has no expressions."""
+
+    def __post_init__(self) -> None:
+        if self.precision != "bfloat16" or self.engine not in ("torch", "openvino"):
+            raise ValueError(f"a gate cannot be of {self.precision!r:.40} with the engine {self.engine!r:.40}")
+        figures = (self.same_label, self.mean_change, self.change_999, self.accuracy_change)
+        if self.faces < 1 or not all(figure is None or 0 <= figure <= 2 for figure in figures):
+            raise ValueError("a gate is measured on one face or more, and its figures lie within 0 and 2")
+
+    @property
+    def passed(self) -> bool:
+        """True if the differences are so small that the number format may be used without being asked for."""
+        return (
+            (self.same_label is None or self.same_label >= MIN_SAME_LABEL)
+            and self.mean_change <= MAX_MEAN_CHANGE
+            and self.change_999 <= MAX_CHANGE_999
+            and (self.accuracy_change is None or self.accuracy_change <= MAX_ACCURACY_CHANGE)
+        )
+
+
+@dataclass(frozen=True)
 class BundleManifest:
     """The content of `bundle.json`. Raises ValueError for fields that contradict each other."""
 
@@ -115,6 +171,9 @@ class BundleManifest:
     unit_notes: Mapping[str, UnitNote] | None = None
     """For each action unit, how far it can be trusted. None: the bundle does not say, as earlier ones do not."""
 
+    precision_gate: PrecisionGate | None = None
+    """How much bfloat16 changes the answers. None: it was not measured, and is used only where it is asked for."""
+
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -139,14 +198,27 @@ def parse_manifest(values: Any) -> BundleManifest:
         raise ValueError(f"its format is not {FORMAT}, the only one that this version reads")
     known = _known(BundleManifest, values)
     temporal = values.get("temporal")
+    gate = values.get("precision_gate")
     known |= {
         "network": parse_network(values["network"]),
         "input": parse_input(values["input"]),
         "calibration": parse_calibration(values["calibration"]),
         "temporal": None if temporal is None else TemporalSpec(**_known(TemporalSpec, temporal)),
         "unit_notes": _by_name(UnitNote, values.get("unit_notes")),
+        "precision_gate": None if gate is None else PrecisionGate(**_known(PrecisionGate, gate)),
     }
     return BundleManifest(**known)
+
+
+def manifest_values(manifest: BundleManifest) -> dict[str, Any]:
+    """Return a manifest as the JSON values that `parse_manifest` reads; a gate that was not measured is left out.
+
+    So a bundle without a gate can be read by the versions that do not know it.
+    """
+    values = asdict(manifest) | {"calibration": calibration_values(manifest.calibration)}
+    if manifest.precision_gate is None:
+        del values["precision_gate"]
+    return values
 
 
 def parse_network(values: Any) -> NetworkSpec:

@@ -29,6 +29,9 @@ TEMPLATES: Mapping[str, NDArray[np.float64]] = MappingProxyType(
 """By name, the target positions of the landmarks: float64 [5, 2] as (x, y) in pixels of a crop of 112 x 112, in the
 order of Landmarks; whole numbers are pixel centres."""
 
+_MAX_SIDE = 32_767
+"""Side in pixels from which on OpenCV does not warp a frame."""
+
 
 def similarity_transform(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the least-squares rotation, uniform scale and shift from `source` to `target` (Umeyama 1991).
@@ -71,6 +74,9 @@ def warp(frame: Frame, matrix: NDArray[np.float64], size: int) -> Crop:
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         frame, matrix = _shrink_around(frame, matrix, scale, size)
+    elif max(frame.shape[:2]) >= _MAX_SIDE:
+        frame, x0, y0 = _part_around(frame, matrix, size)
+        matrix = matrix @ np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1]])
     warped = cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.uint8)
 
@@ -86,15 +92,20 @@ def _shrink_around(
     frame: Frame, matrix: NDArray[np.float64], scale: float, size: int
 ) -> tuple[Frame, NDArray[np.float64]]:
     """Average the part of the frame that the crop shows down to twice the crop's resolution, and adapt the matrix."""
-    inverse = cv2.invertAffineTransform(matrix)
-    corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
-    height, width = frame.shape[:2]
-    x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, [width - 1, height - 1])
-    x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, [x0 + 1, y0 + 1], [width, height])
-    part = frame[y0:y1, x0:x1]
+    part, x0, y0 = _part_around(frame, matrix, size)
     new_size = (max(1, round(part.shape[1] * 2 * scale)), max(1, round(part.shape[0] * 2 * scale)))
     small = cv2.resize(part, new_size, interpolation=cv2.INTER_AREA)
     fx, fy = new_size[0] / part.shape[1], new_size[1] / part.shape[0]
     # Small pixel u covers source pixels around (u + 0.5) / f - 0.5 + offset, by cv2's pixel-centre convention.
     to_source = np.array([[1 / fx, 0, 0.5 / fx - 0.5 + x0], [0, 1 / fy, 0.5 / fy - 0.5 + y0], [0, 0, 1]])
     return np.asarray(small, dtype=np.uint8), matrix @ to_source
+
+
+def _part_around(frame: Frame, matrix: NDArray[np.float64], size: int) -> tuple[Frame, int, int]:
+    """Return the part of a frame that a crop shows, with a margin for interpolation, and its left and upper edge."""
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
+    height, width = frame.shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, [width - 1, height - 1])
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, [x0 + 1, y0 + 1], [width, height])
+    return frame[y0:y1, x0:x1], int(x0), int(y0)

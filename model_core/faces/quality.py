@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from model_core.faces.geometry import Box, Crop, Face
-from model_core.faces.pose import Pose, head_pose
+from model_core.faces.pose import Pose
 
 MIN_FACE_PX = 24
 MIN_SHARPNESS = 0.05
@@ -58,18 +58,15 @@ class Quality:
         return not self.reasons
 
 
-def assess(face: Face, crop: Crop, frame_size: tuple[int, int]) -> Quality:
-    """Return the quality of a face in a frame of `frame_size` (height and width), and of its crop, uint8 [S, S, 3].
-
-    Raises ValueError if the landmarks coincide.
-    """
+def assess(face: Face, pose: Pose, crop: Crop, frame_size: tuple[int, int]) -> Quality:
+    """Return the quality of a face in a frame of `frame_size` (height and width), and of its crop, uint8 [S, S, 3]."""
     face_px = int(min(face.box.width, face.box.height))
     detail = sharpness(crop)
     doubts: dict[Reason, bool] = {
         "small": face_px < MIN_FACE_PX,
         "blurred": detail < MIN_SHARPNESS,
         "noisy": noise(crop) > MAX_NOISE,
-        "turned": not face.settled or looks_away(head_pose(face.landmarks)),
+        "turned": not face.settled or looks_away(pose),
         "outside": outside_share(face.box, frame_size) > MAX_OUTSIDE,
     }
     return Quality(face_px, detail, tuple(reason for reason, holds in doubts.items() if holds))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from model_core.faces.geometry import Face, TrackedFace
 from model_core.faces.motion import FaceMotion, Place
@@ -48,7 +47,7 @@ Places = NDArray[np.float64]
 
 
 @dataclass
-class _Track:
+class Track:
     """A face over time."""
 
     track_id: int
@@ -81,7 +80,7 @@ class FaceTracker:
     def __init__(self, max_gap_s: float = MAX_GAP_S) -> None:
         """Take the longest time in seconds that a track goes on without a face."""
         self._max_gap_s = max_gap_s
-        self._tracks: list[_Track] = []
+        self._tracks: list[Track] = []
         self._now_s = float("-inf")
         self._previous_s = float("-inf")
         self._next_id = 1
@@ -118,8 +117,8 @@ class FaceTracker:
         """End all tracks, as at a scene cut."""
         self._tracks = []
 
-    def _begin(self, place: Place) -> _Track:
-        track = _Track(self._next_id, FaceMotion(place), place, self._now_s)
+    def _begin(self, place: Place) -> Track:
+        track = Track(self._next_id, FaceMotion(place), place, self._now_s)
         self._next_id += 1
         self._tracks.append(track)
         return track
@@ -142,7 +141,7 @@ class FaceTracker:
         """True if more time has passed since the previous frame than a gap may last."""
         return self._now_s - self._previous_s > self._max_gap_s
 
-    def _owners(self, places: Sequence[Place]) -> dict[int, _Track]:
+    def _owners(self, places: Sequence[Place]) -> dict[int, Track]:
         """Return the track of each face that continues one, by the face's position in the list."""
         if not places or not self._tracks:
             return {}
@@ -160,7 +159,7 @@ class FaceTracker:
             track.motion.shift(dx, dy)
             track.last = track.last._replace(x=track.last.x + dx, y=track.last.y + dy)
 
-    def _near_predictions(self, places: Sequence[Place], max_distance: float) -> dict[int, _Track]:
+    def _near_predictions(self, places: Sequence[Place], max_distance: float) -> dict[int, Track]:
         """Return the tracks of the faces that are where their tracks predict them."""
         differences, distances = _differences(places, [track.motion.place for track in self._tracks])
         variances = np.array([track.motion.uncertainty for track in self._tracks])
@@ -169,7 +168,7 @@ class FaceTracker:
         pairs = _assignment(mahalanobis + np.log(variances).sum(axis=-1), allowed)
         return {face: self._tracks[track] for face, track in pairs}
 
-    def _jumps(self, places: Sequence[Place], owners: dict[int, _Track]) -> dict[int, _Track]:
+    def _jumps(self, places: Sequence[Place], owners: dict[int, Track]) -> dict[int, Track]:
         """Return tracks of faces without owners that are near enough to where tracks without faces were just seen."""
         continued = {track.track_id for track in owners.values()}
         oldest_s = min(self._previous_s, self._now_s - _JUST_SEEN_S)
@@ -193,8 +192,15 @@ def _differences(places: Sequence[Place], expected: Sequence[Place]) -> tuple[ND
 
 def _assignment(cost: NDArray[np.float64], allowed: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return the row and column of as many allowed pairs as possible, of least total cost."""
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(np.where(allowed, cost - 1e6, 0.0))
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
+
+
+def prepare_tracking() -> None:
+    """Import what joining faces needs, which takes half a second; otherwise the first frame with a track does it."""
+    import scipy.optimize  # noqa: F401
 
 
 def camera_shift(expected: Places, seen: Places) -> tuple[float, float]:

@@ -3,42 +3,25 @@
 Bundles share an encoder if their backbone, its weights and the input are the same; it then runs once for each crop.
 """
 
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from model_core.bundles.bundle import Bundle
+from model_core.bundles.bundle import Bundle, BundleError, Weights
 from model_core.faces.geometry import Crop
+from model_core.inference import openvino_runtime
+from model_core.inference.backbone_graphs import backbone_model
+from model_core.inference.heads import Heads
 from model_core.inference.layout import EncoderLayout
-from model_core.inference.runtimes import ConcatenatedNetwork, RuntimeOptions, build_tensor_runtime
-from model_core.models.folding import folded
-from model_core.models.heads import AffectNetwork
-from model_core.preprocessing import to_batch
+from model_core.inference.openvino_runtime import Model
+from model_core.inference.runtimes import Runtime, RuntimeOptions
+from model_core.preprocessing import Images, to_batch, with_mirror_images
 
 Features: TypeAlias = NDArray[np.float64]
 """One face's features, float64 [F]: the columns of an EncoderLayout, or for all encoders those of a FeatureLayout."""
-
-
-class SharedNetwork(nn.Module):
-    """A backbone with several networks' heads on its vector: the columns of an EncoderLayout."""
-
-    def __init__(self, backbone: nn.Module, networks: Sequence[ConcatenatedNetwork], *, keep_vector: bool) -> None:
-        """Take networks without backbones, in the order of their columns; `keep_vector` appends the vector itself."""
-        super().__init__()
-        self.backbone = backbone
-        self.networks = nn.ModuleList(networks)
-        self._keep_vector = keep_vector
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features [B, F] for images, float [B, 3, S, S]."""
-        vector = self.backbone(x)
-        parts = [network(vector) for network in self.networks]
-        return torch.cat([*parts, vector] if self._keep_vector else parts, dim=1)
 
 
 class Encoder:
@@ -47,29 +30,36 @@ class Encoder:
     Calls must not overlap: one thread owns an encoder.
     """
 
-    def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions) -> None:
-        """Take bundles that share an encoder, such as a group of `grouped`. Raises as `build_tensor_runtime` does."""
+    def __init__(self, bundles: Sequence[Bundle], device: str, options: RuntimeOptions) -> None:
+        """Take bundles that share an encoder, such as a group of `grouped`, and a device by torch's name.
+
+        Raises BundleError for weights that do not fit, ModuleNotFoundError if what the engine needs is not installed,
+        and as `build_tensor_runtime` does.
+        """
         self.input = bundles[0].manifest.input
         """The input of all bundles."""
 
         self.layout = EncoderLayout.of([bundle.manifest for bundle in bundles])
         """The columns of the features."""
 
-        framewise = [bundles[i] for i in self.layout.framewise]
-        heads = [
-            ConcatenatedNetwork(without_backbone(bundle.network), tuple(bundle.manifest.network.widths))
-            for bundle in framewise
-        ]
-        backbone = folded(bundles[0].network).backbone
-        shared = SharedNetwork(backbone, heads, keep_vector=self.layout.has_vector)
-        self._run = build_tensor_runtime(shared.eval(), self.input.size, device, options)
+        options.check(device)
+        if options.engine == "torch":
+            self._run = _torch_runtime(bundles, device, options)
+        else:
+            self._run = _openvino_runtime(bundles, self.layout, options)
 
     def features(self, crops: Sequence[Crop]) -> list[Features]:
         """Return the features of crops, each uint8 [S, S, 3] RGB of the input's size and alignment, in their order.
 
         Raises ValueError for a crop of another shape; nothing is computed then.
         """
-        return list(self._run(to_batch(crops, self.input))) if crops else []
+        if not crops:
+            return []
+        images = to_batch(crops, self.input)
+        if not self.input.with_mirror_image:
+            return list(self._run(images))
+        columns = self._run(with_mirror_images(images))
+        return list(columns.reshape(2, len(crops), -1).mean(axis=0))
 
 
 def grouped(bundles: Sequence[Bundle]) -> list[list[int]]:
@@ -85,18 +75,74 @@ def grouped(bundles: Sequence[Bundle]) -> list[list[int]]:
     return groups
 
 
-def without_backbone(network: AffectNetwork) -> AffectNetwork:
-    """Return a copy for inference that takes the backbone's vectors [B, D] in place of images."""
-    heads = deepcopy(dict(network.heads.items()))
-    recurrent = deepcopy(network.recurrent)
-    return AffectNetwork(nn.Identity(), heads, recurrent).eval().requires_grad_(False)
-
-
 def _can_share(one: Bundle, other: Bundle) -> bool:
     """Return True if two bundles have the same input and backbone, weights included."""
     a, b = one.manifest, other.manifest
     if (a.input, a.network.backbone, a.network.tower) != (b.input, b.network.backbone, b.network.tower):
         return False
-    weights = one.network.backbone.state_dict()
-    others = other.network.backbone.state_dict()
-    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+    weights = _backbone(one)
+    others = _backbone(other)
+    return weights.keys() == others.keys() and all(np.array_equal(weights[name], others[name]) for name in weights)
+
+
+def _backbone(bundle: Bundle) -> Weights:
+    return {name: array for name, array in bundle.weights.items() if name.startswith("backbone.")}
+
+
+def _torch_runtime(bundles: Sequence[Bundle], device: str, options: RuntimeOptions) -> Runtime:
+    """Return the runtime of bundles that share an encoder, by the engine torch."""
+    try:
+        import torch
+
+        from model_core.inference.networks import shared_network
+        from model_core.inference.torch_runtime import torch_runtime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the engine torch is not installed; install the extra `torch`", name=error.name
+        ) from error
+    return torch_runtime(shared_network(bundles), bundles[0].manifest.input.size, torch.device(device), options)
+
+
+def _openvino_runtime(bundles: Sequence[Bundle], layout: EncoderLayout, options: RuntimeOptions) -> Runtime:
+    """Return the runtime of bundles that share an encoder, by the engine OpenVINO, with the heads in NumPy."""
+    heads: list[Heads] = []
+    for position in layout.framewise:
+        network = bundles[position].manifest.network
+        with _naming(bundles[position]):
+            heads.append(Heads(bundles[position].weights, network.widths, network.vector_size))
+    backbone = openvino_runtime.compiled(_backbone_model(bundles[0]), options)
+
+    def run(images: Images) -> NDArray[np.float64]:
+        vectors = backbone(images)
+        single = vectors.astype(np.float32)
+        parts = [head(single) for head in heads]
+        return np.concatenate([*parts, vectors] if layout.has_vector else parts, axis=1)
+
+    return run
+
+
+def _backbone_model(bundle: Bundle) -> Model:
+    """Return the OpenVINO model of a bundle's backbone: its graph with the bundle's weights, or torch's network."""
+    with _naming(bundle):
+        model = backbone_model(bundle.manifest.network.backbone, bundle.weights)
+    if model is not None:
+        return model
+    try:
+        from model_core.models.folding import folded
+    except ModuleNotFoundError as error:
+        name = bundle.manifest.name
+        raise ModuleNotFoundError(
+            f"bundle {name}: OpenVINO has no graph of its backbone, and PyTorch, which makes one, is not installed; "
+            "install the extra `torch`",
+            name=error.name,
+        ) from error
+    return openvino_runtime.convert(folded(bundle.network).backbone, bundle.manifest.input.size)
+
+
+@contextmanager
+def _naming(bundle: Bundle) -> Iterator[None]:
+    """Raise BundleError with the bundle's name for weights that do not fit."""
+    try:
+        yield
+    except ValueError as error:
+        raise BundleError(f"bundle {bundle.manifest.name}: {error}") from error

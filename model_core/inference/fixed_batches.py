@@ -71,7 +71,7 @@ class _Slot:
 
 
 class FixedBatches:
-    """A Runtime that pads a batch to the next recorded size, and cuts one above the largest size into pieces.
+    """A forward pass from host memory: a batch is padded to the next recorded size, and a large one cut into pieces.
 
     Only one thread may call it at a time. On a GPU, host memory is pinned, so that copies need no further buffer.
     """

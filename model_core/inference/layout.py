@@ -7,16 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from model_core.affect import AffectLogits, Task
+from model_core.affect import Task
 from model_core.bundles.manifest import BundleManifest
-
-
-def concatenated(logits: AffectLogits, tasks: Sequence[str]) -> Tensor:
-    """Return the logits of some tasks in one tensor [..., D], in the order of `tasks`."""
-    return torch.cat([getattr(logits, task) for task in tasks], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -37,10 +32,9 @@ class OutputLayout:
         by_task: dict[Task, slice] = dict(zip(self.widths, _slices(self.widths.values()), strict=True))
         return by_task[task]
 
-    def split(self, outputs: Tensor) -> AffectLogits:
-        """Return outputs [B, D] as logits by task; this undoes `concatenated`."""
-        parts = outputs.split(list(self.widths.values()), dim=1)
-        return AffectLogits(**dict(zip(self.widths, parts, strict=True)))
+    def split(self, outputs: NDArray[np.float64]) -> dict[Task, NDArray[np.float64]]:
+        """Return outputs [B, D] by task, each [B, d]."""
+        return {task: outputs[:, self.columns(task)] for task in self.widths}
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,12 @@
 """The recurrent state of one track, stepped in the way in which its network was evaluated (TemporalSpec)."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from model_core.affect import Task
 from model_core.bundles.manifest import TemporalSpec
-from model_core.inference.layout import concatenated
-from model_core.models.heads import AffectNetwork
-from model_core.models.lstm import State
+from model_core.inference.recurrent import RecurrentNetwork, State
 
 Floats = NDArray[np.float64]
 
@@ -23,16 +18,15 @@ ROUNDING_S = 0.001
 
 
 class TrackMemory:
-    """The state of one track in one temporal network, in float32 on the CPU.
+    """The state of one track in one temporal network.
 
     Frames that come faster than the network's frame rate do not step the network, and the last outputs hold. Slower
     frames step it once each. After a gap longer than `max_gap_s` the track starts anew.
     """
 
-    def __init__(self, network: AffectNetwork, tasks: Sequence[Task], spec: TemporalSpec) -> None:
-        """Take a network without its backbone (`encoder.without_backbone`), and its tasks in the order of TASKS."""
+    def __init__(self, network: RecurrentNetwork, spec: TemporalSpec) -> None:
+        """Take the network, and the way in which it was evaluated."""
         self._network = network
-        self._tasks = tuple(tasks)
         self._spec = spec
         self._start_s = 0.0
         self._last_s = -math.inf
@@ -67,8 +61,6 @@ class TrackMemory:
         if self._spec.state == "reset" and self._steps % self._spec.window == 0:
             self._state = None
         self._steps += 1
-        with torch.inference_mode():
-            logits, self._state = self._network.forward_sequence(
-                torch.from_numpy(vector).float()[None, None], self._state
-            )
-            return np.asarray(concatenated(logits, self._tasks)[0, 0].double().numpy())
+        outputs, self._state = self._network.step(vector[None], self._state)
+        answer: Floats = outputs[0]
+        return answer

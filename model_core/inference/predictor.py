@@ -7,7 +7,7 @@ share an encoder, which runs once for each crop. The order of serving is::
 
 One use, for faces that are already aligned::
 
-    predictor = Predictor([load_bundle(locate_bundle("default"))], torch.device("cpu"))
+    predictor = Predictor([open_bundle(locate_bundle("default"))])
     [affect] = predictor.predict([[crop]])
 """
 
@@ -16,21 +16,19 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from model_core.affect import ACTION_UNITS, TASKS, ActionUnit, Affect, AffectLogits, Expression, Task
+from model_core.affect import ACTION_UNITS, TASKS, ActionUnit, Affect, Expression, Task
 from model_core.baseline import Comparison, Levels, levels_of
 from model_core.bundles.bundle import Bundle
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration, ChangeLimits
 from model_core.faces.geometry import Crop
-from model_core.inference.encoder import Encoder, Features, grouped, without_backbone
-from model_core.inference.layout import FeatureLayout, OutputLayout, concatenated
+from model_core.inference.encoder import Encoder, Features, grouped
+from model_core.inference.layout import FeatureLayout, OutputLayout
 from model_core.inference.memory import TrackMemory
+from model_core.inference.recurrent import RecurrentNetwork
 from model_core.inference.runtimes import RuntimeOptions
-from model_core.models.heads import AffectNetwork
 
 Outputs: TypeAlias = NDArray[np.float64]
 """One face's raw outputs, float64 [D]: those of a BundleEnsemble's tasks one after another, in the order of TASKS."""
@@ -45,7 +43,7 @@ class PlacedBundle:
     columns: slice
     """A framewise bundle's outputs; for a temporal bundle, its backbone's vector."""
 
-    temporal_network: AffectNetwork | None
+    recurrent: RecurrentNetwork | None
     """A temporal bundle's network without the backbone; None for a framewise bundle."""
 
     @property
@@ -59,11 +57,7 @@ class PlacedBundle:
         A temporal bundle sees each face as the first frame of a track.
         """
         own = features[:, self.columns]
-        if self.temporal_network is None:
-            return own
-        with torch.inference_mode():
-            logits = self.temporal_network.forward_vectors(torch.from_numpy(own).float())
-            return np.asarray(concatenated(logits, tuple(self.layout.widths)).double().numpy())
+        return own if self.recurrent is None else self.recurrent.step(own, None)[0]
 
 
 class BundleEnsemble:
@@ -74,10 +68,13 @@ class BundleEnsemble:
         last = {task: bundle for bundle in bundles for task in bundle.manifest.network.tasks}
         self._by_task = {task: last[task] for task in TASKS if task in last}
 
+        self.bundles: tuple[PlacedBundle, ...] = tuple(bundles)
+        """The bundles, in the order given."""
+
         self.tasks: Mapping[Task, BundleManifest] = {task: bundle.manifest for task, bundle in self._by_task.items()}
         """The manifest of the bundle that answers each task, in the order of TASKS."""
 
-        self.temporal = any(bundle.temporal_network is not None for bundle in self._by_task.values())
+        self.temporal = any(bundle.recurrent is not None for bundle in self._by_task.values())
         """True if a temporal bundle answers one of the tasks."""
 
         rates = [manifest.temporal.frame_rate for manifest in self.tasks.values() if manifest.temporal is not None]
@@ -118,16 +115,14 @@ class BundleEnsemble:
         """Calibrate raw outputs, which may have been smoothed over time. This runs no network."""
         if not outputs or not self.tasks:
             return [Affect()] * len(outputs)
-        logits = self.layout.split(torch.from_numpy(np.stack(outputs)))
-        return calibrated(logits, self.labels, self._calibration)
+        return calibrated(self.layout.split(np.stack(outputs)), self.labels, self._calibration)
 
     def levels(self, outputs: Sequence[Outputs]) -> list[Levels]:
         """Return what `comparison` compares of the faces, by their raw outputs, which may have been smoothed."""
         if not outputs or not self.comparison.names:
             return [np.empty(0)] * len(outputs)
-        logits = self.layout.split(torch.from_numpy(np.stack(outputs)))
-        axes, units = (None if part is None else _array(part) for part in (logits.valence_arousal, logits.action_units))
-        return list(levels_of(axes, units, self._calibration))
+        logits = self.layout.split(np.stack(outputs))
+        return list(levels_of(logits.get("valence_arousal"), logits.get("action_units"), self._calibration))
 
 
 class TrackStates:
@@ -160,21 +155,22 @@ class TrackStates:
     def _bundle_outputs(self, bundle: PlacedBundle, track_id: int, features: Features, time_s: float) -> Outputs:
         own = features[bundle.columns]
         spec = bundle.manifest.temporal
-        if bundle.temporal_network is None or spec is None:
+        if bundle.recurrent is None or spec is None:
             return own
         memories = self._memories.setdefault(track_id, {})
         if bundle not in memories:
-            memories[bundle] = TrackMemory(bundle.temporal_network, tuple(bundle.layout.widths), spec)
+            memories[bundle] = TrackMemory(bundle.recurrent, spec)
         return memories[bundle].step(own, time_s)
 
 
 class Predictor:
     """Bundles on a device."""
 
-    def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions | None = None) -> None:
-        """Take bundles in ascending order of precedence; without options, the default engine and precision.
+    def __init__(self, bundles: Sequence[Bundle], device: str = "cpu", options: RuntimeOptions | None = None) -> None:
+        """Take bundles in ascending order of precedence, and a device by torch's name, such as `cuda:0`.
 
-        Raises as `build_tensor_runtime` does, and ValueError for no bundle.
+        Without options, the engine and the precision are the defaults. Raises as `Encoder` does, and ValueError for no
+        bundle.
         """
         if not bundles:
             raise ValueError("there must be a bundle")
@@ -196,14 +192,16 @@ class Predictor:
         layout = FeatureLayout.of([encoder.layout for encoder in self.encoders], groups)
         placed = [
             PlacedBundle(
-                bundle.manifest, columns, without_backbone(bundle.network) if bundle.manifest.temporal else None
+                bundle.manifest,
+                columns,
+                RecurrentNetwork(bundle.weights, bundle.manifest.network.widths) if bundle.manifest.temporal else None,
             )
             for bundle, columns in zip(bundles, layout.columns, strict=True)
         ]
         self.everything = BundleEnsemble(placed)
         """All bundles together."""
 
-        self.framewise = BundleEnsemble([bundle for bundle in placed if bundle.temporal_network is None])
+        self.framewise = BundleEnsemble([bundle for bundle in placed if bundle.recurrent is None])
         """The bundles that judge each frame by itself."""
 
     def predict(self, faces: Sequence[Sequence[Crop]]) -> list[Affect]:
@@ -234,20 +232,21 @@ def answering(manifests: Sequence[BundleManifest]) -> list[int]:
     return sorted(set(last.values()))
 
 
-def calibrated(logits: AffectLogits, labels: Sequence[str], calibration: Calibration) -> list[Affect]:
-    """Return the calibrated estimates of the B faces of some logits.
+def calibrated(
+    logits: Mapping[Task, NDArray[np.float64]], labels: Sequence[str], calibration: Calibration
+) -> list[Affect]:
+    """Return the calibrated estimates of B faces for the logits of each task, [B, d], of at least one.
 
-    `labels` names the columns of the expression logits. At least one task must have logits.
+    `labels` names the columns of the expression logits.
     """
-    parts = (logits.valence_arousal, logits.expression, logits.action_units)
-    size = next(len(part) for part in parts if part is not None)
+    [size] = {len(part) for part in logits.values()}
     axes = expressions = units = None
-    if logits.valence_arousal is not None:
-        axes = calibration.valence_arousal_estimates(_array(logits.valence_arousal))
-    if logits.expression is not None:
-        expressions = calibration.expression_probabilities(_array(logits.expression))
-    if logits.action_units is not None:
-        units = calibration.unit_probabilities(_array(logits.action_units))
+    if "valence_arousal" in logits:
+        axes = calibration.valence_arousal_estimates(logits["valence_arousal"])
+    if "expression" in logits:
+        expressions = calibration.expression_probabilities(logits["expression"])
+    if "action_units" in logits:
+        units = calibration.unit_probabilities(logits["action_units"])
     return [
         Affect(
             valence=None if axes is None else float(axes[i, 0]),
@@ -257,10 +256,6 @@ def calibrated(logits: AffectLogits, labels: Sequence[str], calibration: Calibra
         )
         for i in range(size)
     ]
-
-
-def _array(value: Tensor) -> NDArray[np.float64]:
-    return np.asarray(value.double().cpu().numpy())
 
 
 def _expression(probabilities: NDArray[np.float64], labels: Sequence[str]) -> Expression:

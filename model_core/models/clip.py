@@ -5,7 +5,7 @@ of the image with one sentence. Nothing is downloaded unless requested, and the 
 encoded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model_core.models.spec import TowerSpec
 from model_core.preprocessing import InputSpec
 
 HUB = "hf-hub:"
@@ -52,29 +53,6 @@ class ClipSource:
             raise ValueError(
                 "an architecture needs a tag or a file as its weights; a hub id or a folder includes its weights"
             )
-
-
-@dataclass(frozen=True)
-class TowerSpec:
-    """The architecture of an image tower, and the scale of its vectors."""
-
-    vision: Mapping[str, Any]
-    """open_clip's `vision_cfg`."""
-
-    vector_size: int
-    """Width of the tower's vectors."""
-
-    quick_gelu: bool
-    """True if the tower has QuickGELU. Weights only fit the activation that they were trained with."""
-
-    normalized: bool = True
-    """True if vectors are scaled to length 1. Bundles that do not say were trained on normalized vectors."""
-
-    @property
-    def input_size(self) -> int:
-        """Side of the square input in pixels."""
-        size = self.vision["image_size"]
-        return int(size if isinstance(size, int) else size[0])
 
 
 class ClipEncoder(nn.Module):

@@ -103,12 +103,21 @@ class DirectionGates(nn.Module):
 
     def gates(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return gates [B, C, H, W] in (0, 1) for descriptors of rows, [B, C, H, 1], and of columns, [B, C, 1, W]."""
-        height, width = rows.shape[2], columns.shape[3]
-        y = torch.cat([rows, columns.transpose(2, 3)], dim=2)
-        y = F.hardswish(self.bn1(self.conv1(y)))
-        y_rows, y_columns = y.split([height, width], dim=2)
-        gated: Tensor = self.conv2(y_rows).sigmoid() * self.conv3(y_columns.transpose(2, 3)).sigmoid()
+        y_rows, y_columns = self._reduced(rows, columns)
+        gated: Tensor = self.conv2(y_rows).sigmoid() * self.conv3(y_columns).sigmoid()
         return gated
+
+    def _reduced(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return descriptors of rows and of columns in fewer channels, [B, M, H, 1] and [B, M, 1, W]."""
+        if not self.training:  # each place is computed by itself, so joining both would only copy them
+            return self._squeezed(rows), self._squeezed(columns)
+        # A batch norm that learns measures both together.
+        both = self._squeezed(torch.cat([rows, columns.transpose(2, 3)], dim=2))
+        y_rows, y_columns = both.split([rows.shape[2], columns.shape[3]], dim=2)
+        return y_rows, y_columns.transpose(2, 3)
+
+    def _squeezed(self, x: Tensor) -> Tensor:
+        return F.hardswish(self.bn1(self.conv1(x)))
 
 
 class CoordinateAttention(DirectionGates):

@@ -42,15 +42,24 @@ def _fold(module: nn.Module, convolution: str, norm: str) -> None:
 def merged(mixed: MixedDepthwise) -> nn.Conv2d:
     """Return one depthwise convolution in place of several on slices of the channels.
 
-    Its kernels have the largest size, and smaller ones are padded with zeros. It computes more, but saves splitting and
-    concatenating the channels, which costs more time.
+    It computes more, but saves splitting and concatenating the channels, which costs more time.
     """
-    convolutions = [conv for conv in mixed.mixed_depthwise_conv if isinstance(conv, nn.Conv2d)]
-    side = max(conv.kernel_size[0] for conv in convolutions)
-    stride = (convolutions[0].stride[0], convolutions[0].stride[1])
+    kernels, stride = merged_kernels(mixed.mixed_depthwise_conv)
+    side = kernels.shape[-1]
     one = nn.Conv2d(mixed.width, mixed.width, side, stride, side // 2, groups=mixed.width, bias=False)
-    one.weight = nn.Parameter(torch.cat([_padded(conv.weight, side) for conv in convolutions]), requires_grad=False)
+    one.weight = nn.Parameter(kernels, requires_grad=False)
     return one
+
+
+def merged_kernels(convolutions: nn.ModuleList) -> tuple[Tensor, tuple[int, int]]:
+    """Return the kernels [C, 1, K, K] of mixed depthwise convolutions in their largest size, and their stride.
+
+    Smaller kernels are padded with zeros.
+    """
+    mixed = [conv for conv in convolutions if isinstance(conv, nn.Conv2d)]
+    side = max(conv.kernel_size[0] for conv in mixed)
+    stride = (mixed[0].stride[0], mixed[0].stride[1])
+    return torch.cat([_padded(conv.weight, side) for conv in mixed]), stride
 
 
 def _padded(weight: Tensor, side: int) -> Tensor:

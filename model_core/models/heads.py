@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from model_core.affect import AffectLogits
 from model_core.models.lstm import LSTMEncoder, State
+from model_core.models.spec import PROMPT_TEMPERATURE
 
 
 def task_head(size_in: int, size_out: int, hidden: int | None) -> nn.Module:
@@ -18,10 +19,6 @@ def task_head(size_in: int, size_out: int, hidden: int | None) -> nn.Module:
     if hidden is None:
         return nn.Linear(size_in, size_out)
     return nn.Sequential(nn.Linear(size_in, hidden), nn.ReLU(), nn.Linear(hidden, size_out))
-
-
-PROMPT_TEMPERATURE = 0.07
-"""Temperature of the contrastive loss that a PromptHead is trained with (arXiv 2503.12260, the CLIP systems)."""
 
 
 class PromptHead(nn.Module):

@@ -21,6 +21,9 @@ LOCAL_SIZE = 384
 _MAP_STAGES = 4
 """Number of the trunk's stages up to that map."""
 
+DENSE = 4
+"""Position of the dense layer in LocalFeatures."""
+
 _WIDTH = 96
 """Channels after the stride."""
 

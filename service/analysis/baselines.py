@@ -63,11 +63,11 @@ class WithFirstSeconds:
     def __init__(self, length_s: float, comparison: Comparison) -> None:
         self._length_s = length_s
         self._comparison = comparison
-        self._tracks: dict[int, _Beginning] = {}
+        self._tracks: dict[int, Beginning] = {}
 
     def changes(self, track_id: int, levels: Levels, time_s: float) -> Mapping[str, Change] | None:
         """See FaceComparison."""
-        track = self._tracks.setdefault(track_id, _Beginning(time_s, len(levels)))
+        track = self._tracks.setdefault(track_id, Beginning(time_s, len(levels)))
         if time_s - track.first_s < self._length_s:
             track.add(levels)
             return None
@@ -78,15 +78,17 @@ class WithFirstSeconds:
         self._tracks = {track_id: track for track_id, track in self._tracks.items() if track_id in track_ids}
 
 
-class _Beginning:
+class Beginning:
     """The mean of a track's first levels, as a running sum."""
 
     def __init__(self, first_s: float, width: int) -> None:
+        """Take the time of the track's first face in seconds, and the number of its levels."""
         self.first_s = first_s
         self._sum = np.zeros(width)
         self._count = 0
 
     def add(self, levels: Levels) -> None:
+        """Take in the levels of a face."""
         self._sum += levels
         self._count += 1
 

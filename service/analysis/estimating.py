@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features
+from model_core.inference.runtimes import DeviceMemoryError
 from service.scheduling.batcher import Batcher, BatchObserver
 from service.scheduling.lanes import Lane
 from service.scheduling.replica import BatchLimits, BatchTooLarge
@@ -56,9 +56,8 @@ class BatchedEncoder:
         started = time.perf_counter()
         try:
             features = encoder.features(crops)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise BatchTooLarge(f"no memory for {len(crops)} faces at once") from error
+        except DeviceMemoryError as error:
+            raise BatchTooLarge(str(error)) from error
         elapsed = time.perf_counter() - started
         self._succeeded_s[place] = time.monotonic()
         return [Estimate(each, elapsed) for each in features]

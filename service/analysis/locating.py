@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from threading import Event, Lock
+from typing import Generic, Protocol, TypeVar
 
 from model_core.faces.alignment import align
 from model_core.faces.detection import FaceDetector
 from model_core.faces.following import FollowingDetector
 from model_core.faces.geometry import Crop, Face, Frame, TrackedFace
+from model_core.faces.pose import Pose, head_pose
 from model_core.faces.quality import Quality, assess
 from model_core.preprocessing import InputSpec
 from service.media.sources import Source
@@ -35,6 +37,8 @@ class LocatedFace:
     track_id: int
     """Of the track that the face belongs to, from 1."""
     face: Face
+    pose: Pose
+    """Of the head in the picture, from the face's landmarks."""
     quality: Quality
     crops: tuple[Crop, ...]
     """One for each encoder."""
@@ -53,11 +57,24 @@ class LocatedFrame:
     """Ids of the tracks that may still get faces; all others have ended."""
 
 
+class Looked(Protocol):
+    """A frame and what was found when it was looked at."""
+
+    @property
+    def faces(self) -> Sequence[object]:
+        """The faces that were found."""
+        ...
+
+
+L = TypeVar("L", bound=Looked)
+L_co = TypeVar("L_co", bound=Looked, covariant=True)
+
+
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(Generic[L_co]):
     """Consecutive frames of a source, at most CHUNK_FRAMES of them, and none where the next one took too long."""
 
-    frames: tuple[LocatedFrame, ...]
+    frames: tuple[L_co, ...]
     is_last: bool
     """True where the source is known to have no frame after these."""
 
@@ -66,13 +83,17 @@ class Locator:
     """Finds faces, and aligns them for each encoder's input."""
 
     def __init__(self, detector: FaceDetector, inputs: Sequence[InputSpec], scan_every_s: float) -> None:
-        self._detector = detector
+        self.detector = detector
         self._shapes = [(spec.alignment, spec.size) for spec in inputs]
         self._scan_every_s = scan_every_s
 
     def follower(self) -> FollowingDetector:
         """Return a detector for the consecutive frames of one source."""
-        return FollowingDetector(self._detector, self._scan_every_s)
+        return FollowingDetector(self.detector, self._scan_every_s)
+
+    def search(self, frame: Frame, min_confidence: float, *, thorough: bool) -> list[Face]:
+        """Return all faces of a frame, uint8 [H, W, 3] RGB; see FaceDetector."""
+        return self.detector.detect(frame, min_confidence=min_confidence, thorough=thorough)
 
     def align(self, frame: Frame, faces: Sequence[TrackedFace]) -> tuple[LocatedFace, ...]:
         """Cut the faces out of a frame; a false detection, whose landmarks coincide, is left out."""
@@ -81,9 +102,11 @@ class Locator:
             face = tracked.face
             try:
                 crops = self._crops(frame, face)
+                pose = head_pose(face.landmarks)
             except ValueError:
                 continue
-            located.append(LocatedFace(tracked.track_id, face, assess(face, crops[0], frame.shape[:2]), crops))
+            quality = assess(face, pose, crops[0], frame.shape[:2])
+            located.append(LocatedFace(tracked.track_id, face, pose, quality, crops))
         return tuple(located)
 
     def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:
@@ -98,7 +121,7 @@ class _End(Enum):
     END = auto()
 
 
-class FrameReader:
+class FrameReader(Generic[L]):
     """Reads a source chunk by chunk in whichever pool thread asks, and lets pixels go at once.
 
     This is the one place where reading is cancelled: `cancel` may be called from any thread, also while another one is
@@ -108,26 +131,28 @@ class FrameReader:
     def __init__(
         self,
         source: Source,
-        locate: Callable[[TimedFrame], LocatedFrame],
+        look: Callable[[TimedFrame], L],
         clock: StageClock,
         turn_s: float = math.inf,
         now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`turn_s`: seconds after which a chunk ends early; by default a call waits for frames however long it takes.
+        """`look`: called with each frame, whose pixels are there for the length of the call.
+
+        `turn_s`: seconds after which a chunk ends early; by default a call waits for frames however long it takes.
 
         `now_s` gives the seconds that turns are measured by.
         """
         self._cancelled = Event()
         self._frames = source.frames(self._cancelled)
-        self._locate = locate
+        self._look = look
         self._clock = clock
         self._turn_s = turn_s
         self._now_s = now_s
         self._reading = Lock()
 
-    def next_chunk(self) -> Chunk:
-        """Decode and locate the next frames; opens the source at first. Raises the ServiceErrors of decoding."""
-        frames: list[LocatedFrame] = []
+    def next_chunk(self) -> Chunk[L]:
+        """Decode and look at the next frames; opens the source at first. Raises the ServiceErrors of decoding."""
+        frames: list[L] = []
         is_last = False
         with self._reading:
             end_s = self._now_s() + self._turn_s
@@ -138,7 +163,7 @@ class FrameReader:
                     break
                 if timed is None:
                     break
-                frames.append(self._locate(timed))
+                frames.append(self._look(timed))
         if self._cancelled.is_set():
             self._release()
         return Chunk(tuple(frames), is_last)

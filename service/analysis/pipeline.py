@@ -19,12 +19,13 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from model_core.faces.geometry import Crop
+from model_core.faces.geometry import Crop, Face, Frame
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Predictor
+from service.analysis.checkpoints import Checkpoints
 from service.analysis.estimating import Estimate, Estimator
-from service.analysis.locating import TURN_S, Chunk, FrameReader, Locator
-from service.analysis.results import AnalysisOptions, FrameResult, KnownBaseline, Temporal
+from service.analysis.locating import TURN_S, Chunk, FrameReader, L, LocatedFrame, Locator
+from service.analysis.results import AnalysisOptions, FramePlace, FrameResult, KnownBaseline, Temporal
 from service.analysis.session import MOST_FACES, Session
 from service.errors import (
     Draining,
@@ -36,7 +37,8 @@ from service.errors import (
     UndecodableMedia,
     UnsupportedMediaType,
 )
-from service.media.sources import Source
+from service.media.sources import ResumableSource, Source
+from service.media.videos import TimedFrame
 from service.scheduling.admission import Admission, Blocked, Ticket, WouldWait
 from service.scheduling.batcher import BatcherClosed
 from service.scheduling.lanes import Lane
@@ -81,7 +83,8 @@ class Pipeline:
         """Be admitted for the length of the block: from before the upload is read until the answer is complete.
 
         asked: the time in seconds that the client itself has, which is then its longest wait instead of the lane's.
-        Raises Overloaded for a request that would wait too long, NotReady where nothing gets on.
+        Raises Overloaded for a request that would wait too long, NotReady where nothing gets on. A picture with many
+        faces may be refused within the block, when they have been counted.
         """
         try:
             with self._admission.admitted(lane, asked and asked["value"]) as ticket:
@@ -105,9 +108,81 @@ class Pipeline:
         Closing the generator ends the work and releases the source. Raises the ServiceErrors of decoding and queues.
         """
         opening = self._open_videos if ticket.lane is Lane.BULK else nullcontext()
-        async with opening, aclosing(self._analysed(source, options, ticket, clock)) as results:
+        session = self.session(options, clock)
+        async with opening, aclosing(self._analysed(source, session, ticket, clock, None)) as results:
             async for result in results:
                 yield result
+
+    async def resumed(
+        self,
+        source: ResumableSource,
+        options: AnalysisOptions,
+        ticket: Ticket,
+        clock: StageClock,
+        checkpoints: Checkpoints,
+    ) -> AsyncGenerator[FrameResult, None]:
+        """Analyse a source as `stream` does, from where its checkpoints end; their results come first.
+
+        Raises OSError beside, where a checkpoint cannot be read or written.
+        """
+        session = self.session(options, clock)
+        async with aclosing(checkpoints.past(session, source)) as results:
+            async for result in results:
+                yield result
+        async with aclosing(self._analysed(source, session, ticket, clock, checkpoints)) as results:
+            async for result in results:
+                yield result
+
+    def session(self, options: AnalysisOptions, clock: StageClock) -> Session:
+        """Return what is to be remembered of a source whose frames come one by one, for `next_result`."""
+        return Session(self._locator, self.ensemble(options.temporal), options, clock)
+
+    async def next_result(
+        self, session: Session, picture: Source, place: FramePlace, ticket: Ticket, clock: StageClock
+    ) -> FrameResult:
+        """Analyse a picture as the next frame of a session without offline smoothing; it is one turn of its own.
+
+        One call at a time: after a call that was cancelled, or ended with a ServiceError of the status 500 or more, a
+        thread may still be at work on the session, which must not be used again. Raises the ServiceErrors of decoding
+        and queues.
+        """
+
+        def locate(timed: TimedFrame) -> LocatedFrame:
+            return session.locate(replace(timed, time_s=place.time_s, index=place.frame))
+
+        reader = FrameReader(picture, locate, clock)
+        try:
+            with ticket.turn():
+                chunk = await _awaited(self._pool.run(reader.next_chunk, ticket.lane))
+                [result] = await self._results(session, chunk, ticket.lane, clock)
+        finally:
+            reader.cancel()
+        clock.count_frame([(face.affect, face.quality) for face in result.faces])
+        return result
+
+    async def visited(
+        self, source: Source, look: Callable[[TimedFrame], L], ticket: Ticket, clock: StageClock
+    ) -> AsyncGenerator[L, None]:
+        """Call a function with each frame of a source, in the pool's threads; gives what it returns, frame by frame.
+
+        The function may write on the frame. Closing the generator ends the work and releases the source. Raises the
+        ServiceErrors of decoding, and what the function raises.
+        """
+        reader = FrameReader(source, look, clock, TURN_S)
+        is_last = False
+        try:
+            while not is_last:
+                with ticket.turn():
+                    chunk = await _awaited(self._pool.run(reader.next_chunk, ticket.lane))
+                is_last = chunk.is_last
+                for looked in chunk.frames:
+                    yield looked
+        finally:
+            reader.cancel()
+
+    def search(self, frame: Frame, min_confidence: float, *, thorough: bool) -> list[Face]:
+        """Return all faces of a frame, uint8 [H, W, 3] RGB, whatever their number; blocks, for use in `visited`."""
+        return self._locator.search(frame, min_confidence, thorough=thorough)
 
     async def at_rest(
         self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
@@ -133,13 +208,12 @@ class Pipeline:
         return KnownBaseline(levels)
 
     async def _analysed(
-        self, source: Source, options: AnalysisOptions, ticket: Ticket, clock: StageClock
+        self, source: Source, session: Session, ticket: Ticket, clock: StageClock, checkpoints: Checkpoints | None
     ) -> AsyncGenerator[FrameResult, None]:
-        session = Session(self._locator, self.ensemble(options.temporal), options, clock)
         # A picture is one turn; a video comes back to the queue while its decoder skips.
-        turn_s = TURN_S if ticket.lane is Lane.BULK else math.inf
+        turn_s = math.inf if ticket.lane is Lane.INTERACTIVE else TURN_S
         reader = FrameReader(source, session.locate, clock, turn_s)
-        pending: asyncio.Future[Chunk] | None = None
+        pending: asyncio.Future[Chunk[LocatedFrame]] | None = None
         is_last = False
         try:
             while not is_last:
@@ -147,7 +221,11 @@ class Pipeline:
                     # Only the first chunk is asked for here, within the turn that measures it.
                     chunk = await _awaited(pending or self._pool.run(reader.next_chunk, ticket.lane))
                     is_last = chunk.is_last
-                    pending = None if is_last else self._pool.run(reader.next_chunk, ticket.lane)
+                    if ticket.lane is Lane.INTERACTIVE:
+                        ticket.costs(sum(len(frame.faces) for frame in chunk.frames))
+                    # At a checkpoint no frame is in flight.
+                    resting = is_last or (checkpoints is not None and checkpoints.due())
+                    pending = None if resting else self._pool.run(reader.next_chunk, ticket.lane)
                     results = await self._results(session, chunk, ticket.lane, clock)
                 if is_last and session.delayed:
                     results += await self._pooled(session.finish, ticket.lane)
@@ -155,12 +233,18 @@ class Pipeline:
                     clock.count_frame([(face.affect, face.quality) for face in result.faces])
                     yield result
                     await asyncio.sleep(0)  # many results may be known at once, and others wait for the event loop
+                if checkpoints is not None and not is_last:
+                    checkpoints.note(chunk, results)
+                    if resting:
+                        await checkpoints.keep(session, source)
         finally:
             if pending is not None:
                 pending.cancel()
             reader.cancel()
 
-    async def _results(self, session: Session, chunk: Chunk, lane: Lane, clock: StageClock) -> list[FrameResult]:
+    async def _results(
+        self, session: Session, chunk: Chunk[LocatedFrame], lane: Lane, clock: StageClock
+    ) -> list[FrameResult]:
         """The frames whose results this chunk completes."""
         if not chunk.frames:
             return []
@@ -192,7 +276,7 @@ class Pipeline:
             raise NotReady("the device has no memory for a forward pass") from None
 
 
-def _feed(session: Session, chunk: Chunk, features: Sequence[Features]) -> list[FrameResult]:
+def _feed(session: Session, chunk: Chunk[LocatedFrame], features: Sequence[Features]) -> list[FrameResult]:
     remaining = iter(features)
     return [
         result for frame in chunk.frames for result in session.feed(frame, list(islice(remaining, len(frame.faces))))

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from model_core.affect import Affect
 from model_core.baseline import Change, Levels
 from model_core.faces.geometry import Face
-from model_core.faces.pose import Pose, head_pose
+from model_core.faces.pose import Pose
 from model_core.faces.quality import Quality
 
 Smoothing: TypeAlias = Literal["none", "causal", "offline"]
@@ -54,22 +54,29 @@ class AnalysisOptions:
 
 
 @dataclass(frozen=True)
+class FramePlace:
+    """The place among its source's frames of one that comes by itself."""
+
+    time_s: float
+    """Seconds since the source began; they must not decrease."""
+    frame: int
+    """Index among all frames of the source, from 0."""
+
+
+@dataclass(frozen=True)
 class FaceResult:
     """One face of a frame, in pixels of the upright picture, and the track that it belongs to."""
 
     track_id: int
     face: Face
+    pose: Pose
+    """Of the head in the picture, from the face's landmarks."""
     affect: Affect
     quality: Quality
     changes: Mapping[str, Change] | None = None
     """Against the face's baseline, by name; None without one, or where it is not known yet."""
     levels: Levels | None = None
     """What is compared; None where no baseline was asked for."""
-
-    @property
-    def pose(self) -> Pose:
-        """The pose of the head in the picture, from the face's landmarks."""
-        return head_pose(self.face.landmarks)
 
 
 @dataclass(frozen=True)

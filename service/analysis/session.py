@@ -1,13 +1,14 @@
 """The state of one request's analysis between frames: face positions, tracks, recurrent states, smoothing windows."""
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from model_core.baseline import Levels
 from model_core.faces.cuts import SceneCuts
 from model_core.faces.geometry import Face
+from model_core.faces.pose import Pose
 from model_core.faces.quality import Quality
 from model_core.faces.tracking import FaceTracker
 from model_core.inference.encoder import Features
@@ -19,6 +20,9 @@ from service.analysis.locating import LocatedFrame, Locator
 from service.analysis.results import AnalysisOptions, FaceResult, FrameResult, Smoothing
 from service.media.videos import TimedFrame
 from service.telemetry import StageClock
+
+_CHANGING = ("_follower", "_cuts", "_tracker", "_chosen", "_wanted", "_states", "_smoother", "_comparison")
+"""The attributes of a session in which it remembers what it has seen."""
 
 MOST_FACES = 64
 """Most faces of a frame that are tracked."""
@@ -44,6 +48,24 @@ class Session:
         self._comparison = build_comparison(options.baseline, ensemble.comparison)
         self._options = options
         self._clock = clock
+
+    @property
+    def state(self) -> dict[str, object]:
+        """All that the session remembers, by name; to be looked at while no frame is located or fed."""
+        return {name: vars(self)[name] for name in _CHANGING}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Go on where a session with the same options was. Raises ValueError where its state has other names."""
+        if state.keys() != set(_CHANGING):
+            raise ValueError("this is no session's state")
+        vars(self).update(state)
+
+    @property
+    def fixed(self) -> tuple[object, ...]:
+        """The objects that the state refers to and that never change; of a session with the same options, as many."""
+        bundles = self._ensemble.bundles
+        parts = [part for each in bundles for part in (each, each.recurrent, each.manifest.temporal)]
+        return (self._locator.detector, self._ensemble, self._ensemble.comparison, *parts)
 
     def locate(self, timed: TimedFrame) -> LocatedFrame:
         """Find, track and align the faces of the next frame; its pixels are not kept."""
@@ -92,7 +114,7 @@ class Session:
         ids = [located.track_id for located in frame.faces]
         outputs = self._outputs(ids, features, frame.time_s)
         faces = tuple(
-            TrackedOutputs(located.track_id, located.face, located.quality, values)
+            TrackedOutputs(located.track_id, located.face, located.pose, located.quality, values)
             for located, values in zip(frame.faces, outputs, strict=True)
         )
         ready = self._smoother.add(TrackedFrame(frame.time_s, frame.index, faces, frame.live_ids))
@@ -121,7 +143,7 @@ class Session:
     def _result(self, frame: "TrackedFrame") -> FrameResult:
         affects = self._ensemble.affects([face.outputs for face in frame.faces])
         faces = tuple(
-            FaceResult(tracked.track_id, tracked.face, affect, tracked.quality)
+            FaceResult(tracked.track_id, tracked.face, tracked.pose, affect, tracked.quality)
             for tracked, affect in zip(frame.faces, affects, strict=True)
         )
         if self._options.baseline is not None:
@@ -140,6 +162,7 @@ class TrackedOutputs:
 
     track_id: int
     face: Face
+    pose: Pose
     quality: Quality
     outputs: Outputs
 
@@ -272,8 +295,5 @@ class OfflineSmoothing:
 
 
 def _with_outputs(frame: TrackedFrame, outputs: Sequence[Outputs]) -> TrackedFrame:
-    faces = tuple(
-        TrackedOutputs(face.track_id, face.face, face.quality, values)
-        for face, values in zip(frame.faces, outputs, strict=True)
-    )
+    faces = tuple(replace(face, outputs=values) for face, values in zip(frame.faces, outputs, strict=True))
     return replace(frame, faces=faces)

@@ -16,7 +16,7 @@ from service.analysis.pipeline import Pipeline
 from service.analysis.results import AnalysisOptions
 from service.errors import DeadlineExceeded, Draining, InternalError
 from service.http.negotiation import TimeLimits
-from service.http.problems import classified, problem
+from service.http.problems import classified
 from service.http.uploads import Upload, receive
 from service.media.sources import Source
 from service.output.sink import Ending, Sink, milliseconds
@@ -127,7 +127,7 @@ class AnalysisResponse(Response):
         logger.warning("answer %s was cut off: %s", request_id, found.code)
         if isinstance(found, InternalError):
             logger.error("request %s failed", request_id, exc_info=error)
-        piece = None if body.ending else self._sink.failure(problem(found, request_id))
+        piece = None if body.ending else self._sink.failure(found.document(request_id))
         if piece is not None:
             # A client that has stopped reading is not waited for.
             with suppress(TimeoutError):

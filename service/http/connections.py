@@ -1,10 +1,12 @@
-"""Connections of clients: how many there may be, how long a request's head may take, and how a refused body ends."""
+"""Connections of clients: how many there may be, how long a request's head may take, and how a refused body ends.
+
+A connection becomes a WebSocket in one case only; see websockets.py.
+"""
 
 import asyncio
 import logging
 import resource
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import MalformedRequest, NotReady, ServiceError
+from service.http import websockets
 from service.http.problems import problem_response
 
 DESCRIPTORS_KEPT = 192
@@ -55,9 +58,9 @@ def most_connections(wanted: int) -> int:
     return max(1, min(wanted, (hard - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH))
 
 
-def limited(limits: ConnectionLimits) -> Callable[..., asyncio.Protocol]:
-    """Return what makes the protocol of each connection, for uvicorn's option `http`."""
-    return partial(Connection, limits=limits)
+def server_options(limits: ConnectionLimits, message_bytes: int) -> dict[str, Any]:
+    """Return the options of uvicorn for connections; `message_bytes` bounds a message of a WebSocket."""
+    return {"http": partial(Connection, limits=limits)} | websockets.options(message_bytes)
 
 
 class Connection(HttpToolsProtocol):
@@ -68,6 +71,7 @@ class Connection(HttpToolsProtocol):
         self._limits = limits
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
+        self._begins_websocket = False
         self._idle_bytes = 0
         self.lingering = False
         """True once all is answered, while the rest of a body is read."""
@@ -119,6 +123,17 @@ class Connection(HttpToolsProtocol):
         if not self.lingering:
             self._refuse(MalformedRequest("this is no valid HTTP request"))
 
+    def _should_upgrade(self) -> bool:
+        """Tell uvicorn whether the request begins a WebSocket."""
+        return self._begins_websocket
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; one whose handshake is not understood a second time is broken."""
+        super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        if not isinstance(protocol, websockets.WebSocketConnection) or not protocol.handshake_initiated:
+            self.transport.abort()
+
     def _unsupported_upgrade_warning(self) -> None:
         """Pass over the offer of another protocol, as HTTP has it (RFC 9110, section 7.8); it is worth no line."""
 
@@ -139,10 +154,17 @@ class Connection(HttpToolsProtocol):
         """See httptools."""
         if self.lingering:
             return
+        waits = self.cycle is not None and not self.cycle.response_complete
+        version = self.parser.get_http_version()
+        self._begins_websocket = not waits and websockets.begins_websocket(
+            self.parser.get_method(), version, self.url, self.headers
+        )
+        super().on_headers_complete()  # which fails for a target that is none: then there is no cycle
         self._in_head = False
         self._idle_bytes = 0
         self._stop_timer()
-        super().on_headers_complete()
+        if self._begins_websocket:
+            return
         self.cycle.transport = _ClosedSoftly(self)  # type: ignore[assignment]  # it has what a cycle uses
 
     def on_body(self, body: bytes) -> None:
@@ -200,7 +222,7 @@ class _ClosedSoftly:
         self._connection = connection
 
     def write(self, data: bytes) -> None:
-        if not self._connection.lingering:
+        if not self.is_closing():  # uvloop fails where the client has just broken the connection
             self._connection.transport.write(data)
 
     def is_closing(self) -> bool:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from model_core.inference.predictor import Predictor
 from service.analysis.pipeline import Pipeline
-from service.errors import NotReady
+from service.errors import NotFound, NotReady
+from service.http.security import ApiKeys, Origins
+from service.jobs.store import JobStore
+from service.jobs.worker import JobWorker
+from service.live.places import Places
 from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.output.schemas import ModelInfo
@@ -28,7 +33,27 @@ class Model:
     predictor: Predictor
     info: ModelInfo
     framewise: ModelInfo
-    """What computed an answer, and one with `temporal=off`."""
+    """The networks that compute an answer, and one with `temporal=off`."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs that a service keeps, and its own worker on them."""
+
+    store: JobStore
+    worker: JobWorker
+
+
+@dataclass(frozen=True)
+class Live:
+    """The limits and keys that live connections share."""
+
+    open: Places
+    unidentified: Places
+    """For clients whose key comes as a message, until it has come."""
+    keys: ApiKeys | None
+    """None where no key is required."""
+    origins: Origins
 
 
 @dataclass(frozen=True)
@@ -44,9 +69,12 @@ class Context:
     decoders: DecoderPool
     """The processes in which uploads are decoded."""
     model: Model | None
+    live: Live
+    jobs: Jobs | None = None
+    """None where no jobs are kept."""
 
 
-async def _context(request: Request) -> Context:
+async def _context(request: HTTPConnection) -> Context:
     context: Context = request.app.state.context
     return context
 
@@ -63,7 +91,24 @@ async def _model(context: ContextDep) -> Model:
 ModelDep = Annotated[Model, Depends(_model)]
 
 
-async def _request_id(request: Request) -> str:
+async def _jobs(context: ContextDep) -> Jobs:
+    if context.jobs is None:
+        raise NotFound("there is no such job")
+    return context.jobs
+
+
+JobsDep = Annotated[Jobs, Depends(_jobs)]
+
+
+async def _caller(request: HTTPConnection) -> str:
+    return str(getattr(request.state, "caller", ""))
+
+
+Caller = Annotated[str, Depends(_caller)]
+"""Digest of the request's API key; empty where no key is required."""
+
+
+async def _request_id(request: HTTPConnection) -> str:
     return str(request.state.request_id)
 
 

@@ -1,13 +1,15 @@
-"""ASGI middleware around every request: its id, its metrics and log line, and the check of its API key."""
+"""ASGI middleware around every request: its id, its metrics and log line, HEAD, and the check of its API key."""
 
 import re
 import time
 import uuid
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +20,7 @@ from service.telemetry import Telemetry, trace_id
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UNMATCHED = "unmatched"
+_HEAD = "is_head"
 
 logger = structlog.get_logger("service.access")
 
@@ -35,6 +38,9 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI connection."""
+        if scope["type"] == "websocket":
+            await self._handle_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,13 +63,14 @@ class RequestContext:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                if status == HTTPStatus.METHOD_NOT_ALLOWED:
+                    headers["Allow"] = self._methods(scope)
                 if not received:
                     headers["Connection"] = "close"
             await send(message)
 
         telemetry = self._telemetry
-        ids = {"request_id": request_id} | ({"trace_id": traced} if (traced := trace_id()) else {})
-        with structlog.contextvars.bound_contextvars(**ids):
+        with _logged_with(request_id):
             try:
                 with telemetry.in_flight.labels(route).track_inprogress():
                     await self._app(scope, receive_noting, send_with_id)
@@ -78,12 +85,76 @@ class RequestContext:
                         telemetry.cut_off.labels(route, reason).inc()
                 logger.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
 
+    async def _handle_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a WebSocket, whose status is 101 once it is open; its length is no request's time."""
+        request_id = _request_id(scope)
+        route = self._template(scope)
+        started = time.perf_counter()
+        status = 403
+        code = None
+        scope.setdefault("state", {}).update(request_id=request_id, route=route)
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, code
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                status = message.get("status", 101)
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                self._telemetry.requests.labels(route, status).inc()
+            if message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        with _logged_with(request_id):
+            try:
+                with self._telemetry.in_flight.labels(route).track_inprogress():
+                    await self._app(scope, receive, send_with_id)
+            finally:
+                seconds = round(time.perf_counter() - started, 4)
+                if (reason := scope["state"].get("error_code")) is not None:
+                    self._telemetry.rejected.labels(reason).inc()
+                logger.info("websocket", route=route, status=status, code=code, seconds=seconds)
+
     def _template(self, scope: Scope) -> str:
         """Return the path template of the matching route, so that metric labels stay bounded."""
         for route in self._routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", UNMATCHED))
         return UNMATCHED
+
+    def _methods(self, scope: Scope) -> str:
+        """Return the methods of a path; the framework would name those of one route alone."""
+        found = [route for route in self._routes if route.matches(scope)[0] is not Match.NONE]
+        methods = {method for route in found for method in getattr(route, "methods", None) or ()}
+        return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2), so that routes need not know it.
+
+    Where sending a body is work, an answer asks `is_head` whether anybody is to read it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        scope.setdefault("state", {})[_HEAD] = True
+        await self._app({**scope, "method": "GET"}, receive, send_head)
+
+
+def is_head(scope: Scope) -> bool:
+    """Return True for a request that HeadAsGet passes on as a GET."""
+    return _HEAD in scope.get("state", {})
 
 
 class RequireKey:
@@ -93,22 +164,37 @@ class RequireKey:
     RequestContext, which finds the route.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, open_routes: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, open_routes: Collection[str], asking_routes: Collection[str] = ()
+    ) -> None:
+        """`asking_routes`: WebSockets that ask for the key themselves where the handshake has none."""
         self._app = app
+        self._asking_routes = asking_routes
         self._keys = keys
         self._open_routes = open_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle an ASGI connection; a WebSocket without a key is closed before it opens."""
+        """Handle an ASGI connection; a WebSocket without a key is refused before it opens."""
         if scope["type"] == "lifespan" or self._may_enter(scope):
             await self._app(scope, receive, send)
-        elif scope["type"] == "http":
-            await (await answer(Request(scope), Unauthorized()))(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008, "reason": "unauthorized"})
+            await (await answer(HTTPConnection(scope), Unauthorized()))(scope, receive, send)
 
     def _may_enter(self, scope: Scope) -> bool:
-        return self._keys.admit(scope["headers"]) or scope.get("state", {}).get("route") in self._open_routes
+        state = scope.setdefault("state", {})
+        caller = self._keys.caller(scope["headers"])
+        if caller is not None:
+            state["caller"] = caller
+        if caller is not None or state.get("route") in self._open_routes:
+            return True
+        asks = scope["type"] == "websocket" and state.get("route") in self._asking_routes
+        return asks and not self._keys.offered(scope["headers"])
+
+
+def _logged_with(request_id: str) -> AbstractContextManager[object]:
+    """Add the ids of a request to the lines that are logged in the block."""
+    traced = trace_id()
+    return structlog.contextvars.bound_contextvars(request_id=request_id, **({"trace_id": traced} if traced else {}))
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,19 +1,21 @@
 """Content negotiation: the media type and the time limit of an answer, by the headers of its request."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from service.errors import InvalidParameter, Limit, NotAcceptable, UnsupportedMediaType
-from service.settings import Settings, variable
+from service.settings import Settings
 
 EXPOSITIONS = ("text/plain;version=0.0.4", "text/plain;version=1.0.0", "application/openmetrics-text;version=1.0.0")
 """The forms in which metrics are answered; the first is the default."""
 
 
-async def parameters_once(request: Request) -> None:
+async def parameters_once(request: HTTPConnection) -> None:
     """Raise InvalidParameter for a query parameter that is given twice, of which one would be ignored."""
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if times > 1:
@@ -22,7 +24,7 @@ async def parameters_once(request: Request) -> None:
 
 async def only_known_headers(request: Request) -> None:
     """Refuse headers of an upload that would be ignored. Raises InvalidParameter or UnsupportedMediaType."""
-    if "idempotency-key" in request.headers:
+    if "idempotency-key" in request.headers and not asks_for_job(request):
         raise InvalidParameter("Idempotency-Key: has no meaning here, where nothing is kept that could be done twice")
     if any(name != "identity" for name, _ in _listed(request, "content-encoding")):
         raise UnsupportedMediaType("the body has a Content-Encoding; send it without one")
@@ -54,14 +56,46 @@ def exposition(request: Request) -> str:
     return best if quality else EXPOSITIONS[0]
 
 
-def negotiated(request: Request, offered: Sequence[str]) -> str:
+def accepts_gzip(request: Request) -> bool:
+    """Return True where the client reads answers that gzip has compressed (RFC 9110, section 12.5.3)."""
+    codings = dict(_listed(request, "accept-encoding"))
+    return codings.get("gzip", codings.get("*", 0.0)) > 0
+
+
+def validators(request: Request) -> frozenset[str]:
+    """Return the ETags of the copies that the client has, as weak ones: they are compared so (RFC 9110, 13.1.2)."""
+    tags = (tag.strip() for tag in ",".join(request.headers.getlist("if-none-match")).split(","))
+    return frozenset(tag if tag.startswith("W/") or tag == "*" else f"W/{tag}" for tag in tags if tag)
+
+
+def asks_for_job(request: Request) -> bool:
+    """Return True where the client prefers a job to an answer (`Prefer: respond-async`, RFC 7240)."""
+    return "respond-async" in (name for name, _ in _listed(request, "prefer"))
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the client's name for what must be done once; None where it has none.
+
+    Raises InvalidParameter unless it is one header of 1 to 255 visible ASCII characters.
+    """
+    headers = request.headers.getlist("idempotency-key")
+    if not headers:
+        return None
+    if len(headers) > 1 or not re.fullmatch("[!-~]{1,255}", headers[0]):
+        raise InvalidParameter("Idempotency-Key: must be one header of 1 to 255 visible ASCII characters")
+    return headers[0]
+
+
+def negotiated(request: Request, offered: Sequence[str], *, jobs: bool = False) -> str:
     """Return the media type of `offered` that the client prefers (RFC 9110, section 12.5.1); the first one by default.
 
     Of equally preferred types the one that the client names most specifically is taken. Raises NotAcceptable if the
-    client accepts none of them, and InvalidParameter for `Prefer: respond-async`, which is not built yet.
+    client accepts none of them, and InvalidParameter where it asks for a job but there are no `jobs`.
     """
-    if "respond-async" in (name for name, _ in _listed(request, "prefer")):
-        raise InvalidParameter("Prefer: respond-async is not supported")
+    if asks_for_job(request) and not jobs:
+        raise InvalidParameter(
+            "Prefer: respond-async: there are jobs for videos only, and only where the service's AFFECT_JOBS_DIR is set"
+        )
     ranges = _qualities(request)
     ranked = [(_preference(media_type, ranges), -place) for place, media_type in enumerate(offered)]
     (best, _), place = max(ranked)
@@ -85,7 +119,7 @@ def time_limits(request: Request, setting: str, settings: Settings) -> TimeLimit
 
     Raises InvalidParameter for a header that is no positive whole number, or is there twice.
     """
-    configured = Limit(name=variable(setting), value=getattr(settings, setting))
+    configured = settings.limit(setting)
     headers = request.headers.getlist("x-request-timeout-ms")
     if not headers:
         return TimeLimits(configured, None)

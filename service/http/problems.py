@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
@@ -35,30 +35,16 @@ _BY_STATUS: Mapping[int, type[ServiceError]] = {
 }
 
 
-def problem(error: ServiceError, request_id: str) -> dict[str, object]:
-    """Return the RFC 9457 document of an error; it has a `limit` only if one was exceeded."""
-    document: dict[str, object] = {
-        "type": f"urn:affect:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": request_id,
-    }
-    if error.limit is not None:
-        document["limit"] = dict(error.limit)
-    return document
-
-
 def problem_response(error: ServiceError, request_id: str) -> JSONResponse:
     """Return an error's document as a response of type application/problem+json, with its status and headers."""
-    return JSONResponse(problem(error, request_id), error.status, error.headers, "application/problem+json")
+    return JSONResponse(error.document(request_id), error.status, error.headers, "application/problem+json")
 
 
 def install_handlers(app: FastAPI) -> None:
     """Make an app answer every exception with a problem document; its request id is `request.state.request_id`."""
     # `Exception` is for errors in middleware itself; Starlette raises them again, and the server logs them.
-    for kind in (ServiceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
+    kinds = (ServiceError, HTTPException, RequestValidationError, WebSocketRequestValidationError, ClientDisconnect)
+    for kind in (*kinds, Exception):
         app.add_exception_handler(kind, answer)
     # It is innermost whenever this is called, so other middleware sees a crash as an ordinary answer of status 500.
     app.user_middleware.append(Middleware(_CrashGuard))
@@ -72,7 +58,7 @@ class _CrashGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI connection. A crash after the answer has begun is left to the server, which disconnects."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         started = False
@@ -82,7 +68,7 @@ class _CrashGuard:
             started = True
             await send(message)
 
-        request = Request(scope)
+        request = HTTPConnection(scope)
         try:
             await self._app(scope, receive, noting)
         except asyncio.CancelledError:
@@ -97,16 +83,16 @@ class _CrashGuard:
             await (await answer(request, error))(scope, receive, send)
 
 
-def _request_id(request: Request) -> str:
+def _request_id(request: HTTPConnection) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-async def answer(request: Request, error: Exception) -> JSONResponse:
-    """Return the response to an exception."""
+async def answer(request: HTTPConnection, error: Exception) -> JSONResponse:
+    """Return the response to an exception; a WebSocket may have one before it is open."""
     return problem_response(classified(request, error), _request_id(request))
 
 
-def classified(request: Request, error: Exception) -> ServiceError:
+def classified(request: HTTPConnection, error: Exception) -> ServiceError:
     """Return the ServiceError for an exception, and leave its code in the request's state for the metrics."""
     found = _as_service_error(error)
     request.state.error_code = found.code
@@ -121,7 +107,7 @@ def _as_service_error(error: Exception) -> ServiceError:
         case HTTPException() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = _BY_STATUS.get(error.status_code, MalformedRequest)
             return kind(error.detail, headers=error.headers)
-        case RequestValidationError():
+        case RequestValidationError() | WebSocketRequestValidationError():
             found = error.errors()
             # The input is not repeated, since it may be a file.
             detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {_message(item)}" for item in found)

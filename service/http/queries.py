@@ -9,6 +9,7 @@ from model_core.inference.predictor import BundleEnsemble
 from service.analysis.results import AnalysisOptions, Baseline, FirstSeconds, Smoothing, Temporal, WholeTrack
 from service.errors import InvalidParameter
 from service.media.videos import Window
+from service.output.annotation.video import AnnotationOptions
 from service.output.csv import Columns
 
 VIDEO_FPS = 10.0
@@ -79,6 +80,17 @@ class VideoQuery(FrameQuery):
         "`baseline_s`",
     )
 
+    boxes: Literal["on", "off"] | None = Field(
+        None,
+        description="of an annotated video (a job with `Accept: video/mp4` or `video/webm`), else refused: `on` "
+        "(default) draws boxes, ids, expressions, valence and arousal, and active units; `off` leaves them out",
+    )
+    blur: Literal["faces", "none"] | None = Field(
+        None,
+        description="of an annotated video, else refused: `faces` makes every face one plain colour; `none` is the "
+        "default",
+    )
+
     def options(self) -> AnalysisOptions:
         """Return the options of the analysis. Raises InvalidParameter for two baselines at once."""
         return AnalysisOptions(
@@ -92,9 +104,35 @@ class VideoQuery(FrameQuery):
             raise InvalidParameter("baseline_s: give either the seconds of a baseline or `baseline=auto`, not both")
         return WholeTrack()
 
+    def annotation(self, media_type: str) -> AnnotationOptions:
+        """Return what is drawn on a video of one of `encoding.FORMS`.
+
+        Raises InvalidParameter for columns and baselines, which are not drawn.
+        """
+        for name in ("columns", "baseline_s", "baseline"):
+            if getattr(self, name) is not None:
+                raise InvalidParameter(f"{name}: has no place in answers of type {media_type}")
+        return AnnotationOptions(media_type, draws=self.boxes != "off", hides_faces=self.blur == "faces")
+
     def window(self, ensemble: BundleEnsemble) -> Window:
         """Return the requested part of the video. Raises InvalidParameter for an empty one."""
         return Window(self.fps or video_fps(ensemble), self.start_s, self.end_s)
+
+
+class LiveQuery(FrameQuery):
+    """Parameters of GET /live."""
+
+    temporal: Temporal = Field(
+        "auto",
+        description="`auto` uses every bundle; `off` only those without memory, so that a task without one is absent",
+    )
+    smoothing: Literal["none", "causal"] = Field(
+        "none", description="smoothing of each track over time: `causal` averages the past"
+    )
+
+    def options(self) -> AnalysisOptions:
+        """Return the options of the analysis."""
+        return AnalysisOptions(self.max_faces, self.min_confidence, self.temporal, self.smoothing)
 
 
 def video_fps(ensemble: BundleEnsemble) -> float:

@@ -7,6 +7,7 @@ from model_core.inference.predictor import BundleEnsemble
 from service.errors import InvalidParameter
 from service.http.dependencies import Model
 from service.http.queries import VideoQuery
+from service.media.encoding import FORMS
 from service.media.videos import Window
 from service.output.csv import Columns, ColumnSet, CsvStream, FexColumns, NativeColumns, OpenFaceColumns
 from service.output.document import VideoDocument
@@ -17,6 +18,9 @@ from service.output.sink import Sink
 VIDEO_MEDIA_TYPES = (VideoDocument.media_type, NdjsonStream.media_type, CsvStream.media_type)
 """The first is the default."""
 
+ANNOTATED_MEDIA_TYPES = tuple(FORMS)
+"""Those of annotated videos, which only jobs have."""
+
 _FOREIGN_COLUMNS: Mapping[Columns, Callable[[], ColumnSet]] = MappingProxyType(
     {"openface": OpenFaceColumns, "fex": FexColumns}
 )
@@ -25,8 +29,13 @@ _FOREIGN_COLUMNS: Mapping[Columns, Callable[[], ColumnSet]] = MappingProxyType(
 def video_sink(media_type: str, query: VideoQuery, window: Window, model: Model, request_id: str) -> Sink:
     """Return the sink of one of VIDEO_MEDIA_TYPES.
 
-    Raises InvalidParameter for columns of an answer that has none, and for a baseline that it has no place for.
+    Raises InvalidParameter for columns of an answer that has none, for a baseline that it has no place for, and for
+    what is drawn on annotated videos.
     """
+    for name in ("boxes", "blur"):
+        if getattr(query, name) is not None:
+            annotated = " or ".join(ANNOTATED_MEDIA_TYPES)
+            raise InvalidParameter(f"{name}: belongs to jobs whose result is {annotated}, not {media_type}")
     info = model.info if query.temporal == "auto" else model.framewise
     ensemble = model.pipeline.ensemble(query.temporal)
     if query.baseline is not None and media_type != VideoDocument.media_type:

@@ -38,8 +38,8 @@ class Upload:
     """The queue in which its analysis waits for threads and networks."""
     raw_types: tuple[str, ...]
     """Prefixes of the content types that are accepted as a raw body."""
-    max_bytes: int
-    """Largest body in bytes."""
+    max_bytes: Limit
+    """Largest body in bytes, as errors name it."""
     file: Callable[[], AbstractContextManager[IO[bytes]]]
     """Makes a private file for the upload; it is removed when its `with` block ends."""
     source: Callable[[IO[bytes]], Source]
@@ -61,7 +61,7 @@ class Upload:
             yield made
 
 
-def picture_upload(directory: Path, max_bytes: int, decoders: DecoderPool, limits: DecodeLimits) -> Upload:
+def picture_upload(directory: Path, max_bytes: Limit, decoders: DecoderPool, limits: DecodeLimits) -> Upload:
     """Return the upload of a picture, and perhaps a baseline; large ones are kept in `directory`."""
     return Upload(
         lane=Lane.INTERACTIVE,
@@ -74,7 +74,7 @@ def picture_upload(directory: Path, max_bytes: int, decoders: DecoderPool, limit
 
 
 def video_upload(
-    directory: Path, max_bytes: int, decoders: DecoderPool, limits: DecodeLimits, window: Window
+    directory: Path, max_bytes: Limit, decoders: DecoderPool, limits: DecodeLimits, window: Window
 ) -> Upload:
     """Return the upload of a video, kept in `directory`, of which a window is analysed."""
     return Upload(
@@ -128,7 +128,7 @@ class _BlockWriter:
 
 
 async def _write(
-    request: Request, into: Mapping[str, IO[bytes]], raw_types: tuple[str, ...], max_bytes: int
+    request: Request, into: Mapping[str, IO[bytes]], raw_types: tuple[str, ...], max_bytes: Limit
 ) -> frozenset[str]:
     content_type = request.headers.get("content-type", "").lower()
     writers = {name: _BlockWriter(file) for name, file in into.items()}
@@ -154,20 +154,19 @@ async def _write(
     return received
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _limited(request: Request, max_bytes: Limit) -> AsyncIterator[bytes]:
     announced, total = request.headers.get("content-length", ""), 0
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isdigit() and int(announced) > max_bytes["value"]:
         raise _too_large(max_bytes)
     async for chunk in request.stream():
         total += len(chunk)
-        if total > max_bytes:
+        if total > max_bytes["value"]:
             raise _too_large(max_bytes)
         yield chunk
 
 
-def _too_large(max_bytes: int) -> UploadTooLarge:
-    limit = Limit(name="AFFECT_MAX_UPLOAD_BYTES", value=max_bytes)
-    return UploadTooLarge(f"the body is larger than {max_bytes} bytes", limit=limit)
+def _too_large(limit: Limit) -> UploadTooLarge:
+    return UploadTooLarge(f"the body is larger than {limit['value']} bytes", limit=limit)
 
 
 class _FileForm:

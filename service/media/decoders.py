@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -23,15 +23,19 @@ import structlog
 
 from service import errors
 from service.errors import Limit, NotReady, OutOfResources, ServiceError, UndecodableMedia
+from service.machine import give_freed_memory_back
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
-from service.media.videos import MediaInfo, TimedFrame, Window
+from service.media.videos import MediaInfo, Pace, TimedFrame, Window
 from service.media.worker import KEPT_BYTES, SLOTS
 
 logger = structlog.get_logger("service")
 
 FRAME_S = 10.0
 """Seconds in which a decoder must give or skip a frame."""
+
+START_S = 60.0
+"""Seconds in which a process that was just started must be up: it imports its libraries first, on a busy machine."""
 
 _LOOK_S = 0.05
 """Seconds between two looks whether a source was cancelled, or whoever reads it wants to do something else."""
@@ -44,6 +48,9 @@ _CLIENT_ERRORS = frozenset(
 )
 """Errors that a decoder may report; it can send any text."""
 
+_RENDERER_ERRORS = _CLIENT_ERRORS | {"StorageFull"}
+"""Errors that a renderer may report."""
+
 _ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     "OMP_NUM_THREADS": "1",
@@ -55,6 +62,7 @@ _ENVIRONMENT = {
 """The environment of a process: nothing of the service's own, which holds keys."""
 
 WORKER = (sys.executable, "-m", "service.media.worker")
+RENDERER = (sys.executable, "-m", "service.media.renderer")
 
 
 class DecoderPool:
@@ -71,17 +79,20 @@ class DecoderPool:
         max_pixels: int,
         *,
         frame_s: float = FRAME_S,
+        start_s: float = START_S,
         command: Sequence[str] = WORKER,
         on_loss: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """Take the number of processes to keep ready, and the largest frame's pixels.
 
-        `frame_s`: seconds in which a decoder must give or skip a frame. `command`: the program of a process. `on_loss`
-        is called with the reason when a process was lost: `crashed`, `slow` or `memory`.
+        `frame_s`: seconds in which a decoder must give or skip a frame. `start_s`: seconds in which it must be up.
+        `command`: the program of a process. `on_loss` is called with the reason when a process was lost: `crashed`,
+        `slow` or `memory`.
         """
         self._ready = ready
         self._command = (*command, str(max_pixels))
         self._frame_s = frame_s
+        self.start_s = start_s
         self._on_loss = on_loss
         self._idle: list[Decoder] = []
         self._used: set[Decoder] = set()
@@ -125,6 +136,8 @@ class DecoderPool:
 
     def give_back(self, decoder: "Decoder") -> None:
         """End the use of a process. One that is not reusable is replaced."""
+        if decoder.shares_much:
+            give_freed_memory_back()
         with self._lock:
             self._used.discard(decoder)
             if decoder.reusable and not self._closed and len(self._idle) < self._ready:
@@ -157,6 +170,39 @@ class DecoderPool:
             raise NotReady("the service cannot start a process to decode the file") from None
 
 
+class RendererPool(DecoderPool):
+    """Processes that decode one video each, and encode its frames again once the service has drawn on them.
+
+    >>> renderers = RendererPool(max_pixels=50_000_000)
+    >>> source = renderers.rendering(file, result, max_bytes, limits, Window(), "video/mp4")
+    >>> for timed in source.frames(Event()):
+    ...     timed.frame[:8, :8] = 255
+    """
+
+    def __init__(self, max_pixels: int, on_loss: Callable[[str], None] = lambda reason: None) -> None:
+        """See DecoderPool; none is kept ready."""
+        super().__init__(0, max_pixels, command=RENDERER, on_loss=on_loss)
+
+    def rendering(
+        self,
+        file: IO[bytes],
+        result: IO[bytes],
+        max_bytes: Limit,
+        limits: DecodeLimits,
+        window: Window,
+        media_type: str,
+    ) -> "IsolatedSource":
+        """Return the source of a window of a video, each of whose frames is encoded once the next one is asked for.
+
+        What was drawn on it until then is in `result`, a file on disk, which is whole when the source ends. A frame has
+        the size of the first one; its own is in `info`. max_bytes: the largest result. media_type: one of
+        `encoding.FORMS`.
+        """
+        request = {"source": "video", "limits": asdict(limits), "window": asdict(window)}
+        request |= {"media_type": media_type, "max_bytes": max_bytes}
+        return IsolatedSource(self, partial(_reopened, file), request, result)
+
+
 class Decoder:
     """One decoder process, and the memory that it shares with the service."""
 
@@ -180,6 +226,8 @@ class Decoder:
         finally:
             theirs.close()
         self._channel = ours
+        self.up = False
+        """True once it has answered."""
         self._memory: mmap.mmap | None = None
         self.reusable = False
         """True once a file was read to its end, or to an error that the process reported."""
@@ -196,16 +244,17 @@ class Decoder:
             self._process.wait(_END_S)
         return self._process.poll()
 
-    def ask(self, request: dict[str, Any], descriptor: int) -> None:
-        """Hand a file over. Raises Disconnected."""
+    def ask(self, request: dict[str, Any], descriptors: Sequence[int]) -> None:
+        """Hand a file over, and perhaps one for the result. Raises Disconnected."""
         self.reusable = False
         self._channel.settimeout(None)
-        send(self._channel, request, [descriptor])
+        send(self._channel, request, descriptors)
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
         """Return the next message. Raises TimeoutError after `timeout_s`, and Disconnected."""
         self._channel.settimeout(timeout_s)
         message, descriptors = receive(self._channel)
+        self.up = True
         for descriptor in descriptors:  # a decoder has none to send
             os.close(descriptor)
         return message
@@ -218,9 +267,14 @@ class Decoder:
             self._memory = mmap.mmap(file.fileno(), size)
             send(self._channel, {"memory": size}, [file.fileno()])
 
+    @property
+    def shares_much(self) -> bool:
+        """True while the shared memory is so large that it is not kept for the next file."""
+        return self._memory is not None and len(self._memory) > KEPT_BYTES
+
     def trim(self) -> None:
         """Let go of large shared memory, as the process does before its next file."""
-        if self._memory is not None and len(self._memory) > KEPT_BYTES:
+        if self.shares_much:
             self._memory = None
 
     def frame(self, message: dict[str, Any]) -> TimedFrame:
@@ -253,17 +307,15 @@ class Decoder:
 
 @dataclass
 class _Patience:
-    """The time in which a decoder must show that it gets on."""
+    """The time in which a decoder must show that it is up, and then that it gets on."""
 
-    frame_s: float
     since_s: float
 
     def renew(self) -> None:
         self.since_s = time.monotonic()
 
-    @property
-    def over(self) -> bool:
-        return time.monotonic() - self.since_s > self.frame_s
+    def over(self, most_s: float) -> bool:
+        return time.monotonic() - self.since_s > most_s
 
 
 class IsolatedSource:
@@ -275,22 +327,40 @@ class IsolatedSource:
     info: MediaInfo
     truncated = False
 
-    def __init__(self, decoders: DecoderPool, opened: Callable[[], IO[bytes]], request: dict[str, Any]) -> None:
-        """`opened` returns an open file of the source's own, which is handed to the process."""
+    def __init__(
+        self,
+        decoders: DecoderPool,
+        opened: Callable[[], IO[bytes]],
+        request: dict[str, Any],
+        result: IO[bytes] | None = None,
+    ) -> None:
+        """`opened` returns an open file of the source's own, which is handed to the process, as `result` is."""
         self._decoders = decoders
         self._opened = opened
         self._request = request
+        self._result = result
+
+    def go_on(self, info: MediaInfo, times_s: Iterable[float]) -> None:
+        """See ResumableSource; for videos."""
+        window = Window(**self._request["window"])
+        pace = Pace(window.fps, window.begin_s(info))
+        for time_s in times_s:
+            pace.takes(time_s)
+        self.info = info
+        self._request["taken"] = asdict(pace.taken)
 
     def frames(self, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
         """See Source.
 
         A file that crashes its decoder, needs more memory than one file may have or keeps its decoder from getting on
-        is UndecodableMedia. Where the system ends a decoder, since memory is lacking, the error is OutOfResources.
+        is UndecodableMedia. A decoder that is not up in time, or ends before, is NotReady. Where the system ends a
+        decoder, since memory is lacking, the error is OutOfResources.
         """
         decoder = self._decoders.lease()
         try:
             with self._opened() as file:
-                decoder.ask(self._request, file.fileno())
+                results = [] if self._result is None else [self._result.fileno()]
+                decoder.ask(self._request, [file.fileno(), *results])
             yield from self._answers(decoder, cancelled)
         except Disconnected:
             raise self._crash(decoder) from None
@@ -301,12 +371,15 @@ class IsolatedSource:
             self._decoders.give_back(decoder)
 
     def _answers(self, decoder: Decoder, cancelled: Event) -> Generator[TimedFrame | None, None, None]:
-        patience = _Patience(self._decoders.frame_s, time.monotonic())
+        patience = _Patience(time.monotonic())
         while not cancelled.is_set():
             try:
                 message = decoder.answer(_LOOK_S)
             except TimeoutError:
-                if patience.over:
+                if not decoder.up and patience.over(self._decoders.start_s):
+                    self._decoders.lost("slow")
+                    raise NotReady("a process to decode the file does not start") from None
+                if decoder.up and patience.over(self._decoders.frame_s):
                     self._decoders.lost("slow")
                     detail = f"a frame of the file takes longer than {self._decoders.frame_s:g} s to decode"
                     raise UndecodableMedia(detail) from None
@@ -340,7 +413,7 @@ class IsolatedSource:
     def _error(self, message: dict[str, Any]) -> ServiceError:
         """Return the error that a decoder reports."""
         name = str(message.get("error"))
-        if name in _CLIENT_ERRORS:
+        if name in (_CLIENT_ERRORS if self._result is None else _RENDERER_ERRORS):
             kind: type[ServiceError] = getattr(errors, name)
             return kind(str(message.get("detail")), limit=_checked_limit(message.get("limit")))
         if name == "MemoryError":
@@ -357,6 +430,8 @@ class IsolatedSource:
         self._decoders.lost("crashed")
         if decoder.returncode == 0:
             return NotReady("the decoder ended")
+        if not decoder.up:
+            return NotReady("a process to decode the file does not start")
         return UndecodableMedia("the decoder broke down over the file")
 
 

@@ -1,5 +1,6 @@
 """Opens untrusted video files with libav, which may use few formats, few codecs and no file but the one it is given."""
 
+import logging
 import math
 import re
 from collections import defaultdict, deque
@@ -34,6 +35,16 @@ _TIMED = frozenset({"video", "audio", "subtitle"})
 
 _TRUNCATION_S = 0.05
 """Seconds by which an intact file may end earlier than it announces, beside one and a half frames."""
+
+
+_REFUSED_SIZE = re.compile(r"Picture size (\d+)x(\d+)")
+"""libav's message about a frame of no size, or of one beyond its limit."""
+
+# What libav says of a file is looked at where it decodes, and concerns nobody else.
+av.logging.set_level(av.logging.ERROR)
+av.logging.set_skip_repeated(False)
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
 
 
 @dataclass(frozen=True)
@@ -308,12 +319,16 @@ class VideoFile:
     def _decoded(self, packet: "Packet[VideoStream]", is_first: bool) -> list[VideoFrame]:
         """Return the frames that a packet completes, none if it is damaged."""
         try:
-            return packet.decode()
+            with av.logging.Capture() as said:
+                return packet.decode()
         except MemoryError:  # which one of libav is, too
             raise
         except av.FFmpegError as error:
-            if self._stream.codec_context.width == 0:  # the decoder refused a size
-                raise self._limits.too_many_pixels("a frame of the video has too many pixels") from error
+            # Without a width it has refused a size, or has not seen one yet. Its error does not tell which.
+            if self._stream.codec_context.width == 0:
+                for _, _, message in said:
+                    if refused := _REFUSED_SIZE.match(message):
+                        self._limits.check_pixels(int(refused[1]), int(refused[2]))
             if is_first and packet.is_keyframe:
                 raise UndecodableMedia("the first frame of the video is damaged") from error
             self._is_damaged = True

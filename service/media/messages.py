@@ -12,6 +12,9 @@ from typing import Any
 MAX_MESSAGE_BYTES = 64 * 1024
 """Longest message; those of decoders are a few hundred bytes."""
 
+MOST_DESCRIPTORS = 2
+"""Most file descriptors that come with a message: a source, and the file for what is made of it."""
+
 _REST_S = 5.0
 """Seconds in which the rest of a message must come."""
 
@@ -36,12 +39,12 @@ def send(channel: socket.socket, message: dict[str, Any], descriptors: Sequence[
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return the next message and its file descriptors, at most one.
+    """Return the next message and its file descriptors, at most MOST_DESCRIPTORS.
 
     Raises Disconnected, and TimeoutError where nothing came in the channel's time; then it may be called again.
     """
     try:
-        start, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, 1)
+        start, descriptors, _, _ = socket.recv_fds(channel, _LENGTH.size, MOST_DESCRIPTORS)
     except TimeoutError:
         raise
     except OSError:

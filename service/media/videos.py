@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +12,7 @@ from typing import Self
 
 from model_core.faces.geometry import Frame
 from service.errors import InvalidParameter, NoVideoFrames
-from service.media.demuxing import ROUNDING_S, DecodedFrame, VideoFile
+from service.media.demuxing import ROUNDING_S, DecodedFrame, Keyframe, VideoFile
 from service.media.display import Screen, deinterlaced
 from service.media.limits import DecodeLimits
 
@@ -82,17 +82,33 @@ class Window:
         return max(0.0, min(ends) - begin_s) if ends else None
 
 
-def open_video(path: Path, limits: DecodeLimits, window: Window, cancelled: Event | None = None) -> "Video":
+@dataclass(frozen=True)
+class Taken:
+    """The frames that a Pace has taken, as far as they decide on those after them."""
+
+    count: int
+    last_s: float
+    """Timestamp of the last one."""
+    due_s: float
+    """Time from which the next frame is due."""
+    last_second_s: Sequence[float]
+    """Timestamps of those in the second before the last one."""
+
+
+def open_video(
+    path: Path, limits: DecodeLimits, window: Window, cancelled: Event | None = None, taken: Taken | None = None
+) -> "Video":
     """Open a video file, in one of demuxing.FORMATS, to read the frames of a window.
 
-    What the container announces is checked here, and what it really holds while reading. Once `cancelled` is set, the
-    reading ends before its next frame. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, InvalidParameter,
-    TooManyPixels or VideoTooLong.
+    `taken`: the frames that an earlier reading has taken; this one goes on behind them. What the container announces is
+    checked here, and what it really holds while reading. Once `cancelled` is set, the reading ends before its next
+    frame. Raises UnsupportedMediaType, UndecodableMedia, NoVideoFrames, InvalidParameter, TooManyPixels or
+    VideoTooLong.
     """
     with ExitStack() as stack:
         file = stack.enter_context(VideoFile(path, limits))
         limits.check_pixels(*file.coded_size)
-        video = Video(file, limits, window, cancelled or Event())
+        video = Video(file, limits, window, cancelled or Event(), taken)
         stack.pop_all()
         return video
 
@@ -105,18 +121,33 @@ class Pace:
     rules can have, so a higher rate never gives fewer.
     """
 
-    def __init__(self, fps: float, begin_s: float) -> None:
+    def __init__(self, fps: float, begin_s: float, taken: Taken | None = None) -> None:
+        """`taken`: the frames that another Pace with the same rate and beginning has taken, which come first."""
         self._interval_s = 1 / fps
         self._most = math.ceil(fps)
-        self._due_s = begin_s
-        self._last_second: deque[float] = deque()
+        taken = taken or Taken(0, -math.inf, begin_s, ())
+        self._count = taken.count
+        self._last_s = taken.last_s
+        self._due_s = taken.due_s
+        self._last_second = deque(taken.last_second_s)
+
+    @property
+    def taken(self) -> Taken:
+        """The frames that have been taken."""
+        return Taken(self._count, self._last_s, self._due_s, tuple(self._last_second))
 
     def takes(self, time_s: float) -> bool:
-        """Return whether to take the next frame, whose timestamp is later than those before."""
+        """Return whether to take the next frame, whose timestamp is later than those before.
+
+        Frames up to the last one that was taken may come again, and are not.
+        """
         while self._last_second and time_s - self._last_second[0] > 1 - _PRECISION_S:
             self._last_second.popleft()
-        if time_s < self._due_s - ROUNDING_S or len(self._last_second) >= self._most:
+        is_new = time_s > self._last_s
+        if not is_new or time_s < self._due_s - ROUNDING_S or len(self._last_second) >= self._most:
             return False
+        self._count += 1
+        self._last_s = time_s
         self._last_second.append(time_s)
         self._due_s = max(self._due_s + self._interval_s, time_s)
         return True
@@ -129,11 +160,14 @@ class Video:
     the frames since the last keyframe are decoded. Two threads must not use it at once.
     """
 
-    def __init__(self, file: VideoFile, limits: DecodeLimits, window: Window, cancelled: Event) -> None:
+    def __init__(
+        self, file: VideoFile, limits: DecodeLimits, window: Window, cancelled: Event, taken: Taken | None = None
+    ) -> None:
         self._file = file
         self._limits = limits
         self._window = window
         self._cancelled = cancelled
+        self._taken = taken
         self._screen = Screen(file.pixel_aspect, limits)
         self._frames = deinterlaced(file.frames(cancelled))
         first = next(self._frames, None)
@@ -163,10 +197,9 @@ class Video:
         """
         window = self._window
         begin_s = window.begin_s(self.info)
-        pace = Pace(window.fps, begin_s)
-        taken = 0
+        pace = Pace(window.fps, begin_s, self._taken)
         time_s = -math.inf
-        for frame in self._frames_from(begin_s):
+        for frame in self._frames_from(begin_s if self._taken is None else self._taken.last_s):
             if self._cancelled.is_set():
                 return
             time_s = frame.time_s
@@ -174,8 +207,7 @@ class Video:
                 return
             self._limits.check_length(time_s - begin_s)
             if pace.takes(time_s):
-                taken += 1
-                self._limits.check_frames(taken)
+                self._limits.check_frames(pace.taken.count)
                 yield TimedFrame(self._screen.shown(frame.picture), time_s, frame.index)
         if not self._cancelled.is_set():
             self.truncated = self._file.is_truncated
@@ -206,8 +238,7 @@ class Video:
         """Return an iterator over the frames that begins at or before a time, near it if there is a keyframe."""
         if time_s <= (self.info.start_s or 0.0):
             return self._frames
-        with self._file.again() as scout:
-            start = scout.keyframe_before(time_s, self._cancelled)
+        start = self._keyframe_before(time_s)
         if start is None:
             return self._frames
         self._reopen()
@@ -218,6 +249,15 @@ class Video:
         # The picture is only refreshed bit by bit, so nothing less than all of the file gives these frames.
         self._reopen()
         return deinterlaced(self._file.frames(self._cancelled))
+
+    def _keyframe_before(self, time_s: float) -> Keyframe | None:
+        with self._file.again() as scout:
+            try:
+                return scout.keyframe_before(time_s, self._cancelled)
+            except InvalidParameter:
+                if self._taken is None:
+                    raise
+                return None  # there was a frame at this time, whose packet did not tell it
 
     def _reopen(self) -> None:
         self._file.close()

@@ -1,7 +1,8 @@
 """The decoder process: untrusted bytes -> frames in shared memory. Run by `decoders.DecoderPool`, one file at a time.
 
     service                                      this process
-    {"source": "video", ...} + the file    ->    limits itself, opens the file
+    {"source": "video", ...} + the file    ->
+                                           <-    {"alive": true}; limits itself, opens the file
                                            <-    {"buffer": bytes}, where it has not enough shared memory
     {} + shared memory                     ->
                                            <-    {"frame": its first byte, "height": ..., "info": ...}, SLOTS ahead
@@ -12,6 +13,7 @@ A decoder that crashes, hangs or takes too much memory dies here, and the servic
 torch nor the web framework, and it ends when its standard input does, so it does not outlive the service.
 """
 
+import math
 import mmap
 import os
 import resource
@@ -31,11 +33,12 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from model_core.faces.geometry import Frame
 from service.errors import ServiceError
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
 from service.media.sources import PictureSource, VideoSource
-from service.media.videos import MediaInfo, TimedFrame, Window
+from service.media.videos import MediaInfo, Taken, TimedFrame, Window
 
 SLOTS = 2
 """Frames of a video in shared memory: while the service looks at one, the next is decoded."""
@@ -60,20 +63,20 @@ _ALIVE_S = 0.5
 _MAX_DESCRIPTORS = 64
 
 
-def limit_process(max_pixels: int) -> None:
-    """Bound the memory and the descriptors of this process; it may not write files, and leaves no core dump.
+def limit_process(memory_bytes: int, file_bytes: int = 0) -> None:
+    """Bound the memory, the descriptors and the files of this process, which leaves no core dump.
 
-    For each file the memory is bounded further, see `limit_memory`.
+    memory_bytes: for each file the memory is bounded further, see `limit_memory`. file_bytes: the longest file that it
+    may write; by default none.
 
     Where the system runs out of memory all the same, it is to end this process and not the service.
     """
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    memory = BASE_BYTES + max(BYTES_A_PIXEL.values()) * max_pixels
     for name, value in (
-        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_DATA, memory_bytes),
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(name, (value, value))
@@ -125,12 +128,20 @@ class SharedFrames:
         if frame.nbytes > self._place_bytes:
             self._divide(frame.nbytes)
         while not self._free:
-            self._free.append(int(receive(self._channel)[0]["free"]))
+            self._free.append(self._given_back())
         start = self._free.pop(0)
-        np.copyto(self._memory[start : start + frame.nbytes].reshape(frame.shape), frame)
+        np.copyto(self._place(start, frame.shape), frame)
         height, width = frame.shape[:2]
         told = {"height": height, "width": width, "time_s": timed.time_s, "index": timed.index}
         send(self._channel, {"frame": start, "info": asdict(info)} | told)
+
+    def _given_back(self) -> int:
+        """Wait until the service needs a frame no more, and return the first byte of its place."""
+        return int(receive(self._channel)[0]["free"])
+
+    def _place(self, start: int, shape: tuple[int, ...]) -> Frame:
+        """Return the pixels of a place, uint8 of a shape."""
+        return self._memory[start : start + math.prod(shape)].reshape(shape)
 
     def _divide(self, place_bytes: int) -> None:
         """Make places of a size, in more shared memory if need be."""
@@ -150,7 +161,8 @@ class SharedFrames:
 
 
 def decode(request: dict[str, Any], descriptor: int, channel: socket.socket, frames: SharedFrames) -> None:
-    """Read the frames of one file and send them, then the end or the error."""
+    """Tell that this process is up, read the frames of one file and send them, then the end or the error."""
+    send(channel, {"alive": True})
     limit_memory(request["source"], request["limits"]["max_pixels"])
     frames.begin(1 if request["source"] == "picture" else SLOTS)
     try:
@@ -174,7 +186,8 @@ def open_source(request: dict[str, Any], descriptor: int) -> PictureSource | Vid
     limits = DecodeLimits(**request["limits"])
     if request["source"] == "picture":
         return PictureSource(open(descriptor, "rb", closefd=False), limits)
-    return VideoSource(Path(f"/dev/fd/{descriptor}"), limits, Window(**request["window"]))
+    taken = Taken(**request["taken"]) if "taken" in request else None
+    return VideoSource(Path(f"/dev/fd/{descriptor}"), limits, Window(**request["window"]), taken)
 
 
 def requests(channel: socket.socket) -> Iterator[tuple[dict[str, Any], int]]:
@@ -188,14 +201,19 @@ def requests(channel: socket.socket) -> Iterator[tuple[dict[str, Any], int]]:
             yield message, descriptors[0]
 
 
-def main() -> None:
-    """Serve requests on the socket whose descriptor is the first argument; the second is the largest frame's pixels."""
+def begin() -> socket.socket:
+    """Return the channel to the service, with which this process ends, and by nothing else."""
     for number in (signal.SIGINT, signal.SIGTERM):  # these are the service's to handle, which may still be draining
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_service, daemon=True).start()
     cv2.setNumThreads(1)
-    limit_process(int(sys.argv[2]))
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    return socket.socket(fileno=int(sys.argv[1]))
+
+
+def main() -> None:
+    """Serve requests on the socket whose descriptor is the first argument; the second is the largest frame's pixels."""
+    channel = begin()
+    limit_process(BASE_BYTES + max(BYTES_A_PIXEL.values()) * int(sys.argv[2]))
     frames = SharedFrames(channel)
     for request, descriptor in requests(channel):
         try:

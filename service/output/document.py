@@ -130,6 +130,12 @@ def face_values(face: FaceResult) -> dict[str, Any]:
     return place | {name: value for name, value in vars(face.affect).items() if value is not None} | change
 
 
+def frame_values(result: FrameResult) -> dict[str, Any]:
+    """Return what a stream tells of a frame: its time, its index, and its faces with their tracks."""
+    faces = [face_values(face) | {"track_id": face.track_id} for face in result.faces]
+    return {"time_s": result.time_s, "frame": result.frame, "faces": faces}
+
+
 def _change_values(changes: Mapping[str, Change]) -> dict[str, Any]:
     return {name: vars(change) for name, change in changes.items()}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.analysis.results import FrameResult
 from service.media.videos import MediaInfo, Window
-from service.output.document import encoded, face_values, listed
+from service.output.document import encoded, frame_values, listed
 from service.output.notes import RateNotes
 from service.output.schemas import ModelInfo
 from service.output.sink import Ending, milliseconds
@@ -44,8 +44,7 @@ class NdjsonStream:
         """See Sink."""
         self._count += 1
         self._summaries.add(result)
-        faces = [face_values(face) | {"track_id": face.track_id} for face in result.faces]
-        line = _line("frame", {"time_s": result.time_s, "frame": result.frame, "faces": faces})
+        line = _line("frame", frame_values(result))
         if result.time_s - self._told_s < PROGRESS_EVERY_S:
             return line
         self._told_s = result.time_s

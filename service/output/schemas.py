@@ -1,5 +1,6 @@
 """The contract's documents as pydantic models: what answers look like."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
@@ -330,6 +331,48 @@ StreamLine: TypeAlias = Annotated[
 """One line of an NDJSON answer."""
 
 
+class LiveKey(BaseModel):
+    """A client's first message where the service requires a key and the handshake had none, as a browser's."""
+
+    authorization: str = Field(description="`Bearer` and an API key")
+
+
+class LiveReady(BaseModel):
+    """The first message of a live connection; frames may be sent from now on."""
+
+    type: Literal["ready"]
+    request_id: str
+    model: ModelInfo
+    limits: dict[str, float | int]
+
+
+class LiveFrame(FrameLine):
+    """The answer to an analysed frame. `time_s` is the time of its arrival, in seconds since the connection began."""
+
+    skipped: int = Field(ge=0, description="frames between this one and the one answered before it")
+
+
+class LiveError(ErrorLine):
+    """The answer to a frame that could not be analysed."""
+
+    frame: int
+    skipped: int = Field(ge=0, description="frames between this one and the one answered before it")
+
+
+class LiveOverloaded(BaseModel):
+    """A frame is skipped since the service has no time for it, as are all that come within `pause_s` seconds."""
+
+    type: Literal["overloaded"]
+    frame: int
+    pause_s: float
+    detail: str
+    limit: dict[str, Any] | None = None
+
+
+LiveMessage: TypeAlias = Annotated[LiveReady | LiveFrame | LiveError | LiveOverloaded, Field(discriminator="type")]
+"""One message of the service on a live connection."""
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
@@ -340,6 +383,23 @@ class Problem(BaseModel):
     code: str
     request_id: str
     limit: dict[str, Any] | None = None
+
+
+class JobStatus(BaseModel):
+    """A job, as far as it has come."""
+
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: float = Field(ge=0, le=1, description="share of the video that has been analysed")
+    media_type: str = Field(description="media type of the result")
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = Field(None, description="time at which the result, or the job's end, is forgotten")
+    truncated: bool | None = Field(
+        None, description="of a job that has succeeded: whether the file ended early because it is damaged"
+    )
+    problem: Problem | None = Field(None, description="why the job failed")
 
 
 class Health(BaseModel):

@@ -4,10 +4,11 @@
 
 * results come back in the order of the items, to the caller that submitted them;
 * an idle batcher runs at once; while a batch runs, what arrives collects for the next one;
-* requests share a batch in turns: one item of each that waits, then a second of each, and so on, so that none waits for
-  more than an item of another between two of its own;
-* interactive items go before bulk ones;
-* a batch takes few bulk items, and few beyond the first of each request, so that they add little to another's wait;
+* requests share a batch in turns of one item, and those that have had none yet go first, so that a request of one item
+  does not wait for one of many; but one place in four is for the others, see lanes.py;
+* interactive items go before live ones, these before bulk ones, and these before background ones;
+* a batch takes few items of the later lanes, and few beyond the first of each request, so that they add little to
+  another's wait;
 * a batch that fails is halved and retried, so that only the items to blame fail, and the worker lives on;
 * a batch that was too large for memory lowers the largest size for good;
 * of several replicas a free one takes the next batch; each has a thread, a pace and a largest size of its own;
@@ -26,13 +27,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
-from service.scheduling.lanes import Lane, LaneQueue
+from service.scheduling.lanes import FRESH_FIRST, Lane, LaneQueue, first_in_turn
 from service.scheduling.replica import BatchLimits, BatchTooLarge, Entry, Replica, WrongResultCount
 from service.scheduling.watchdog import Watchdog, WorkerStalled
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 P = ParamSpec("P")
+
+LATER_LANES = tuple(Lane)[1:]
+"""The lanes that fill what pictures leave of a batch."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +49,10 @@ class BatchObserver(Protocol):
     """Told about batches, on the event loop."""
 
     def batch(self, size: int, wait_s: Mapping[str, Sequence[float]], run_s: float) -> None:
-        """A batch of `size` items has run. `wait_s`: by lane (`interactive`, `bulk`), seconds that its items queued.
+        """A batch of `size` items has run in `run_s` seconds, with retries.
 
-        What was submitted to each replica is in no lane. `run_s`: seconds that the batch ran, with retries.
+        `wait_s`: seconds that its items queued, by lane (`interactive`, `live`, `bulk`, `background`). What was
+        submitted to each replica is in no lane.
         """
         ...
 
@@ -188,14 +193,38 @@ class Batcher(Generic[Item, Result]):
         """Remove and return the next batch; a future that is done by now has been cancelled by its caller."""
         batch = {future: entry for future, entry in replica.own.items() if not future.done()}
         replica.own = {}
-        # Where interactive items alone fill batches, one bulk item goes along with every other: it must get on, too.
-        reserved = 1 if self._queue.depth(Lane.BULK) and replica.max_items > 1 and not replica.ran_bulk else 0
+        # Where interactive items alone fill batches, one other goes along with every other batch: it must get on, too.
+        others = sum(map(self._queue.depth, LATER_LANES))
+        reserved = 1 if others and replica.max_items > 1 and not replica.ran_others else 0
         most = replica.max_items - reserved
-        self._fill(batch, Lane.INTERACTIVE, min(most, max(self._queue.requests(Lane.INTERACTIVE), replica.most_filled)))
+        self._fill(batch, Lane.INTERACTIVE, min(most, self._interactive_places(replica)))
         interactive = len(batch)
-        self._fill(batch, Lane.BULK, max(interactive + reserved, replica.most_filled))
-        replica.ran_bulk = len(batch) > interactive
+        size = max(1, interactive + reserved, replica.most_filled)  # one item may take longer than batches fill
+        for lane in self._later_lanes(replica):
+            self._fill(batch, lane, size)
+        replica.ran_others = len(batch) > interactive
         return batch
+
+    def _interactive_places(self, replica: Replica[Item, Result]) -> int:
+        """Return how many interactive items the next batch may have.
+
+        One of each request that has had none joins, whatever that takes, and beside FRESH_FIRST of those one of a
+        request that has had some. Where there are not both, further items fill the batch.
+        """
+        fresh, begun = self._queue.fresh(Lane.INTERACTIVE), self._queue.begun(Lane.INTERACTIVE)
+        if fresh and begun:
+            return fresh + min(begun, -(-fresh // FRESH_FIRST))
+        return max(1, fresh, replica.most_filled)
+
+    def _later_lanes(self, replica: Replica[Item, Result]) -> Sequence[Lane]:
+        """Return the lanes behind the first one that wait, in the order of their turns in the next batch."""
+        waiting = [lane for lane in LATER_LANES if self._queue.depth(lane)]
+        if len(waiting) < 2:
+            replica.shared_batches = 0
+            return waiting
+        replica.shared_batches += 1
+        first = first_in_turn(waiting, replica.shared_batches)
+        return [first, *(lane for lane in waiting if lane is not first)]
 
     def _fill(self, batch: dict[asyncio.Future[Result], Entry[Item]], lane: Lane, size: int) -> None:
         while self._queue.depth(lane) and len(batch) < size:

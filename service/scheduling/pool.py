@@ -1,4 +1,4 @@
-"""Blocking calls in a few threads, awaited from the event loop; interactive ones go before bulk ones."""
+"""Blocking calls in a few threads, awaited from the event loop; those of an earlier lane go first."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from service.scheduling.lanes import Lane, LaneQueue
+from service.scheduling.lanes import Lane, LaneQueue, first_in_turn
 from service.scheduling.watchdog import Watchdog, WatchedCall, WorkerStalled
 
 R = TypeVar("R")
-
-_BULK_EVERY = 16
-"""Where both lanes wait, one call in so many is a bulk one: a video gets on, however many frames come."""
 
 _CLOSING_S = 0.025
 """Seconds between two looks whether the last calls have ended."""
@@ -29,11 +26,12 @@ class _Running:
 
 
 class WorkerPool:
-    """`workers` threads, and one more that bulk calls never take.
+    """`workers` threads, and one more that interactive calls alone take.
 
     Calls of any lane start while fewer than `workers` run, so that bulk work alone uses as many threads as other work
-    does. Where bulk calls occupy them all, the further thread takes one interactive call at a time. So an interactive
-    call never waits for a bulk one, however long that lasts, and a processor has at most one call more than its share.
+    does. Where calls of other lanes occupy them all, the further thread takes one interactive call at a time. So an
+    interactive call never waits for another lane's, however long that lasts, and a processor has at most one call more
+    than its share.
 
     A call that stalls in one of its steps, by the watchdog, fails with WorkerStalled, though its thread stays occupied.
     While stalled calls leave no thread to a lane, whatever waits or comes there fails likewise. A pool belongs to one
@@ -93,25 +91,27 @@ class WorkerPool:
         """Return whether a call of a lane may run beside these."""
         if len(running) < self._workers:
             return True
-        return lane is Lane.INTERACTIVE and all(each.lane is Lane.BULK for each in running)
+        return lane is Lane.INTERACTIVE and all(each.lane is not Lane.INTERACTIVE for each in running)
 
     def _next_lane(self) -> Lane | None:
         """Return the lane whose call starts next; None if nothing that waits has a place."""
         ready = [lane for lane in Lane if self._queue.depth(lane) and self._has_place(lane, self._running)]
-        if len(ready) < len(Lane):
+        if len(ready) < 2:
             return ready[0] if ready else None
         self._turns += 1
-        return Lane.INTERACTIVE if self._turns % _BULK_EVERY else Lane.BULK
+        return first_in_turn(ready, self._turns)
 
     def _settle(self, running: _Running, ended: "asyncio.Future[Any]") -> None:
         """Pass a call's outcome on to whoever awaits it, and start the next one."""
         self._running.discard(running)
         running.watched.ended()
         future = running.future
+        # An error is looked at even if the caller has left: asyncio logs those that nobody has seen.
+        error = None if ended.cancelled() else ended.exception()
         if ended.cancelled():
             future.cancel()
         elif not future.done():
-            if (error := ended.exception()) is not None:
+            if error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(ended.result())

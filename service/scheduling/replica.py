@@ -33,7 +33,7 @@ class BatchLimits:
     fill_s: float = math.inf
     """Seconds up to which a batch is filled with bulk items and with further items of one request, by the pace so far.
 
-    One item of each interactive request always may join, and one bulk item."""
+    One item of each new interactive request always may join, some of others, and one bulk item."""
 
     def __post_init__(self) -> None:
         if not (self.max_items > 0 and self.fill_s > 0):
@@ -62,8 +62,10 @@ class Replica(Generic[Item, Result]):
         self._item_s = MovingAverage(most=4)
         self.max_items = limits.max_items
         """The largest batch that there is memory for."""
-        self.ran_bulk = False
-        """Whether bulk items were in its last batch."""
+        self.ran_others = False
+        """True if items of the lanes behind the first one were in its last batch."""
+        self.shared_batches = 0
+        """Batches in a row at whose start several of these lanes waited."""
         self.own: dict[asyncio.Future[Result], Entry[Item]] = {}
         """Items that no other replica may take."""
         self.worker: asyncio.Task[None] | None = None

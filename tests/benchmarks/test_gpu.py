@@ -10,7 +10,7 @@ from benchmarks.gpu import BASELINE, QUICK, measure, ways
 from benchmarks.gpu_checks import differences, drawn, place, small_memory, within
 from model_core.affect import AffectLogits
 from model_core.bundles.bundle import load_bundle
-from model_core.inference.runtimes import ConcatenatedNetwork
+from model_core.inference.networks import ConcatenatedNetwork
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

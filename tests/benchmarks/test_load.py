@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import load
 from benchmarks.load import Answers, arrivals_s, ask, batches, mean_batch
 from service.telemetry import Telemetry
 
@@ -77,3 +78,13 @@ def test_each_answer_is_counted_as_what_it_was() -> None:
     assert answers.statuses == {200: 1, 429: 1, 503: 1, 0: 1}
     assert answers.failures == {"ConnectError": 1}
     assert (len(answers.seconds), answers.faces) == (1, 1)
+
+
+def test_a_client_that_would_come_back_after_the_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(429, headers={"Retry-After": "3600"})
+
+    monkeypatch.setattr(load, "client", lambda: httpx2.AsyncClient(transport=httpx2.MockTransport(refuse)))
+    answers = asyncio.run(load.closed_loop([b"picture"], clients=2, duration_s=0.05))
+    assert answers.statuses == {429: 2}
+    assert 0.05 <= answers.span_s < 3600

@@ -40,7 +40,9 @@ def test_it_shows_what_matters() -> None:
         "affect_faces_per_frame_sum affect_frames_total affect_predictions_total affect_expression_confidence_bucket "
         "affect_model_info process_resident_memory_bytes process_cpu_seconds_total ALERTS affect_temp_free_bytes "
         "affect_memory_limit_bytes affect_faces_total affect_face_doubts_total affect_face_size_pixels_bucket "
-        "affect_valence_bucket share:affect_drift:ratio6h slo:affect_budget_burn:rate1h"
+        "affect_jobs affect_job_seconds_count affect_job_oldest_queued_seconds "
+        "affect_valence_bucket share:affect_drift:ratio6h slo:affect_budget_burn:rate1h "
+        "affect_live_connections affect_live_skipped_total affect_live_failures_total affect_live_seconds_bucket"
     ).split():
         assert metric in queries, metric
 

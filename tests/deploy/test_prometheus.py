@@ -14,6 +14,7 @@ import httpx2
 import numpy as np
 import pytest
 import yaml
+from websockets.sync.client import connect
 
 from benchmarks.clip import write_clip
 from tests.deploy.files import PANEL_QUERIES, PROMETHEUS, ROOT, RULES, read_yaml
@@ -118,6 +119,7 @@ def test_prometheus_answers_every_query(tmp_path: Path, tiny_bundle_dir: Path, a
     sent.append(("/analyze/video", (tmp_path / "clip.mp4").read_bytes()))
     port = free_port()
     variables = {"AFFECT_PORT": str(port), "AFFECT_BUNDLES": str(tiny_bundle_dir), "AFFECT_LOG_LEVEL": "warning"}
+    variables["AFFECT_JOBS_DIR"] = str(tmp_path / "jobs")
     must_answer = {query for title, query in PANEL_QUERIES if title not in QUIET_PANELS}
     must_answer |= {rule["expr"] for rule in RULES if "record" in rule}
     must_answer = {query for query in must_answer if not WEEK_OLD.search(query)}
@@ -127,6 +129,11 @@ def test_prometheus_answers_every_query(tmp_path: Path, tiny_bundle_dir: Path, a
         while must_answer and time.monotonic() < deadline:
             for path, body in sent:  # rates need counters that grow
                 httpx2.post(f"http://127.0.0.1:{port}{path}", files={"file": body}, timeout=20)
+            with connect(f"ws://127.0.0.1:{port}/live") as live:
+                for frame in (encoded(astronaut, ".png"), b"no picture"):
+                    live.recv(timeout=20)  # that it is ready, and then the answer
+                    live.send(frame)
+                live.recv(timeout=20)
             must_answer = {query for query in must_answer if not answers(url, query)}
         assert not must_answer
         every_query = [query for _, query in PANEL_QUERIES] + [rule["expr"] for rule in RULES]

@@ -11,6 +11,7 @@ from model_core.losses import (
     attention_distances,
     attention_loss,
     ccc_loss,
+    consistency_loss,
     relative_squared_error,
     soft_binary_cross_entropy,
     soft_cross_entropy,
@@ -127,3 +128,15 @@ def test_attention_loss_by_hand() -> None:
 def test_attention_loss_is_bounded_where_heads_agree() -> None:
     distances = attention_distances([torch.ones(1, 2), torch.ones(1, 2)])
     assert attention_loss(distances, epsilon=0.1).item() == pytest.approx(10)
+
+
+def test_consistency_loss_by_hand() -> None:
+    one = AffectLogits(torch.tensor([[0.5, 0.0]]), torch.zeros(1, 2), torch.zeros(1, 2))
+    other = AffectLogits(
+        torch.tensor([[0.1, 0.0]]), torch.tensor([[math.log(3), 0.0]]), torch.full((1, 2), math.log(4))
+    )
+    # 0.4 squared over two columns, probabilities of 3/4 and 1/4 against 1/2, and of 4/5 against 1/2.
+    assert consistency_loss(one, other).item() == pytest.approx(0.08 + 0.0625 + 0.09)
+    assert consistency_loss(AffectLogits(expression=torch.zeros(1, 2)), other).item() == pytest.approx(0.0625)
+    nothing = AffectLogits(*[torch.zeros(0, 2)] * 3)
+    assert consistency_loss(nothing, nothing).item() == 0

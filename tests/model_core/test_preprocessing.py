@@ -2,7 +2,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from model_core.preprocessing import InputSpec, to_batch
 
@@ -18,10 +17,10 @@ def one_pixel_set(r: int, g: int, b: int) -> np.ndarray:
 
 def test_rgb_values_by_hand() -> None:
     batch = to_batch([one_pixel_set(255, 51, 102)], RGB)
-    assert (batch.shape, batch.dtype) == ((1, 3, 2, 2), torch.float32)
+    assert (batch.shape, batch.dtype) == ((1, 3, 2, 2), np.float32)
     # (1 - .5) / .5, (.2 - .4) / .2, (.4 - 0) / 1, at row 0, column 1; black elsewhere.
-    expected = torch.tensor([[[[-1, 1], [-1, -1]], [[-2, -1], [-2, -2]], [[0, 0.4], [0, 0]]]])
-    torch.testing.assert_close(batch, expected, rtol=0, atol=1e-6)
+    expected = np.array([[[[-1, 1], [-1, -1]], [[-2, -1], [-2, -2]], [[0, 0.4], [0, 0]]]])
+    assert batch == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("channel", "luminance"), [(0, 76), (1, 150), (2, 29)])
@@ -30,8 +29,13 @@ def test_grey_is_luminance_in_all_channels(channel: int, luminance: int) -> None
     colour = [0, 0, 0]
     colour[channel] = 255
     batch = to_batch([one_pixel_set(*colour)], GREY)
-    expected = torch.tensor([[-2, 4 * (luminance / 255 - 0.5)], [-2, -2]]).expand(1, 3, 2, 2)
-    torch.testing.assert_close(batch, expected, rtol=0, atol=1e-6)
+    expected = np.tile([[-2, 4 * (luminance / 255 - 0.5)], [-2, -2]], (1, 3, 1, 1))
+    assert batch == pytest.approx(expected, abs=1e-6)
+
+
+def test_channels_are_innermost_in_memory() -> None:
+    batch = to_batch([one_pixel_set(1, 2, 3)], RGB)
+    assert batch.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def test_order_is_kept() -> None:

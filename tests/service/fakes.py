@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import torch
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
 from model_core.baseline import Comparison, Levels
@@ -16,7 +15,7 @@ from model_core.faces.geometry import Box, Crop, Face, Frame, Landmarks, Point
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import Outputs
 from model_core.inference.runtimes import RuntimeOptions
-from model_core.models import NetworkSpec
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 
 LABELS = LABEL_SETS["ferplus"]
@@ -59,6 +58,7 @@ class FakeEnsemble:
     temporal = False
     frame_rate = None
     labels = LABELS
+    bundles = ()
 
     def __init__(self, manifest: BundleManifest) -> None:
         self.tasks = dict.fromkeys(TASKS, manifest)
@@ -99,7 +99,7 @@ class FakeEnsemble:
 class FakePredictor:
     """One bundle and its encoder, whose only feature is the mean of the crop / 255."""
 
-    device = torch.device("cpu")
+    device = "cpu"
     options = RuntimeOptions()
     manifest = BundleManifest(
         name="fake",
@@ -123,8 +123,10 @@ class FakePredictor:
         self.failing: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.begun = 0
 
     def features(self, crops: Sequence[Crop]) -> list[Features]:
+        self.begun += 1
         self.gate.wait(10)
         time.sleep(self.seconds)
         if self.failing:

@@ -1,9 +1,9 @@
 """Media files that tests make."""
 
 import io
-import struct
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -64,6 +64,20 @@ def noisy(frames: int, size: tuple[int, int] = (64, 48)) -> list[Frame]:
     return list(np.random.default_rng(0).integers(0, 256, (frames, size[1], size[0], 3), np.uint8))
 
 
+@contextmanager
+def usual_scheduling() -> Iterator[None]:
+    """Give this thread its scheduling policy back at the end.
+
+    SVT-AV1 makes the thread that opens it a real-time one where it may, which root may. All that the thread starts
+    afterwards is real-time, too, and every other process of the machine starves beside it.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def video(
     path: Path,
     frames: Iterable[Frame | av.VideoFrame],
@@ -81,7 +95,7 @@ def video(
     sound_first: bool = False,
 ) -> Path:
     """Write RGB frames, or libav's own, at a rate or at given times; `sound_s` seconds of silence go with them."""
-    with av.open(str(path), "w", format=form, options=muxing or {}) as container:
+    with usual_scheduling(), av.open(str(path), "w", format=form, options=muxing or {}) as container:
         silence = [container.add_stream("aac" if form != "webm" else "libopus", rate=48_000)] if sound_first else []
         stream: VideoStream | None = None
         for number, picture in zip(count() if times is None else times, frames, strict=False):
@@ -171,56 +185,3 @@ def audio_only_mp4(path: Path) -> bytes:
     with av.open(str(path), "w") as container:
         write_silence(container, container.add_stream("aac", rate=48_000, layout="mono"), 0.5)
     return path.read_bytes()
-
-
-def atom(kind: bytes, *parts: bytes) -> bytes:
-    """A box of an MP4 file."""
-    content = b"".join(parts)
-    return struct.pack(">I4s", 8 + len(content), kind) + content
-
-
-def table(kind: bytes, *numbers: int, flags: int = 0) -> bytes:
-    """A box of an MP4 file that holds flags and 32-bit numbers."""
-    return atom(kind, struct.pack(f">I{len(numbers)}I", flags, *numbers))
-
-
-def _with_tables(film: bytes, *tables: bytes) -> bytes:
-    """An MP4 file made by `mp4`, in which other tables of samples stand in the place of its own."""
-    changed = bytearray(film)
-    for new in tables:
-        parents = [changed.index(kind) - 4 for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl")]
-        begin = changed.index(new[4:8]) - 4
-        (size,) = struct.unpack_from(">I", changed, begin)
-        changed[begin : begin + size] = new
-        for parent in parents:
-            (length,) = struct.unpack_from(">I", changed, parent)
-            struct.pack_into(">I", changed, parent, length + len(new) - size)
-    return bytes(changed)
-
-
-def claiming_samples(film: bytes, samples: int) -> bytes:
-    """An MP4 file of `mp4` that claims so many frames of one byte, in tables of a few bytes."""
-    return _with_tables(
-        film,
-        table(b"stsz", 1, samples),
-        table(b"stts", 1, samples, 1),
-        table(b"stsc", 1, 1, samples, 1),
-    )
-
-
-def claiming_fragments(film: bytes, samples: int, runs: int) -> bytes:
-    """An MP4 file of `mp4` whose frames are in one fragment, which claims so many runs of so many frames each."""
-    empty = _with_tables(film, *(table(kind, 0) for kind in (b"stts", b"stsc", b"stco")), table(b"stsz", 0, 0))
-    begin = empty.index(b"moov") - 4
-    (size,) = struct.unpack_from(">I", empty, begin)
-    defaults = atom(b"mvex", table(b"trex", 1, 1, 1, 1, 0))
-    index = struct.pack(">I", size + len(defaults)) + empty[begin + 4 : begin + size] + defaults
-    track = atom(b"traf", table(b"tfhd", 1, flags=0x20000), *[table(b"trun", samples)] * runs)
-    return empty[:begin] + index + atom(b"moof", table(b"mfhd", 1), track) + atom(b"mdat", bytes(64))
-
-
-def gif_of_one_pixel(width: int, height: int) -> bytes:
-    """A GIF file of 43 bytes whose only picture is one pixel of a large screen."""
-    screen = struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
-    delay = b"\x21\xf9\x04\0\0\0\0\0"
-    return b"GIF89a" + screen + delay + b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0;"

@@ -26,7 +26,6 @@ from tests.service.fakes import FakeDetector, face_at
 from tests.service.media_files import mp4, png
 from tests.tiny_bundles import INPUT, TinyBackbone, resized, tiny_bundle
 
-CPU = torch.device("cpu")
 FACE = face_at(8, 8, 32)
 LEVELS = [40, 200, 90, 230, 20, 160, 70, 250, 120, 30, 180, 60]
 CALIBRATION = Calibration(
@@ -37,7 +36,7 @@ CALIBRATION = Calibration(
 
 @contextmanager
 def serving(*bundles: Bundle, **settings: object) -> Iterator[TestClient]:
-    app = create_app(Settings(**settings), FakeDetector(FACE), Predictor(bundles, CPU))
+    app = create_app(Settings(**settings), FakeDetector(FACE), Predictor(bundles))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -112,7 +111,7 @@ def test_a_shared_encoder_runs_once_a_crop_and_others_by_themselves() -> None:
 
 def test_ready_means_every_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = tiny_bundle("axes", "valence_arousal", backbone=TinyBackbone(1))
-    predictor = Predictor([everything(TinyBackbone()), axes], CPU)
+    predictor = Predictor([everything(TinyBackbone()), axes])
     app = create_app(Settings(), FakeDetector(FACE), predictor)
     with TestClient(app, raise_server_exceptions=False) as client, monkeypatch.context() as patched:
 
@@ -134,7 +133,9 @@ def offline(bundle: Bundle, path: Path, count: int) -> np.ndarray:
     crops = [align(timed.frame, FACE.landmarks, spec.alignment, spec.size) for timed in video]
     assert len(crops) == count
     with torch.inference_mode():
-        logits, _ = bundle.network.forward_sequence(bundle.network.backbone(to_batch(crops, spec))[None])
+        logits, _ = bundle.network.forward_sequence(
+            bundle.network.backbone(torch.from_numpy(to_batch(crops, spec)))[None]
+        )
     return torch.cat([logits.valence_arousal[0], logits.expression[0]], dim=1).double().numpy()
 
 

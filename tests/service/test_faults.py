@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from model_core.faces.geometry import Crop, Face
 from model_core.inference.encoder import Features
+from model_core.inference.runtimes import DeviceMemoryError
 from service.app import EXIT_HUNG, create_app
+from service.scheduling.admission import Ticket, WouldWait
+from service.scheduling.lanes import Lane
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import mp4, png
@@ -72,7 +74,7 @@ class SmallDevice(FakePredictor):
 
     def features(self, crops: list[Crop]) -> list[Features]:
         if len(crops) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise DeviceMemoryError("no memory for so many faces")
         return super().features(crops)
 
 
@@ -88,7 +90,7 @@ def test_a_device_without_memory_for_the_batch_gets_halves() -> None:
 
 def test_a_device_without_any_memory_is_not_ready() -> None:
     predictor = FakePredictor()
-    predictor.failing = torch.OutOfMemoryError("CUDA out of memory")
+    predictor.failing = DeviceMemoryError("no memory for so many faces")
     with serving(Settings(), FakeDetector(FACE), predictor, []) as client:
         answer = post(client)
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
@@ -141,6 +143,22 @@ def test_the_wait_for_detection_is_bounded_too() -> None:
         detector.gate.set()
         assert [each.result().status_code for each in sent].count(200) == 3  # whoever was let in is answered
         assert post(client).status_code == 200
+
+
+def test_a_picture_is_judged_again_when_its_faces_have_been_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[Lane, int]] = []
+
+    def costs(ticket: Ticket, units: int) -> None:
+        counted.append((ticket.lane, units))
+        raise WouldWait(expected_s=9, limit_s=5, retry_s=2.5)
+
+    monkeypatch.setattr(Ticket, "costs", costs)
+    with TestClient(create_app(Settings(), FakeDetector(FACE, face_at(40, 8, 16)), FakePredictor())) as client:
+        refused = post(client)
+    assert counted == [(Lane.INTERACTIVE, 2)]
+    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+    assert refused.headers["retry-after"] == "3"
+    assert refused.json()["limit"] == {"name": "AFFECT_MAX_WAIT_S", "value": 5}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

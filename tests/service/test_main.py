@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
 from model_core.bundles.bundle import MANIFEST, Bundle
-from model_core.faces.detection import build_detector
+from model_core.bundles.manifest import PrecisionGate
+from model_core.faces.detection import DetectorUnavailable, build_detector
 from model_core.inference.runtimes import RuntimeOptions
 from service import __main__ as command
 from service import loading
@@ -29,6 +31,7 @@ from service.loading import choose_device, choose_runtime, load_predictors
 from service.settings import Settings, SettingsError
 from tests.service.fakes import FakeDetector, FakePredictor
 from tests.service.processes import free_port, service, wait_until_ready
+from tests.tiny_bundles import TinyBackbone, tiny_bundle
 
 
 def test_serves_and_drains_on_sigterm(tiny_bundle_dir: Path, astronaut_png: bytes) -> None:
@@ -115,6 +118,15 @@ def test_a_missing_temporary_folder_is_told_in_one_line(monkeypatch: pytest.Monk
     )
 
 
+def test_jobs_that_cannot_be_kept_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    variables = {"AFFECT_PORT": "0", "AFFECT_JOBS_DIR": str(tmp_path / "file" / "jobs")}
+    assert refused(monkeypatch, **variables) == "error: AFFECT_JOBS_DIR: no jobs can be kept there (Not a directory)"
+    variables |= {"AFFECT_JOBS_DIR": str(tmp_path), "AFFECT_JOBS_URL": "postgresql://me:secret-word@127.0.0.1:1/none"}
+    message = refused(monkeypatch, **variables)
+    assert message == "error: AFFECT_JOBS_URL: the table of jobs cannot be opened (OperationalError)"
+
+
 @pytest.mark.parametrize(("keys", "told"), [((), "not required"), (("a" * 16, "b" * 16), "one of 2")])
 def test_the_log_says_once_whether_a_key_is_required(keys: tuple[str, ...], told: str) -> None:
     with capture_logs() as logs, command.bound("127.0.0.1", 0) as listener:
@@ -166,6 +178,26 @@ def test_refuses_to_start_with_a_line_that_says_why(
     assert len(line.splitlines()) == 1
 
 
+def test_without_any_detector_the_start_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str, **_: object) -> None:
+        raise DetectorUnavailable("there is no face detector: none is installed")
+
+    monkeypatch.setattr(loading, "build_detector", absent)
+    assert refused(monkeypatch, AFFECT_PORT="0").splitlines() == [
+        "error: there is no face detector: none is installed",
+        "error: fetch YuNet's file once: hf download opencv/face_detection_yunet face_detection_yunet_2023mar.onnx "
+        "--revision 3cc26e7f1014a5ee5d74a42acee58bafc9d0a310",
+        "error: or let the service fetch it: AFFECT_DOWNLOAD=true python -m service",
+    ]
+
+
+def test_the_log_says_which_detector_is_there(tiny_bundle_dir: Path) -> None:
+    with capture_logs() as logs:
+        load_predictors(Settings(bundles=(str(tiny_bundle_dir),), engine="torch"), FakeDetector())
+    [told] = [entry for entry in logs if entry["event"] == "face detector loaded"]
+    assert (told["detector"], told["asked_for"]) == ("fake-1", "auto")
+
+
 def test_a_refusal_is_one_line_of_the_process_and_its_status() -> None:
     with service(AFFECT_BUNDLES="nowhere", AFFECT_PORT="0") as process:
         assert process.wait(30) == 1
@@ -211,9 +243,16 @@ def test_a_detectors_file_is_not_told_to_clients(yunet_file: Path, tmp_path: Pat
 
 
 def test_auto_takes_what_there_is() -> None:
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(SettingsError, match="cuda:99"):
         choose_device("cuda:99")
+
+
+def test_a_gpu_needs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SettingsError, match="AFFECT_DEVICE: cuda:1 needs PyTorch; install the extra `torch`"):
+        choose_device("cuda:1")
+    assert choose_device("auto") == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -231,14 +270,41 @@ def test_the_engine_is_the_fastest_there_is(
 ) -> None:
     if not installed:
         monkeypatch.setitem(sys.modules, "openvino", None)
-    settings = Settings(engine=engine, precision="bfloat16")
-    assert choose_runtime(settings, torch.device(device)) == RuntimeOptions(chosen, "bfloat16")
+    settings = Settings(engine=engine, precision="bfloat16", threads=3)
+    assert choose_runtime(settings, device, []) == RuntimeOptions(chosen, "bfloat16", threads=3)
+
+
+@pytest.mark.parametrize(
+    ("engine", "same_label", "hardware", "chosen"),
+    [
+        ("openvino", 0.995, True, "bfloat16"),
+        ("openvino", 0.995, False, "float32"),
+        ("openvino", 0.9949, True, "float32"),
+        ("torch", 0.995, True, "float32"),  # which was not measured
+    ],
+)
+def test_bfloat16_is_chosen_where_it_is_fast_and_changes_little(
+    monkeypatch: pytest.MonkeyPatch, engine: Any, same_label: float, hardware: bool, chosen: Any
+) -> None:
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: hardware)
+    passed = replace(tiny_bundle("passed", "expression", backbone=TinyBackbone()).manifest, precision_gate=GATE)
+    judged = replace(passed, precision_gate=replace(GATE, same_label=same_label))
+    unknown = replace(passed, precision_gate=None)
+    settings = Settings(engine=engine)
+    assert choose_runtime(settings, "cpu", [passed, judged]).precision == chosen
+    assert choose_runtime(settings, "cpu", [passed, unknown]).precision == "float32"
+    pinned = [choose_runtime(Settings(engine=engine, precision=each), "cpu", [judged]).precision for each in PINNED]
+    assert pinned == PINNED
+
+
+GATE = PrecisionGate("bfloat16", "openvino", "1", "a set", 10, 0.999, 0.001, 0.01, 0.0)
+PINNED = ["float32", "bfloat16"]
 
 
 class ChosenPredictor(FakePredictor):
     """Is told its engine, and does not need it."""
 
-    def __init__(self, bundles: Sequence[Bundle], device: torch.device, options: RuntimeOptions) -> None:
+    def __init__(self, bundles: Sequence[Bundle], device: str, options: RuntimeOptions) -> None:
         super().__init__()
         self.options, self.idle = options, ()
 

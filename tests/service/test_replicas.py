@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,7 +185,7 @@ def serving(first: FakePredictor, second: FakePredictor, settings: Settings | No
 
 def on_gpu(index: int) -> FakePredictor:
     predictor = FakePredictor()
-    predictor.device = torch.device("cuda", index)  # a name only
+    predictor.device = f"cuda:{index}"  # a name only
     return predictor
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.loading import choose_runtime
 from service.settings import Settings, SettingsError, load_settings, variable
 
 
@@ -26,8 +27,8 @@ def test_defaults_are_those_of_the_contract() -> None:
         "download": False,
         "device": "auto",
         "engine": "auto",
-        "precision": "float32",
-        "detector": "yuface",
+        "precision": "auto",
+        "detector": "auto",
         "scan_every_s": 0.5,
         "max_connections": 1000,
         "max_upload_bytes": 100 * 1024 * 1024,
@@ -45,6 +46,22 @@ def test_defaults_are_those_of_the_contract() -> None:
         "threads": None,
         "decode_workers": 2,
         "open_videos": None,
+        "jobs_dir": None,
+        "jobs_url": None,
+        "job_ttl_s": 86_400,
+        "job_timeout_s": 21_600,
+        "job_workers": 1,
+        "job_max_queued": 1000,
+        "job_max_upload_bytes": 2 * 1024**3,
+        "job_max_video_s": 14_400,
+        "job_max_frames": 432_000,
+        "live_connections": 32,
+        "live_fps": 15,
+        "live_max_frame_bytes": 4 * 1024**2,
+        "live_max_wait_s": 1,
+        "live_idle_s": 30,
+        "live_max_s": 3600,
+        "allowed_origins": (),
         "log_format": "json",
         "log_level": "info",
         "otel": False,
@@ -180,6 +197,20 @@ def test_operations_cannot_be_protected_without_a_key(monkeypatch: pytest.Monkey
         load_settings()
 
 
+def test_replicas_that_share_a_table_share_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECT_JOBS_URL", "postgresql://me:secret-word@host/name")
+    with pytest.raises(SettingsError, match=r"^AFFECT_JOBS_URL: .*set AFFECT_JOBS_DIR$"):
+        load_settings()
+    monkeypatch.setenv("AFFECT_JOBS_DIR", "/jobs")
+    assert "secret-word" not in repr(load_settings())
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(SettingsError, match=r"^AFFECT_JOBS_URL: needs the extra `postgres`, which is not installed$"):
+        load_settings()
+    monkeypatch.setenv("AFFECT_JOBS_URL", "sqlite:///secret-word")
+    with pytest.raises(SettingsError, match=r"^AFFECT_JOBS_URL: must begin with postgresql://$"):
+        load_settings()
+
+
 def test_traces_need_a_collector_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFFECT_OTEL", "true")
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
@@ -215,3 +246,25 @@ def test_settings_are_frozen_and_refuse_unknown_fields() -> None:
         Settings().port = 1  # type: ignore[misc]
     with pytest.raises(ValidationError):
         Settings(prot=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({}, None),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "3,2"}, 3),
+        ({"OMP_NUM_THREADS": "3", "AFFECT_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "0"}, None),
+        ({"OMP_NUM_THREADS": "many"}, None),
+    ],
+)
+def test_openmp_says_how_many_threads_there_are(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], threads: int | None
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.inference_threads == threads
+    assert choose_runtime(settings, "cpu", []).threads == threads

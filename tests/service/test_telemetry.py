@@ -1,6 +1,9 @@
 """What drift is judged by, counted by hand."""
 
+import asyncio
 import re
+
+import pytest
 
 from model_core.affect import Affect, Expression
 from model_core.faces.quality import Quality
@@ -54,3 +57,21 @@ def test_resources_are_asked_for_at_each_scrape() -> None:
     assert numbers(Telemetry())["affect_memory_limit_bytes"] == 0
     telemetry.resources(lambda: 0, 4096)
     assert numbers(telemetry)["affect_memory_limit_bytes"] == 4096
+
+
+def test_metrics_are_rendered_once_for_all_who_ask_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = Telemetry()
+    rendered: list[str] = []
+
+    def rendered_as(exposition: str) -> tuple[bytes, str]:
+        rendered.append(exposition)
+        return str(len(rendered)).encode(), exposition
+
+    monkeypatch.setattr(telemetry, "rendered_as", rendered_as)
+
+    async def story() -> list[tuple[bytes, str]]:
+        together = await asyncio.gather(*(telemetry.exposed_as(form) for form in ("a", "b", "a", "a")))
+        return [*together, await telemetry.exposed_as("a")]
+
+    assert asyncio.run(story()) == [(b"1", "a"), (b"2", "b"), (b"1", "a"), (b"1", "a"), (b"3", "a")]
+    assert rendered == ["a", "b", "a"]

@@ -14,10 +14,10 @@ from model_core.bundles.manifest import UnitNote
 from model_core.calibration import AXES, AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.faces.alignment import shrink
 from model_core.inference.predictor import Predictor
-from model_core.preprocessing import to_batch
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from training import export
+from training.data.batches import image_batch
 from training.data.prepared import load_prepared
 from training.runs.checkpoint import load_trained
 from training.runs.config import load_config
@@ -109,6 +109,11 @@ def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
     assert notes is not None
     assert [name for name, note in notes.items() if note.reference == "derived"] == ["AU1", "AU2"]
     assert {note.reference for note in notes.values()} == {"derived", "rendered"}
+    larger = replace(trained, training={**trained.training, "sets": [sets[0], {**sets[1], "share": 2.0}]})
+    manifest = export.manifest_of(larger, export.Labelling("n", "1", "MIT", ""))
+    assert manifest.references == {"valence_arousal": "derived", "expression": "rendered", "action_units": "rendered"}
+    assert manifest.unit_notes is None
+    assert export.manifest_of(mixed, export.Labelling("n", "1", "MIT", "")).references["expression"] == "annotated"
     alike = replace(trained, training={**trained.training, "sets": sets[:1]})
     assert export.manifest_of(alike, export.Labelling("n", "1", "MIT", "")).unit_notes is None
 
@@ -129,12 +134,12 @@ def test_outputs_are_the_runs_with_its_weights_rounded_to_float16(
         if parameter.ndim > 1:
             parameter.data = parameter.data.half().float()
     faces = load_prepared(finished.prepared)
-    images = to_batch([shrink(crop, trained.input.size) for crop in faces.crops[:8]], trained.input)
+    images = image_batch([shrink(crop, trained.input.size) for crop in faces.crops[:8]], trained.input)
     with torch.inference_mode():
         before, after = vars(trained.network(images)), vars(bundle.network(images))
     for task, values in before.items():
         assert torch.equal(after[task], values), task
-    (affect,) = Predictor([bundle], torch.device("cpu")).predict([[np.zeros((32, 32, 3), np.uint8)]])
+    (affect,) = Predictor([bundle]).predict([[np.zeros((32, 32, 3), np.uint8)]])
     assert affect.expression is not None
     again = load_evaluable(folder / "bundle")
     assert (again.spec, again.input, again.calibration) == (trained.spec, trained.input, trained.calibration)

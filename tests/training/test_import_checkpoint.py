@@ -13,7 +13,7 @@ from torch import Tensor
 from model_core.affect import LABEL_SETS
 from model_core.bundles.bundle import load_bundle
 from model_core.inference.predictor import Predictor
-from model_core.models import build_network
+from model_core.models.registry import build_network
 from tests.fakes import Hostile, formula_state
 from tests.training.importing.upstream_module import mfn_state, nest, upstream_package
 from training import import_checkpoint
@@ -129,7 +129,7 @@ def test_a_checkpoint_becomes_a_bundle_that_predicts(
     assert manifest.input.alignment == "ddamfn-frontal-1"
     assert manifest.input.mean == (0.485, 0.456, 0.406)
     assert manifest.training["source"] == "affecnet8.pth"
-    (affect,) = Predictor([bundle], torch.device("cpu")).predict([[np.zeros((112, 112, 3), np.uint8)]])
+    (affect,) = Predictor([bundle]).predict([[np.zeros((112, 112, 3), np.uint8)]])
     assert tuple(affect.expression.probabilities) == LABEL_SETS["affectnet8"]
     assert (affect.valence, affect.action_units) == (None, None)
 

@@ -6,8 +6,8 @@ import torch
 
 from model_core.affect import LABEL_SETS, TASKS
 from model_core.bundles.bundle import load_bundle, save_bundle
-from model_core.models import build_network
 from model_core.models.ddamfn import DDAMFN
+from model_core.models.registry import build_network
 from tests.fakes import formula_state, write_prepared
 from tests.training.conftest import FinishedRun
 from tests.training.importing.upstream_module import mfn_state, nest, upstream_package
@@ -91,6 +91,11 @@ def test_derived_tasks_need_derived_targets(finished: FinishedRun, tmp_path: Pat
         (["--set", "network.hidden=0"], "error: .*hidden"),
         (["--set", "optimizer.accumulate=3"], r"error: optimizer\.batch_size 8 does not divide into 1 .* x 3 .* equal"),
         (["--set", "optimizer.accumulate=8"], "error: .* equal parts of at least 2"),
+        (
+            ["--set", "optimizer.repeated=3", "--set", "optimizer.accumulate=2"],
+            r"error: optimizer\.batch_size \+ optimizer\.repeated 11 does not divide into 1 .* x 2 ",
+        ),
+        (["--set", "optimizer.repeated=9"], r"error: optimizer\.repeated is larger than optimizer\.batch_size"),
         (["--set", "run.precision=float16"], "error: .*float16 needs a GPU"),
         (["--device", "abacus"], "error: --device abacus: PyTorch knows no such device"),
     ],

@@ -22,6 +22,8 @@ class Augmentation(BaseModel):
     """Largest enlargement or reduction, as a share."""
     shift: float = Field(0.06, ge=0, lt=1)
     """Largest shift along each axis, as a share of the side."""
+    elastic: float = Field(0.0, ge=0, lt=0.1)
+    """Standard deviation of a smooth deformation along each axis, as a share of the side."""
     contrast: float = Field(0.35, ge=0, lt=1)
     """Largest gain or loss of contrast, as a share."""
     brightness: float = Field(0.15, ge=0, le=1)
@@ -43,9 +45,13 @@ class Augmentation(BaseModel):
         """Return whether `apply` mirrors the crop, given a generator in the same state."""
         return self.flip and rng.random() < 0.5
 
-    def apply(self, crop: Crop, size: int, rng: np.random.Generator) -> Crop:
-        """Return a changed crop, uint8 [S, S, 3] -> uint8 [size, size, 3], drawn from `rng`."""
-        mirrored = self.mirrors(rng)
+    def apply(self, crop: Crop, size: int, rng: np.random.Generator, mirrored: bool | None = None) -> Crop:
+        """Return a changed crop, uint8 [S, S, 3] -> uint8 [size, size, 3], drawn from `rng`.
+
+        mirrored: whether it is mirrored. None: as `mirrors` says. All else is drawn alike.
+        """
+        drawn = self.mirrors(rng)
+        mirrored = drawn if mirrored is None else mirrored
         image = self._warp(crop, size, rng, mirrored)
         image = self._optics(image, rng)
         image = self._photometry(image, rng)
@@ -65,7 +71,15 @@ class Augmentation(BaseModel):
         if mirrored:
             matrix[0] = -matrix[0]
             matrix[0, 2] += size - 1
-        return np.asarray(cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
+        if not self.elastic:
+            warped = cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+            return np.asarray(warped, dtype=np.uint8)
+        places = np.moveaxis(np.indices((size, size), dtype=np.float32)[::-1], 0, -1) + _displacements(
+            size, self.elastic * size, rng
+        )
+        x, y = cv2.split(cv2.transform(places, cv2.invertAffineTransform(matrix)).astype(np.float32))
+        warped = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(warped, dtype=np.uint8)
 
     def _optics(self, image: Crop, rng: np.random.Generator) -> Crop:
         if rng.random() < self.resolution:
@@ -83,6 +97,12 @@ class Augmentation(BaseModel):
         if rng.random() < self.noise:
             changed += rng.normal(0, rng.uniform(2, 12), image.shape[:2])[..., None]
         return changed.clip(0, 255).astype(np.uint8)
+
+
+def _displacements(side: int, deviation: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return smooth displacements in pixels, float32 [side, side, 2], cubic between nodes a fifth of the side apart."""
+    nodes = rng.normal(0, deviation, (5, 5, 2)).astype(np.float32)
+    return np.asarray(cv2.resize(nodes, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def _light(side: int, direction_rad: float, strength: float) -> NDArray[np.float32]:

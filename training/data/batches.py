@@ -1,7 +1,7 @@
 """Batches of a prepared set: augmented crops, preprocessed by the service's own `to_batch`, with masked targets."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model_core.affect import AffectTarget
 from model_core.faces.alignment import shrink
+from model_core.faces.geometry import Crop
 from model_core.preprocessing import InputSpec, to_batch
 from training.data.augmentation import Augmentation
 from training.data.prepared import PreparedFaces, distributions
@@ -30,6 +31,8 @@ class Batch:
     """The targets of all B faces."""
     rows: NDArray[np.int64]
     """int64 [B]: the records' positions in the prepared set."""
+    repeated: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [R]: the places of the faces that the last R images show once more, mirrored."""
 
 
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
@@ -66,6 +69,8 @@ class EpochPlan:
     """Number of the first batch to make, from 0."""
     share: slice = field(default_factory=lambda: slice(None))
     """The places within a batch whose images are made; the other processes make the rest."""
+    repeated: int = 0
+    """This many faces of a batch, evenly spread over it, follow once more at its end, mirrored."""
 
 
 def training_batches(
@@ -76,15 +81,23 @@ def training_batches(
     A crop's augmentation depends only on the seed, the number of its batch and its place in the batch. So a resumed
     epoch continues exactly where it stopped, and several processes together make what one process would.
     """
+    size = plan.order.shape[1]
+    repeated = np.linspace(0, size - 1, plan.repeated).round().astype(np.int64)
+    shown = np.concatenate([np.arange(size), repeated])
     for number in range(plan.first, len(plan.order)):
-        chosen = plan.order[number]
-        crops = [
-            augmentation.apply(
-                faces.crops[chosen[place]], spec.size, np.random.default_rng((*plan.seed, number, place))
-            )
-            for place in range(len(chosen))[plan.share]
-        ]
-        yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
+        chosen = plan.order[number][shown]
+        crops = []
+        for place in range(len(shown))[plan.share]:
+            second = place >= size
+            mirrored = augmentation.mirrors(np.random.default_rng((*plan.seed, number, shown[place]))) != second
+            rng = np.random.default_rng((*plan.seed, number, place))
+            crops.append(augmentation.apply(faces.crops[chosen[place]], spec.size, rng, mirrored))
+        yield Batch(image_batch(crops, spec), targets(faces, chosen), chosen, repeated)
+
+
+def image_batch(crops: Sequence[Crop], spec: InputSpec) -> Tensor:
+    """Return the images of `to_batch`, float32 [B, 3, S, S], as a tensor with channels innermost."""
+    return torch.from_numpy(to_batch(crops, spec))
 
 
 def ahead(batches: Iterator[T], depth: int = 2) -> Iterator[T]:
@@ -103,4 +116,4 @@ def evaluation_batches(
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         crops = [shrink(faces.crops[row], spec.size) for row in chosen]
-        yield Batch(to_batch(crops, spec), targets(faces, chosen), chosen)
+        yield Batch(image_batch(crops, spec), targets(faces, chosen), chosen)

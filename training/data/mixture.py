@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, TASKS, Task
-from training.data.prepared import PreparedFaces
+from training.data.prepared import PreparedFaces, distributions
 from training.datasets.raw import DatasetError, Split
+
+_NEUTRAL_FROM = 0.7
+"""Share of the votes from which on a face is taken to be at rest."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,30 @@ class Source:
     """The tasks that are learned from its targets, where it has any."""
     trusted_units: tuple[str, ...] = tuple(ACTION_UNITS)
     """The action units that are learned from its targets."""
+    neutral_at_rest: bool = False
+    """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
 
     @property
     def known_units(self) -> NDArray[np.bool_]:
         """bool [N, 12]: True where a unit's target is learned."""
-        trusted = np.isin(list(ACTION_UNITS), self.trusted_units) & ("action_units" in self.tasks)
-        return self.faces.known_units & trusted
+        learned = self._trusted | self._resting[:, None]
+        return self.faces.known_units & learned & ("action_units" in self.tasks)
+
+    @property
+    def action_units(self) -> NDArray[np.float32]:
+        """float32 [N, 12]: the units' targets."""
+        absent = self._resting[:, None] & ~self._trusted
+        return np.where(absent, np.float32(0), self.faces.action_units)
+
+    @property
+    def _trusted(self) -> NDArray[np.bool_]:
+        return np.isin(list(ACTION_UNITS), self.trusted_units)
+
+    @property
+    def _resting(self) -> NDArray[np.bool_]:
+        """bool [N]: True where a face teaches that units are absent."""
+        neutral = distributions(self.faces.votes)[:, self.faces.info.labels.index("neutral")]
+        return (neutral >= _NEUTRAL_FROM) & self.neutral_at_rest
 
     @property
     def with_valence_arousal(self) -> NDArray[np.bool_]:
@@ -153,7 +174,7 @@ def mix(sources: Sequence[Source]) -> MixedFaces:
         found=joined("found"),
         votes=np.concatenate([source.votes for source in sources]),
         derived=np.concatenate([part.derived & (part.blendshapes is not None) for part in parts]),
-        action_units=joined("action_units"),
+        action_units=np.concatenate([source.action_units for source in sources]),
         valence_arousal=joined("valence_arousal"),
         blendshapes=_readings(parts, "blendshapes"),
         landmarks=_readings(parts, "landmarks"),

@@ -30,11 +30,26 @@ def twins_in_later_splits(
     The splits come in the order of SPLITS: training pictures are compared with validation and test pictures, validation
     pictures with test pictures. What is left after leaving them out has no twins across splits.
     """
-    position = np.array([SPLITS.index(split) for split in splits])
+    return _twins(pictures, np.array([SPLITS.index(split) for split in splits]), least_correlation)
+
+
+def twins_in_earlier_splits(
+    pictures: NDArray[np.uint8], splits: Sequence[Split], least_correlation: float = TWIN_CORRELATION
+) -> NDArray[np.bool_]:
+    """Return which of the pictures, uint8 [N, H, W], have a twin in an earlier split of SPLITS, bool [N].
+
+    What a network achieves on them after it was trained on the earlier splits is too good.
+    """
+    return _twins(pictures, np.array([-SPLITS.index(split) for split in splits]), least_correlation)
+
+
+def _twins(pictures: NDArray[np.uint8], position: NDArray[np.int64], least_correlation: float) -> NDArray[np.bool_]:
+    """Return which of the pictures have a twin at a higher position, int64 [N]."""
     twins = np.zeros(len(pictures), dtype=bool)
-    for split in range(len(SPLITS) - 1):
-        own = position == split
-        twins[own] = _largest_correlations(pictures[own], pictures[position > split]) >= least_correlation - _ROUNDING
+    for own_position in np.unique(position):
+        own = position == own_position
+        others = pictures[position > own_position]
+        twins[own] = _largest_correlations(pictures[own], others) >= least_correlation - _ROUNDING
     return twins
 
 

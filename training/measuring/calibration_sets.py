@@ -18,6 +18,7 @@ from model_core.calibration import (
 from model_core.metrics import ece, top_label_ece
 from training.data.mixture import Source
 from training.measuring.fitting import (
+    MIN_THRESHOLD_POSITIVES,
     ThresholdSearch,
     Weights,
     fit_axes,
@@ -52,8 +53,9 @@ def fit_sets(
     """Fit each task on all sets that have targets for it: expressions on the majority sets.
 
     A set weighs by its share, however many faces it has. With `resting_share`, the threshold of a unit is the best one
-    by F1, or the lowest one that less than this share of the neutral faces of each set reach, whichever is higher. A
-    set whose targets of a unit are not trusted does not fit it, but its neutral faces bound its threshold.
+    by F1, or the lowest one that less than this share of the neutral faces of each set reach, whichever is higher;
+    where there are too few faces with the unit to choose by F1, it is the latter. A set whose targets of a unit are not
+    trusted does not fit it, but its neutral faces bound its threshold.
     """
     units = _units(sets, search)
     if units is not None and resting_share is not None:
@@ -94,7 +96,13 @@ def _bounded(unit: UnitCalibration, sets: Sequence[CalibrationSet], column: int,
         for each in sets
         if each.outputs.action_units is not None and each.neutral is not None
     ]
-    return replace(unit, threshold=max([unit.threshold, *limits]))
+    positives = sum(
+        int((each.source.faces.units_present & each.source.known_units)[each.outputs.rows, column].sum())
+        for each in sets
+    )
+    too_few = positives < MIN_THRESHOLD_POSITIVES and unit != UNCALIBRATED_UNIT
+    best = [] if too_few and limits else [unit.threshold]
+    return replace(unit, threshold=max([*best, *limits]))
 
 
 def _axes(sets: Sequence[CalibrationSet]) -> dict[str, AxisCalibration] | None:

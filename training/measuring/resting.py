@@ -28,7 +28,9 @@ from model_core.calibration import AXES, Calibration, ChangeLimits
 from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
 from model_core.models.heads import AffectNetwork
-from model_core.preprocessing import InputSpec, to_batch
+from model_core.preprocessing import InputSpec
+from training.data.batches import image_batch
+from training.data.mirror_images import logits_of
 from training.data.perturbations import Perturbation, perturbations
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
@@ -92,7 +94,8 @@ class LevelReader:
         parts = [np.empty((0, len(self.comparison.names)))]
         remaining = iter(crops)
         while batch := list(islice(remaining, batch_size)):
-            logits = self.network(to_batch([shrink(crop, self.input.size) for crop in batch], self.input))
+            images = image_batch([shrink(crop, self.input.size) for crop in batch], self.input)
+            logits = logits_of(self.network, images, self.input)
             axes, units = (
                 None if part is None else part.double().numpy()
                 for part in (logits.valence_arousal, logits.action_units)

@@ -14,6 +14,7 @@ from model_core.metrics import accuracy, ccc, macro_f1, pearson
 from model_core.models.heads import AffectNetwork
 from model_core.preprocessing import InputSpec
 from training.data.batches import evaluation_batches
+from training.data.mirror_images import logits_of
 from training.data.prepared import PreparedFaces
 from training.datasets.raw import DatasetError
 
@@ -58,7 +59,7 @@ def collect(
     found = rows[faces.found[rows]]
     parts: dict[str, list[NDArray[np.float64]]] = {}
     for batch in evaluation_batches(faces, found, spec):
-        logits = network(batch.images.to(device))
+        logits = logits_of(network, batch.images.to(device), spec)
         for task, values in vars(logits).items():
             if values is not None:
                 parts.setdefault(task, []).append(values.double().cpu().numpy())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_core.affect import AffectTarget, Task
-from model_core.models import NetworkSpec
+from model_core.models.spec import NetworkSpec
 
 CLEAR_CHANGE = 0.5
 """Lag is measured where the mean of the framewise outputs moves at least this far (Euclidean) in a jump."""

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from model_core.bundles.manifest import parse_input, parse_network
-from model_core.models import NetworkSpec, build_network
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from model_core.affect import ACTION_UNITS, TASKS, Task
 from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
-from model_core.models import BACKBONES
+from model_core.models.registry import BACKBONES
 from training.data.augmentation import Augmentation
 from training.runs.config_file import Section, checked, read_values
 from training.targets.auxiliary import AuxiliaryLoss
@@ -32,6 +32,8 @@ class SetConfig(Section):
     """The tasks that are learned from it, where it has targets for them."""
     trusted_units: tuple[Literal[tuple(ACTION_UNITS)], ...] = tuple(ACTION_UNITS)  # type: ignore[valid-type]
     """The action units that are learned from it."""
+    neutral_at_rest: bool = False
+    """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
 
 
 class DataConfig(Section):
@@ -68,13 +70,15 @@ class InputConfig(Section):
     """Subtracted from pixel values in [0, 1], by channel."""
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     """Divides what is left, by channel."""
+    with_mirror_image: bool = False
+    """True: answers are averaged with those to mirror images, which takes twice the time. It changes no weights."""
 
 
 class NetworkConfig(Section):
     """The network to train."""
 
     backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
-    """A key of `model_core.models.BACKBONES`."""
+    """A key of `model_core.models.registry.BACKBONES`."""
     tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
     """The tasks that get a head."""
     hidden: int | None = None
@@ -109,6 +113,10 @@ class OptimizerConfig(StepsConfig):
     """Scales the learning rate of `backbone.features`."""
     accumulate: int = Field(1, ge=1)
     """Parts into which each process divides its share of a batch, to save memory."""
+    repeated: int = Field(0, ge=0)
+    """This many faces of a step are seen a second time in it, mirrored; `loss.consistency` compares the answers."""
+    average_decay: float = Field(0.998, gt=0, lt=1)
+    """Decay per step of the weights' exponential moving average, which remembers about 1 / (1 - decay) steps."""
     fixed_norm_epochs: int = Field(0, ge=0)
     """This many last epochs continue from the averaged network with its batch norms fixed."""
 
@@ -163,6 +171,8 @@ class LocalNetworkConfig(Section):
 
     start_from: Path
     """Folder of a run or a bundle whose DDAMFN is frozen."""
+    with_mirror_image: bool = False
+    """See InputConfig."""
 
 
 class LocalLoss(Section):

@@ -5,7 +5,7 @@ seconds instead of most of an hour.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from model_core.affect import TASKS
 from model_core.losses import LossWeights
-from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LOCAL_SIZE, LocalDDAMFN
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.data.batch_order import BatchOrder
 from training.data.batches import targets, unit_variance
@@ -161,7 +162,8 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     rows, weights = faces.indices("train", config.data.limit), config.auxiliary
     auxiliary = auxiliary_targets(faces, rows, weights) if weights.blendshapes or weights.shape else None
     train, validation = _stored_faces(config, faces, source.input, network, folder)
-    return LocalRun(config, faces, spec, source.input, network, train, validation, auxiliary, folder)
+    answering = replace(source.input, with_mirror_image=config.network.with_mirror_image)
+    return LocalRun(config, faces, spec, answering, network, train, validation, auxiliary, folder)
 
 
 def _stored_faces(

@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
-from model_core.inference.runtimes import Runtime, RuntimeOptions, build_tensor_runtime
+from model_core.inference.networks import build_tensor_runtime
+from model_core.inference.runtimes import Runtime, RuntimeOptions
 from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.models.folding import folded
 from model_core.models.local import MAP_SHAPE, LocalDDAMFN
-from model_core.preprocessing import InputSpec, to_batch
+from model_core.preprocessing import Images, InputSpec, to_batch
 from training.data.augmentation import Augmentation
 from training.data.batches import ahead
 from training.data.prepared import PreparedFaces
@@ -76,7 +77,7 @@ class MapStore:
     def _frozen(self) -> Runtime:
         """The compiled frozen part, which is built only where a view is missing, since that takes seconds."""
         network = FrozenPart(folded(self.backbone)).eval()
-        return build_tensor_runtime(network, self.input.size, torch.device("cpu"), self.options)
+        return build_tensor_runtime(network, self.input.size, "cpu", self.options)
 
     def view(self, indices: NDArray[np.int64], name: str, number: int) -> Rows:
         """Return the rows of some records, memory-mapped; they are computed first where they are missing.
@@ -103,10 +104,10 @@ class MapStore:
         values.flush()
         partial.rename(path)
 
-    def _batches(self, indices: NDArray[np.int64], number: int) -> Iterator[Tensor]:
+    def _batches(self, indices: NDArray[np.int64], number: int) -> Iterator[Images]:
         for start in range(0, len(indices), _BATCH):
             crops = [self._crop(index, number) for index in indices[start : start + _BATCH]]
-            yield to_batch(crops, self.input).contiguous()
+            yield to_batch(crops, self.input)
 
     def _crop(self, index: int, number: int) -> Crop:
         crop = self.faces.crops[index]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.data.batch_order import BatchOrder
 from training.data.batches import Batch, EpochPlan, ahead, training_batches, unit_variance
@@ -26,9 +26,6 @@ from training.runs.processes import ALONE, Processes
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.step import BatchGradient
 from training.runs.training_data import origin
-
-AVERAGE_DECAY = 0.998
-"""Decay per step of the weights' exponential moving average, which remembers about 500 steps."""
 
 NORM_BATCHES = 100
 """Batches on which the batch norms of the averaged network are measured before it is validated."""
@@ -76,7 +73,7 @@ class NetworkRun(Run[Batch]):
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.optimizer = build_optimizer(self.network, options, options.trunk_factor)
         self.schedule = build_schedule(self.optimizer, options, steps * options.epochs)
-        self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
+        self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(options.average_decay))
 
     def _found(self, split: Split) -> NDArray[np.int64]:
         rows = self.faces.indices(split, self.config.data.limit)
@@ -106,8 +103,10 @@ class NetworkRun(Run[Batch]):
 
     def _batches_from(self, first: int) -> Iterator[Batch]:
         epoch = self.progress.epoch
-        share = self.processes.share(self.config.optimizer.batch_size)
-        plan = EpochPlan(self._rows[self._order.epoch(epoch)], (self.config.run.seed, epoch), first, share)
+        options = self.config.optimizer
+        share = self.processes.share(options.batch_size + options.repeated)
+        order = self._rows[self._order.epoch(epoch)]
+        plan = EpochPlan(order, (self.config.run.seed, epoch), first, share, options.repeated)
         return training_batches(self.faces, self.input, self.config.augmentation, plan)
 
     def step(self, batch: Batch) -> float:
@@ -153,7 +152,10 @@ class NetworkRun(Run[Batch]):
 
 def _require_equal_parts(options: OptimizerConfig, processes: int) -> None:
     """Refuse parts of unequal size, since all weigh the same in batch norms, or of one face, which has no variance."""
-    size, parts = options.batch_size, processes * options.accumulate
+    size, parts = options.batch_size + options.repeated, processes * options.accumulate
     if size % parts or size < 2 * parts:
         shape = f"{processes} (processes) x {options.accumulate} (optimizer.accumulate)"
-        raise ValueError(f"optimizer.batch_size {size} does not divide into {shape} equal parts of at least 2")
+        name = "optimizer.batch_size + optimizer.repeated" if options.repeated else "optimizer.batch_size"
+        raise ValueError(f"{name} {size} does not divide into {shape} equal parts of at least 2")
+    if options.repeated > options.batch_size:
+        raise ValueError("optimizer.repeated is larger than optimizer.batch_size")

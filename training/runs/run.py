@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.runs.checkpoint import (
     Progress,

@@ -1,11 +1,12 @@
 """The log of a run: a line for each epoch, printed and in `log.jsonl`, and curves for TensorBoard."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from training.measuring.figures import figures_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -36,8 +37,8 @@ class RunLog:
 
         `history` holds a record of each epoch so far: its number, its loss and its measures.
         """
-        print(json.dumps({name: round(value, 4) for name, value in history[-1].items()}), flush=True)
-        (self._folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+        print(figures_text({name: round(value, 4) for name, value in history[-1].items()}), flush=True)
+        (self._folder / "log.jsonl").write_text("".join(figures_text(record) + "\n" for record in history))
         self._draw(number, {f"validation/{name}": value for name, value in measures.items()})
         if self._curves is not None:
             self._curves.flush()

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from model_core.affect import Task
-from model_core.models import NetworkSpec
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LocalDDAMFN
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.runs.checkpoint import CheckpointError, load_trained, load_trunk
 from training.runs.trained import load_evaluable
@@ -112,6 +112,6 @@ def _other_input(earlier: InputSpec, input_spec: InputSpec | None) -> str:
     differing = [
         f"{name} {before} (now {now})"
         for name, before in vars(earlier).items()
-        if name != "size" and (now := getattr(input_spec, name)) != before
+        if name not in ("size", "with_mirror_image") and (now := getattr(input_spec, name)) != before
     ]
     return f"; warning: it was trained with {', '.join(differing)}" if differing else ""

@@ -18,6 +18,7 @@ from model_core.losses import (
     affect_losses,
     attention_distances,
     attention_loss,
+    consistency_loss,
     relative_squared_error,
 )
 from model_core.models.ddamfn import DDAMFN
@@ -41,11 +42,13 @@ def total_loss(
     distances: Tensor | None,
     weights: LossWeights,
     variance: Tensor | None = None,
+    repeated: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted sum of the task losses.
 
     distances: `attention_distances` [B]; without them there is no attention loss. variance: of each unit's targets,
-    [U]; without it there is no relative squared error.
+    [U]; without it there is no relative squared error. repeated: int64 [R], the places of the faces that the last R
+    rows show once more; without it there is no consistency loss.
     """
     losses = dict(affect_losses(logits, target))
     if distances is not None and weights.attention > 0:
@@ -54,8 +57,15 @@ def total_loss(
         losses["unit_error"] = relative_squared_error(
             logits.action_units, target.action_units, target.action_units_mask, variance
         )
+    if repeated is not None and weights.consistency > 0:
+        second = slice(-len(repeated), None)
+        losses["consistency"] = consistency_loss(_rows(logits, repeated), _rows(logits, second))
     factors: Mapping[str, float] = asdict(weights)
     return torch.stack([factors[name] * loss for name, loss in losses.items()]).sum()
+
+
+def _rows(logits: AffectLogits, rows: Tensor | slice) -> AffectLogits:
+    return AffectLogits(**{task: None if values is None else values[rows] for task, values in vars(logits).items()})
 
 
 @dataclass
@@ -95,7 +105,7 @@ class BatchGradient:
         with torch.set_grad_enabled(len(parts) == 1):
             outputs = [self._forward(part) for part in parts]
         whole = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
-        loss, gradients = self._loss(whole, batch.target, scaler)
+        loss, gradients = self._loss(whole, batch, scaler)
         if len(parts) == 1:
             _backward(whole, gradients)
         else:
@@ -116,13 +126,14 @@ class BatchGradient:
         return outputs
 
     def _loss(
-        self, outputs: Mapping[str, Tensor], target: AffectTarget, scaler: torch.amp.GradScaler
+        self, outputs: Mapping[str, Tensor], batch: Batch, scaler: torch.amp.GradScaler
     ) -> tuple[float, dict[str, Tensor]]:
         """Return the loss of the whole batch, and its scaled gradient for this process's share of the outputs."""
         whole = {name: self.processes.gather(values).requires_grad_() for name, values in outputs.items()}
         logits = AffectLogits(**{name: values for name, values in whole.items() if name != "attention"})
-        target = AffectTarget(**{name: value.to(self.device) for name, value in vars(target).items()})
-        loss = total_loss(logits, target, whole.get("attention"), self.weights, self.variance)
+        target = AffectTarget(**{name: value.to(self.device) for name, value in vars(batch.target).items()})
+        repeated = torch.from_numpy(batch.repeated).to(self.device) if len(batch.repeated) else None
+        loss = total_loss(logits, target, whole.get("attention"), self.weights, self.variance, repeated)
         gradients = torch.autograd.grad(scaler.scale(loss), list(whole.values()), materialize_grads=True)
         share = self.processes.share(len(target.expression))
         return float(loss.detach()), {name: values[share] for name, values in zip(whole, gradients, strict=True)}

@@ -9,8 +9,8 @@ from typing import Any
 from model_core.bundles.bundle import MANIFEST, load_bundle, locate_bundle
 from model_core.bundles.manifest import calibration_values, parse_calibration
 from model_core.calibration import Calibration
-from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from model_core.affect import ACTION_UNITS
-from model_core.models import NetworkSpec
+from model_core.models.spec import NetworkSpec
 from training.data.mixture import MixedFaces, Source, mix
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
@@ -17,7 +17,14 @@ def load_training_faces(config: DataConfig) -> PreparedFaces:
         return load_prepared(config.prepared)
     return mix(
         [
-            Source(each.prepared.name, load_prepared(each.prepared), each.share, each.tasks, each.trusted_units)
+            Source(
+                each.prepared.name,
+                load_prepared(each.prepared),
+                each.share,
+                each.tasks,
+                each.trusted_units,
+                each.neutral_at_rest,
+            )
             for each in config.sets
         ]
     )
@@ -36,6 +43,7 @@ def origin(faces: PreparedFaces) -> dict[str, Any]:
             "share": source.share,
             "tasks": [task for task in source.tasks if source.teaches(task)],
             "trusted_units": list(source.trusted_units),
+            "neutral_at_rest": source.neutral_at_rest,
         }
         for source in faces.sources
     ]

@@ -10,11 +10,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model_core.bundles.bundle import BundleError
-from model_core.inference.runtimes import CPU_OPTIONS, Runtime, build_runtime
+from model_core.inference.networks import build_runtime
+from model_core.inference.runtimes import CPU_OPTIONS, Runtime
+from model_core.preprocessing import Images
 from training.data.batches import evaluation_batches
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
@@ -33,13 +34,13 @@ def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64])
     take turns in each batch.
     Raises ModuleNotFoundError where an engine is not installed.
     """
-    spec, cpu = evaluable.input, torch.device("cpu")
-    runtimes = [build_runtime(evaluable.network, ("expression",), spec.size, cpu, way) for way in CPU_OPTIONS]
+    spec = evaluable.input
+    runtimes = [build_runtime(evaluable.network, ("expression",), spec.size, "cpu", way) for way in CPU_OPTIONS]
     seconds: list[list[float]] = [[] for _ in CPU_OPTIONS]
     logits: list[list[NDArray[np.float64]]] = [[] for _ in CPU_OPTIONS]
     for batch in evaluation_batches(faces, rows, spec, BATCH):
         for way, runtime in enumerate(runtimes):
-            found, taken = _timed(runtime, batch.images)
+            found, taken = _timed(runtime, batch.images.numpy())
             logits[way].append(found)
             seconds[way].append(taken / len(found))
     probabilities = [evaluable.calibration.expression_probabilities(np.concatenate(found)) for found in logits]
@@ -51,7 +52,7 @@ def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64])
     ]
 
 
-def _timed(runtime: Runtime, images: torch.Tensor) -> tuple[NDArray[np.float64], float]:
+def _timed(runtime: Runtime, images: Images) -> tuple[NDArray[np.float64], float]:
     started = time.perf_counter()
     return runtime(images), time.perf_counter() - started
 

@@ -5,7 +5,6 @@ and as the change against the neutral picture of the same sitting; and how often
 where it moves alone and where the face is at rest. The limits are the model's, or are fitted on the validation people.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
 from training.datasets.rendered import PRESENT
+from training.measuring.figures import write_figures
 from training.measuring.resting import LevelReader, Sittings, fit_limits, read_sittings, rises_at_rest
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
@@ -158,7 +158,7 @@ def main() -> None:
         fail(error)
     print(render(result))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_figures(args.out, result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from model_core.bundles.bundle import BundleError
 from model_core.faces.alignment import align
 from model_core.faces.detection import build_detector
 from model_core.faces.geometry import Crop
-from model_core.preprocessing import to_batch
+from training.data.batches import image_batch
+from training.data.mirror_images import logits_of
 from training.data.perturbations import STRENGTHS, perturbations
 from training.datasets import DatasetError
 from training.datasets.pictures import read_picture
@@ -54,7 +55,7 @@ def find_failures(evaluable: Evaluable, crop: Crop, seed: int = 0) -> tuple[Answ
 
 @torch.inference_mode()
 def _answer(evaluable: Evaluable, crop: Crop, change: str) -> Answer:
-    logits = evaluable.network(to_batch([crop], evaluable.input)).expression
+    logits = logits_of(evaluable.network, image_batch([crop], evaluable.input), evaluable.input).expression
     assert logits is not None
     probabilities: NDArray[np.float64] = evaluable.calibration.expression_probabilities(logits.double().numpy())[0]
     best = int(probabilities.argmax())

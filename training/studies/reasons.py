@@ -6,7 +6,6 @@ faces that look away from the camera are compared with the others as they are. F
 reason are false alarms.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from training.data.perturbations import STRENGTHS, perturbations
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError, build_reader
 from training.datasets.raw import SPLITS
+from training.measuring.figures import write_figures
 from training.measuring.scoring import collect
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
@@ -208,7 +208,7 @@ def main() -> None:
         fail(error)
     print(render(result))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_figures(args.out, result)
 
 
 if __name__ == "__main__":

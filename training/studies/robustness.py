@@ -1,6 +1,5 @@
 """`python -m training.studies.robustness`: accuracy and calibration of expressions as crops get worse."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,6 +19,7 @@ from training.data.perturbations import STRENGTHS, Perturbation, perturbations
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
+from training.measuring.figures import write_figures
 from training.measuring.scoring import collect
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
@@ -136,7 +136,7 @@ def main() -> None:
     result = study(evaluable, chosen, args.seed)
     print(render(result))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_figures(args.out, result)
     if args.plots:
         from training.measuring.plots import plot_robustness
 

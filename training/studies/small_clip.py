@@ -24,7 +24,8 @@ from model_core.affect import LABEL_SETS
 from model_core.faces.geometry import Crop
 from model_core.losses import contrastive_loss
 from model_core.models.clip import CONFIG, WEIGHTS, class_prompts
-from model_core.preprocessing import InputSpec, to_batch
+from model_core.preprocessing import InputSpec
+from training.data.batches import image_batch
 from training.datasets import DatasetError, build_sequence_reader
 from training.datasets.sequences import Sequence
 from training.runs.command_line import CommandParser, at_least, fail
@@ -87,7 +88,7 @@ def train(root: Path, recipe: Recipe) -> nn.Module:
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=recipe.steps)
     for rows in tqdm(_batches(len(crops), recipe), total=recipe.steps):
-        images = to_batch([crops[i] for i in rows], InputSpec(SIZE, "rgb", MEAN, STD, "arcface-1"))
+        images = image_batch([crops[i] for i in rows], InputSpec(SIZE, "rgb", MEAN, STD, "arcface-1"))
         vectors = F.normalize(model.visual(images), dim=-1)  # type: ignore[operator]
         text = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
         loss = contrastive_loss(vectors, text, torch.from_numpy(labels[rows]))

@@ -5,7 +5,6 @@ shifted, and pixels from outside are replicated from the edge, as in alignment. 
 it sees of a shift, so the figures are an upper bound for a shifted picture, and tell what misplaced landmarks cost.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from model_core.models.clip import ClipError
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
+from training.measuring.figures import write_figures
 from training.measuring.scoring import collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
@@ -165,7 +165,7 @@ def main() -> None:
         fail(error)
     print(render(result))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_figures(args.out, result)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ error and lag where the face changes and by jitter where it does not. The LSTM i
 and measured on those of another.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,13 +21,15 @@ from model_core.bundles.bundle import BundleError
 from model_core.faces.alignment import shrink
 from model_core.inference.smoothing import smooth_causal, smooth_offline
 from model_core.losses import LossWeights
-from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork, task_head
 from model_core.models.lstm import LSTMEncoder
-from model_core.preprocessing import to_batch
+from model_core.models.spec import NetworkSpec
+from training.data.batches import image_batch
+from training.data.mirror_images import vectors_of
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
+from training.measuring.figures import write_figures
 from training.measuring.temporal_measures import Tracks, compare, render
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
@@ -74,7 +75,7 @@ def make_tracks(
         frames = simulate(faces.crops[first], faces.crops[second], mix, KINDS[kind].motion, rng)
         crops = [shrink(frame, model.input.size) for frame in frames]
         with torch.inference_mode():
-            vectors.append(model.network.backbone(to_batch(crops, model.input)))
+            vectors.append(vectors_of(model.network.backbone, image_batch(crops, model.input), model.input))
         targets.append(blended(faces, first, second, mix))
         starts.append(start)
     stacked = {
@@ -182,7 +183,7 @@ def main() -> None:
     figures = study(model, faces, args.split, args.train_tracks, args.tracks)
     print(render(figures))
     if args.out:
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(args.out, figures)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from model_core.affect import LABEL_SETS
-from model_core.models import build_network
 from model_core.models.heads import PromptHead
+from model_core.models.registry import build_network
 from training.datasets import build_sequence_reader
 from training.video.config import SequenceConfig
 from training.video.encoders import build_encoder

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.faces.geometry import Crop
-from model_core.models import CLIP, NetworkSpec
 from model_core.models.clip import ClipEncoder, ClipSource, class_prompts, load_clip
 from model_core.models.folding import folded
-from model_core.preprocessing import InputSpec, to_batch
+from model_core.models.spec import CLIP, NetworkSpec
+from model_core.preprocessing import InputSpec
+from training.data.batches import image_batch
+from training.data.mirror_images import vectors_of
 from training.video.config import ClipConfig, EncoderConfig, HeadConfig
 
 
@@ -56,7 +58,7 @@ class FrozenEncoder:
     @torch.inference_mode()
     def __call__(self, crops: Sequence[Crop]) -> NDArray[np.float32]:
         """B crops, each uint8 [size, size, 3] RGB -> float32 [B, vector_size]."""
-        vectors = self._serving(to_batch(crops, self.input).to(self._device))
+        vectors = vectors_of(self._serving, image_batch(crops, self.input).to(self._device), self.input)
         return np.asarray(vectors.float().cpu().numpy())
 
 

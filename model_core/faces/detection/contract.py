@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
 
 
+class DetectorUnavailable(ValueError):
+    """A detector cannot be used on this machine as it is; the message says what is missing."""
+
+
 class FaceDetector(Protocol):
     """Finds the faces of frames; safe to call from several threads at once."""
 

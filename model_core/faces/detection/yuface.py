@@ -49,7 +49,7 @@ def _load_libfacedetection() -> "ctypes._NamedFuncPointer":
     spec = find_spec("yuface")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the face detector yuface is not installed; it needs x86-64 and Python 3.11, so use mtcnn elsewhere",
+            "the face detector yuface is not installed; it needs x86-64 and Python 3.11, so use yunet elsewhere",
             name="yuface",
         )
     library = ctypes.CDLL(str(Path(spec.submodule_search_locations[0]) / "libfacedetection.so"))

@@ -49,5 +49,5 @@ async def models(context: ContextDep, model: ModelDep) -> ModelsResponse:
 )
 async def metrics(request: Request, context: ContextDep) -> Response:
     """Prometheus exposition, in the version that the client asks for."""
-    content, content_type = context.telemetry.rendered_as(exposition(request))
+    content, content_type = await context.telemetry.exposed_as(exposition(request))
     return Response(content, headers={"Content-Type": content_type})

@@ -21,12 +21,14 @@ from model_core.bundles.bundle import (
     code_version,
     load_bundle,
     locate_bundle,
+    record_gate,
     save_bundle,
 )
-from model_core.bundles.manifest import BundleManifest, TemporalSpec, UnitNote
+from model_core.bundles.manifest import BundleManifest, PrecisionGate, TemporalSpec, UnitNote
 from model_core.calibration import Calibration, ChangeLimits, ExpressionCalibration
-from model_core.models import NetworkSpec, build_network
 from model_core.models.clip import ClipSource, load_clip
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from tests.conftest import TINY_CALIBRATION
 from tests.fakes import Hostile
 from tests.tiny_clip import TINY, write_tiny_clip
@@ -341,3 +343,32 @@ def test_a_manifest_checks_itself(bundle: Bundle) -> None:
     with_bias(8)
     with pytest.raises(ValueError, match="7 expression biases for 8 labels"):
         with_bias(7)
+
+
+GATE = PrecisionGate("bfloat16", "openvino", "2026.4", "a set", 1000, 0.995, 0.003, 0.03, 0.003)
+
+
+def test_a_gate_is_recorded_beside_the_weights_and_what_else_is_known(copy: Path) -> None:
+    before = load_bundle(copy).manifest
+    assert "precision_gate" not in json.loads((copy / MANIFEST).read_text())  # earlier versions would not know it
+    record_gate(copy, GATE)
+    assert load_bundle(copy).manifest == replace(before, precision_gate=GATE)
+    assert sorted(path.name for path in copy.iterdir()) == [MANIFEST, WEIGHTS]
+
+
+@pytest.mark.parametrize(
+    "change", [{"same_label": 0.9949}, {"mean_change": 0.0031}, {"change_999": 0.031}, {"accuracy_change": 0.0031}]
+)
+def test_each_limit_of_the_gate_counts(change: dict[str, float]) -> None:
+    assert GATE.passed
+    assert replace(GATE, same_label=None, accuracy_change=None).passed
+    assert not replace(GATE, **change).passed
+
+
+@pytest.mark.parametrize(
+    "change", [{"precision": "int8"}, {"engine": "onnx"}, {"faces": 0}, {"same_label": -0.1}, {"mean_change": 2.1}]
+)
+def test_an_impossible_gate_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    record_gate(copy, GATE)
+    edit(copy, lambda values: values["precision_gate"].update(change))
+    assert "bundle.json" in error_of(copy)

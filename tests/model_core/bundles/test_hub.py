@@ -80,7 +80,7 @@ def test_a_failed_download_is_a_bundle_error(cache: Path, monkeypatch: pytest.Mo
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(BundleError, match="install the extra `clip`"):
+    with pytest.raises(BundleError, match="install the extra `hub`"):
         find_bundle("hf:a/b")
 
 

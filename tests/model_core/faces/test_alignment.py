@@ -105,3 +105,23 @@ def test_a_face_at_the_border_sees_the_border_repeated() -> None:
     frame = np.full((100, 100, 3), 90, dtype=np.uint8)
     for scale in (0.7, 4.0):
         assert (align(frame, posed(0, scale, (0, 0)), "arcface-1", 112) == 90).all()
+
+
+@pytest.mark.parametrize("angle_deg", [0, 30])
+@pytest.mark.parametrize("scale", [0.7, 1, 1.9])
+def test_a_face_in_a_frame_of_any_length_is_aligned_like_in_a_small_one(scale: float, angle_deg: float) -> None:
+    rng = np.random.default_rng(0)
+    panorama = np.zeros((400, 40_000, 3), dtype=np.uint8)
+    panorama[:, 35_000:35_400] = rng.integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    far = align(panorama, posed(angle_deg, scale, (35_200, 200)), "arcface-1", 112)
+    near = align(panorama[:, 35_000:35_400].copy(), posed(angle_deg, scale, (200, 200)), "arcface-1", 112)
+    assert far.std() > 40
+    assert np.abs(far.astype(int) - near).max() <= 8  # coordinates are rounded to 1/32 of a pixel
+
+
+def test_at_the_end_of_a_long_frame_the_edge_is_repeated() -> None:
+    panorama = np.zeros((40_000, 100, 3), dtype=np.uint8)
+    panorama[-1] = 200
+    crop = align(panorama, posed(0, 1, (50, 40_000)), "arcface-1", 112)
+    assert crop[:50].max() == 0
+    assert crop[-30:].min() == 200

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model_core.faces.geometry import Box, Point
-from model_core.faces.pose import Pose
+from model_core.faces.pose import Pose, head_pose
 from model_core.faces.quality import (
     MAX_NOISE,
     MIN_FACE_PX,
@@ -19,10 +19,11 @@ from model_core.faces.quality import (
 from tests.fakes import face_at
 
 FRAME = (600, 800)
+AHEAD = Pose(0, 0, 0)
 
 
 def test_a_flat_crop_has_no_sharpness() -> None:
-    quality = assess(face_at(0, 0, 40.9), np.full((16, 16, 3), 80, dtype=np.uint8), FRAME)
+    quality = assess(face_at(0, 0, 40.9), AHEAD, np.full((16, 16, 3), 80, dtype=np.uint8), FRAME)
     assert quality == Quality(40, 0.0, ("blurred",))
     assert not quality.reliable
 
@@ -31,13 +32,13 @@ def test_sharpness_by_hand() -> None:
     # Columns 0 and 10 in turn: the Laplacian is +-20 everywhere, so its variance is 400.
     crop = np.zeros((16, 16, 3), dtype=np.uint8)
     crop[:, 1::2] = 10
-    assert assess(face_at(0, 0, 100), crop, FRAME).sharpness == sharpness(crop) == pytest.approx(400 / 500)
+    assert assess(face_at(0, 0, 100), AHEAD, crop, FRAME).sharpness == sharpness(crop) == pytest.approx(400 / 500)
 
 
 def test_detail_makes_a_crop_sharper(astronaut: np.ndarray) -> None:
     sharp = astronaut[60:172, 160:272]
     smooth = np.asarray([sharp.mean(axis=(0, 1))], dtype=np.uint8).reshape(1, 1, 3).repeat(112, 0).repeat(112, 1)
-    values = [assess(face_at(0, 0, 112), crop, FRAME).sharpness for crop in (smooth, sharp)]
+    values = [assess(face_at(0, 0, 112), AHEAD, crop, FRAME).sharpness for crop in (smooth, sharp)]
     assert 0 <= values[0] < MIN_SHARPNESS < values[1] < 1
 
 
@@ -55,7 +56,7 @@ def test_detail_makes_a_crop_sharper(astronaut: np.ndarray) -> None:
 def test_each_doubt_has_its_reason(side: int, contrast: int, settled: bool, reasons: tuple[str, ...]) -> None:
     crop = np.zeros((16, 16, 3), dtype=np.uint8)
     crop[:, 1::2] = contrast
-    quality = assess(replace(face_at(0, 0, side), settled=settled), crop, FRAME)
+    quality = assess(replace(face_at(0, 0, side), settled=settled), AHEAD, crop, FRAME)
     assert quality.reasons == reasons
     assert quality.reliable is (not reasons)
 
@@ -69,7 +70,7 @@ def test_noise_is_measured_in_grey_levels(sigma: float, astronaut: np.ndarray) -
     photograph = astronaut[60:172, 160:272]
     noisy = (photograph + grain).round().clip(0, 255).astype(np.uint8)
     assert noise(photograph) < MAX_NOISE / 2
-    reasons = assess(face_at(0, 0, 112), noisy, FRAME).reasons
+    reasons = assess(face_at(0, 0, 112), AHEAD, noisy, FRAME).reasons
     assert reasons == (("noisy",) if sigma > MAX_NOISE else ())
 
 
@@ -104,7 +105,7 @@ def test_faces_that_look_away(pose: Pose, away: bool) -> None:
 
 def test_a_face_in_profile_is_turned() -> None:
     face = face_at(0, 0, 100)
-    profile = replace(face, landmarks=replace(face.landmarks, nose=Point(85, 60)))
+    profile = head_pose(replace(face.landmarks, nose=Point(85, 60)))
     crop = np.zeros((16, 16, 3), dtype=np.uint8)
     crop[:, 1::2] = 10
-    assert assess(profile, crop, FRAME).reasons == ("turned",)
+    assert assess(face, profile, crop, FRAME).reasons == ("turned",)

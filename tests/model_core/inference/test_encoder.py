@@ -14,14 +14,14 @@ from model_core.calibration import AxisCalibration, Calibration
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import grouped
 from model_core.inference.predictor import Predictor, answering
-from model_core.inference.runtimes import RuntimeOptions
-from model_core.models import NetworkSpec, build_network
+from model_core.inference.runtimes import Engine, RuntimeOptions
 from model_core.models.clip import ClipSource, load_clip
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import to_batch
 from tests.tiny_bundles import INPUT, TinyBackbone, resized, tiny_bundle
 from tests.tiny_clip import TINY, write_tiny_clip
 
-CPU = torch.device("cpu")
 SPEC = TemporalSpec(10.0, 3, "carried", 0.5)
 
 
@@ -33,7 +33,7 @@ def crops(count: int, size: int = 16) -> list[Crop]:
 def alone(bundle: Bundle, task: str, images: list[Crop]) -> np.ndarray:
     """A task's outputs by the bundle's own network, [B, d]."""
     with torch.inference_mode():
-        logits = bundle.network(to_batch(images, bundle.manifest.input))
+        logits = bundle.network(torch.from_numpy(to_batch(images, bundle.manifest.input)))
     return getattr(logits, task).double().numpy()
 
 
@@ -41,7 +41,7 @@ def test_bundles_with_one_backbone_share_its_forward_pass() -> None:
     backbone = TinyBackbone()
     first = tiny_bundle("first", "valence_arousal", "expression", backbone=backbone)
     second = tiny_bundle("second", "action_units", backbone=backbone)
-    predictor = Predictor([first, second], CPU)
+    predictor = Predictor([first, second])
     backbone.calls.clear()
     outputs = predictor.outputs([[crop] for crop in crops(5)])
     assert backbone.calls == [5]
@@ -50,16 +50,28 @@ def test_bundles_with_one_backbone_share_its_forward_pass() -> None:
     assert np.stack(outputs) == pytest.approx(np.concatenate(expected, axis=1), abs=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_face_and_its_mirror_image_get_the_mean_of_both_answers(engine: Engine) -> None:
+    bundle = tiny_bundle("mirrored", "expression", backbone=TinyBackbone(), spec=replace(INPUT, with_mirror_image=True))
+    predictor = Predictor([bundle], options=RuntimeOptions(engine))
+    faces, mirrored = crops(3), [crop[:, ::-1] for crop in crops(3)]
+    both = [alone(bundle, "expression", each) for each in (faces, mirrored)]
+    assert abs(both[0] - both[1]).max() > 0.01
+    answers = [np.stack(predictor.outputs([[crop] for crop in each])) for each in (faces, mirrored)]
+    assert answers[0] == pytest.approx((both[0] + both[1]) / 2, abs=1e-5)
+    assert answers[0] == pytest.approx(answers[1], abs=1e-6)
+
+
 def test_each_task_is_the_last_bundles_that_covers_it() -> None:
     everything = tiny_bundle("all", "valence_arousal", "expression", "action_units", backbone=TinyBackbone(0))
     shifted = Calibration(valence_arousal=dict.fromkeys(("valence", "arousal"), AxisCalibration(0.0, 0.25, 1.0)))
     axes = tiny_bundle("axes", "valence_arousal", backbone=TinyBackbone(1), calibration=shifted)
-    predictor = Predictor([everything, axes], CPU)
+    predictor = Predictor([everything, axes])
     assert [manifest.name for manifest in predictor.everything.tasks.values()] == ["axes", "all", "all"]
     faces = [[crop, crop] for crop in crops(2)]
     first, second = predictor.predict(faces)
     assert (first.valence, first.arousal, second.valence) == (0.25, 0.25, 0.25)  # its calibration goes along
-    [other, _] = Predictor([everything], CPU).predict([[crop] for crop in crops(2)])
+    [other, _] = Predictor([everything]).predict([[crop] for crop in crops(2)])
     assert first.expression.probabilities == pytest.approx(other.expression.probabilities, abs=1e-5)
     assert tuple(predictor.everything.tasks) == ("valence_arousal", "expression", "action_units")
 
@@ -84,7 +96,7 @@ def test_who_shares_an_encoder(change: dict, groups: list[list[int]]) -> None:
 def test_encoders_of_other_sizes_get_crops_of_their_own() -> None:
     small = tiny_bundle("small", "expression", backbone=TinyBackbone(0))
     large = tiny_bundle("large", "action_units", backbone=TinyBackbone(0), spec=resized(INPUT, 24))
-    predictor = Predictor([small, large], CPU)
+    predictor = Predictor([small, large])
     assert [encoder.input.size for encoder in predictor.encoders] == [16, 24]
     [found] = predictor.outputs([[crops(1)[0], crops(1, 24)[0]]])
     expected = [alone(small, "expression", crops(1))[0], alone(large, "action_units", crops(1, 24))[0]]
@@ -97,11 +109,11 @@ def test_a_bundle_whose_tasks_are_all_covered_is_let_go() -> None:
     backbone = TinyBackbone()
     covered = tiny_bundle("covered", "expression", backbone=backbone)
     both = tiny_bundle("both", "expression", "action_units", backbone=backbone)
-    predictor = Predictor([covered, both], CPU)
+    predictor = Predictor([covered, both])
     assert [manifest.name for manifest in predictor.idle] == ["covered"]
     assert [manifest.name for manifest in predictor.manifests] == ["both"]
     with pytest.raises(ValueError, match="there must be a bundle"):
-        Predictor([], CPU)
+        Predictor([])
 
 
 def test_a_framewise_bundle_stays_for_those_who_want_no_memory() -> None:
@@ -110,7 +122,7 @@ def test_a_framewise_bundle_stays_for_those_who_want_no_memory() -> None:
     remembers = tiny_bundle("remembers", "expression", "action_units", backbone=backbone, temporal=SPEC)
     assert answering([plain.manifest, remembers.manifest]) == [0, 1]
     assert answering([remembers.manifest, plain.manifest]) == [0, 1]
-    predictor = Predictor([plain, remembers], CPU)
+    predictor = Predictor([plain, remembers])
     assert [manifest.name for manifest in predictor.everything.tasks.values()] == ["remembers", "remembers"]
     assert [manifest.name for manifest in predictor.framewise.tasks.values()] == ["plain"]
     assert (predictor.everything.temporal, predictor.framewise.temporal) == (True, False)
@@ -144,7 +156,7 @@ def test_whoever_is_used_is_the_last_for_something_and_every_task_is_answered(ma
 
 def test_each_track_has_a_state_of_its_own_until_it_is_dropped() -> None:
     bundle = tiny_bundle("remembers", "expression", backbone=TinyBackbone(), temporal=SPEC)
-    predictor = Predictor([bundle], CPU)
+    predictor = Predictor([bundle])
     one, other, *_ = features = predictor.encoders[0].features(crops(4))
     states = predictor.everything.track_states()
     for i, each in enumerate(features):
@@ -188,8 +200,8 @@ def test_clip_runs_beside_another_backbone(tmp_path: Path) -> None:
             references={"expression": "annotated"},
             temporal=temporal,
         )
-        bundles.append(Bundle(manifest, network))
-    predictor = Predictor(bundles, CPU)
+        bundles.append(Bundle.of(manifest, network))
+    predictor = Predictor(bundles)
     assert [(encoder.input.size, encoder.input.alignment) for encoder in predictor.encoders] == [
         (16, "arcface-1"),
         (32, "ddamfn-frontal-1"),
@@ -204,7 +216,7 @@ def test_clip_runs_beside_another_backbone(tmp_path: Path) -> None:
 
 
 def test_without_any_bundle_for_it_an_answer_is_empty() -> None:
-    predictor = Predictor([tiny_bundle("remembers", "expression", backbone=TinyBackbone(), temporal=SPEC)], CPU)
+    predictor = Predictor([tiny_bundle("remembers", "expression", backbone=TinyBackbone(), temporal=SPEC)])
     features = predictor.encoders[0].features(crops(2))
     assert predictor.framewise.affects(predictor.framewise.outputs(features)) == [Affect(), Affect()]
 
@@ -215,6 +227,6 @@ def test_openvino_runs_a_shared_encoder() -> None:
     plain = tiny_bundle("plain", "valence_arousal", backbone=backbone)
     remembers = tiny_bundle("remembers", "expression", backbone=backbone, temporal=SPEC)
     faces = [[crop] for crop in crops(3)]
-    expected = Predictor([plain, remembers], CPU).outputs(faces)
-    found = Predictor([plain, remembers], CPU, RuntimeOptions("openvino")).outputs(faces)
+    expected = Predictor([plain, remembers]).outputs(faces)
+    found = Predictor([plain, remembers], "cpu", RuntimeOptions("openvino")).outputs(faces)
     assert np.stack(found) == pytest.approx(np.stack(expected), abs=1e-3)

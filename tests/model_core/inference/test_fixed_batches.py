@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model_core.inference.fixed_batches import BATCH_SIZES, FixedBatches, Record, cuda_graph, eager
+from model_core.inference.runtimes import DeviceMemoryError
+from model_core.inference.torch_runtime import on_a_gpu
 
 CPU = torch.device("cpu")
 
@@ -78,3 +80,16 @@ def test_graphs_repeat_what_was_recorded() -> None:
     assert run.batch_sizes == BATCH_SIZES
     for count in (3, 40, 1):
         assert run(rising(count)).tolist() == [[i, 12 * i] for i in range(1, count + 1)]
+
+
+def test_a_lack_of_memory_later_is_an_error_that_needs_no_torch() -> None:
+    def record(forward: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[], Tensor]:
+        def repeat() -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return repeat
+
+    run = on_a_gpu(FixedBatches(first_and_sum, 2, CPU, record))
+    with pytest.raises(DeviceMemoryError, match="no memory for 3 faces at once"):
+        run(rising(3).numpy())
+    assert on_a_gpu(FixedBatches(first_and_sum, 2, CPU, eager))(rising(2).numpy()).tolist() == [[1, 12], [2, 24]]

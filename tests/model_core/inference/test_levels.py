@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from model_core.affect import ACTION_UNITS
 from model_core.calibration import AXES, UNCALIBRATED_UNIT, Calibration, ChangeLimits, UnitCalibration
@@ -20,7 +19,7 @@ CROPS = [[np.full((16, 16, 3), level, np.uint8)] for level in (0, 100, 200)]
 def test_levels_agree_with_the_calibrated_answer() -> None:
     calibration = Calibration(action_units=UNITS, change_limits=LIMITS)
     bundle = tiny_bundle("all", "valence_arousal", "action_units", backbone=TinyBackbone(), calibration=calibration)
-    predictor = Predictor([bundle], torch.device("cpu"))
+    predictor = Predictor([bundle])
     ensemble = predictor.everything
     outputs = predictor.outputs(CROPS)
     assert ensemble.comparison.names == (*AXES, *ACTION_UNITS)
@@ -37,16 +36,16 @@ def test_each_task_has_the_limits_of_the_bundle_that_answers_it() -> None:
     fitted = Calibration(change_limits=LIMITS)
     first = tiny_bundle("first", "valence_arousal", "action_units", backbone=backbone, calibration=fitted)
     last = tiny_bundle("last", "action_units", backbone=backbone)
-    ensemble = Predictor([first, last], torch.device("cpu")).everything
+    ensemble = Predictor([first, last]).everything
     assert ensemble.comparison.names == (*AXES, *ACTION_UNITS)
     assert ensemble.comparison.limits == LIMITS.valence_arousal
     other = replace(last, manifest=replace(last.manifest, calibration=Calibration(change_limits=LIMITS)))
-    assert Predictor([first, other], torch.device("cpu")).everything.comparison.limits == LIMITS.by_name
+    assert Predictor([first, other]).everything.comparison.limits == LIMITS.by_name
 
 
 def test_without_comparable_tasks_faces_have_no_levels() -> None:
     bundle = tiny_bundle("only", "expression", backbone=TinyBackbone())
-    predictor = Predictor([bundle], torch.device("cpu"))
+    predictor = Predictor([bundle])
     assert predictor.everything.comparison.names == ()
     assert [levels.tolist() for levels in predictor.everything.levels(predictor.outputs(CROPS))] == [[], [], []]
     assert predictor.everything.levels([]) == []

@@ -11,6 +11,7 @@ from torch import nn
 
 from model_core.bundles.manifest import TemporalSpec
 from model_core.inference.memory import TrackMemory
+from model_core.inference.recurrent import RecurrentNetwork
 from model_core.models.heads import AffectNetwork
 from model_core.models.lstm import LSTMEncoder
 
@@ -24,6 +25,7 @@ def network() -> AffectNetwork:
 
 
 NETWORK = network()
+RECURRENT = RecurrentNetwork({name: value.numpy() for name, value in NETWORK.state_dict().items()}, {"expression": 2})
 VECTORS = np.random.default_rng(3).normal(size=(40, 4))
 
 
@@ -34,7 +36,7 @@ def whole(vectors: np.ndarray) -> np.ndarray:
 
 
 def stepped(spec: TemporalSpec, vectors: np.ndarray, times_s: Sequence[float]) -> np.ndarray:
-    memory = TrackMemory(NETWORK, ("expression",), spec)
+    memory = TrackMemory(RECURRENT, spec)
     return np.stack([memory.step(vector, time_s) for vector, time_s in zip(vectors, times_s, strict=True)])
 
 

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from model_core.affect import ACTION_UNITS, LABEL_SETS, Affect, AffectLogits
+from model_core.affect import ACTION_UNITS, LABEL_SETS, Affect
 from model_core.bundles.bundle import load_bundle
 from model_core.calibration import Calibration
 from model_core.faces.geometry import Crop
@@ -15,7 +14,7 @@ from tests.conftest import TINY_CALIBRATION
 
 @pytest.fixture(scope="module")
 def predictor(tiny_bundle_dir: Path) -> Predictor:
-    return Predictor([load_bundle(tiny_bundle_dir)], torch.device("cpu"))
+    return Predictor([load_bundle(tiny_bundle_dir)])
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +69,16 @@ def test_a_crop_of_another_size_is_refused(predictor: Predictor, crops: list[Cro
 
 
 def test_calibration_by_hand() -> None:
-    expression = torch.zeros(2, 8)
+    expression = np.zeros((2, 8))
     expression[1, 1] = 2 * math.log(3)
-    units = torch.zeros(2, 12)
+    units = np.zeros((2, 12))
     units[1, list(ACTION_UNITS).index("AU12")] = (1 - math.log(4)) / 2  # 2 z - 1 = -ln 4: probability 1/5
     units[0, 0] = -0.001
-    logits = AffectLogits(torch.tensor([[0.5, -0.25], [0.0, 1.0]]), expression, units)
+    logits = {
+        "valence_arousal": np.array([[0.5, -0.25], [0.0, 1.0]]),
+        "expression": expression,
+        "action_units": units,
+    }
     first, second = calibrated(logits, LABEL_SETS["ferplus"], TINY_CALIBRATION)
     assert (first.valence, first.arousal) == (0.5, -0.25)
     # Only the biases .5 and -.5 of the first and the last label speak.
@@ -93,7 +96,7 @@ def test_calibration_by_hand() -> None:
 
 
 def test_a_missing_task_is_none() -> None:
-    (affect,) = calibrated(AffectLogits(expression=torch.zeros(1, 2)), ("a", "b"), Calibration())
+    (affect,) = calibrated({"expression": np.zeros((1, 2))}, ("a", "b"), Calibration())
     assert (affect.valence, affect.arousal, affect.action_units) == (None, None, None)
-    (affect,) = calibrated(AffectLogits(valence_arousal=torch.zeros(1, 2)), (), Calibration())
+    (affect,) = calibrated({"valence_arousal": np.zeros((1, 2))}, (), Calibration())
     assert affect == Affect(0.0, 0.0)

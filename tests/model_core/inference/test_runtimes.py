@@ -7,19 +7,16 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import LABEL_SETS
-from model_core.inference.runtimes import (
-    CPU_OPTIONS,
-    ConcatenatedNetwork,
-    RuntimeOptions,
-    build_runtime,
-    build_tensor_runtime,
-    convert_weights,
-)
-from model_core.models import NetworkSpec, build_network
+from model_core.inference.networks import ConcatenatedNetwork, build_runtime, build_tensor_runtime
+from model_core.inference.runtimes import CPU_OPTIONS, RuntimeOptions
+from model_core.inference.torch_runtime import convert_weights
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
+from model_core.preprocessing import Images
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 TASKS = ("valence_arousal", "expression", "action_units")
 
 
@@ -32,18 +29,18 @@ def network() -> AffectNetwork:
         for module in made.modules():
             if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                 module.momentum = 1.0
-        made.train()(images(4))
+        made.train()(torch.from_numpy(images(4)))
     return made.eval()
 
 
-def images(count: int) -> torch.Tensor:
-    return torch.randn(count, 3, 112, 112, generator=torch.Generator().manual_seed(4))
+def images(count: int) -> Images:
+    return torch.randn(count, 3, 112, 112, generator=torch.Generator().manual_seed(4)).numpy()
 
 
 @pytest.fixture(scope="module")
 def expected(network: AffectNetwork) -> NDArray[np.float64]:
     with torch.inference_mode():
-        logits = network(images(4))
+        logits = network(torch.from_numpy(images(4)))
     return torch.cat([getattr(logits, task) for task in TASKS], dim=1).double().numpy()
 
 
@@ -60,9 +57,9 @@ def test_engines_say_what_the_network_says(network: AffectNetwork, expected: NDA
 def test_openvino_tells_nobody_that_it_is_used() -> None:
     code = """
 import sys, torch
-from model_core.inference import runtimes
+from model_core.inference import openvino_runtime
 class Unused(torch.nn.Module): pass
-try: runtimes._openvino(Unused(), 112, "float32")
+try: openvino_runtime.convert(Unused(), 112)
 except Exception: pass
 from openvino.tools.ovc import telemetry_utils
 print(telemetry_utils.tm.__name__)
@@ -80,9 +77,9 @@ def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDA
 def test_weights_converted_once_give_the_same(network: AffectNetwork) -> None:
     whole = ConcatenatedNetwork(folded(network), TASKS)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        each_time = whole(images(2))
+        each_time = whole(torch.from_numpy(images(2)))
         convert_weights(whole, torch.bfloat16)
-        once = whole(images(2))
+        once = whole(torch.from_numpy(images(2)))
     assert {weight.dtype for weight in whole.parameters()} == {torch.bfloat16, torch.float32}  # PReLU stays
     assert torch.equal(once, each_time)
 
@@ -98,7 +95,7 @@ def test_float16_is_for_gpus(network: AffectNetwork) -> None:
 def test_a_gpu_says_what_the_cpu_says(
     network: AffectNetwork, expected: NDArray[np.float64], precision: str, within: float
 ) -> None:
-    run = build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("torch", precision))
+    run = build_runtime(network, TASKS, 112, "cuda", RuntimeOptions("torch", precision))
     for count in (4, 1, 3):
         assert run(images(4)[:count]) == pytest.approx(expected[:count], abs=within)
 
@@ -116,7 +113,7 @@ def test_openvino_takes_no_network_that_a_trace_would_freeze() -> None:
 
 def test_openvino_is_for_cpus(network: AffectNetwork) -> None:
     with pytest.raises(ValueError, match="not on cuda"):
-        build_runtime(network, TASKS, 112, torch.device("cuda"), RuntimeOptions("openvino"))
+        build_runtime(network, TASKS, 112, "cuda", RuntimeOptions("openvino"))
 
 
 def test_a_missing_engine_is_named(network: AffectNetwork, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_the_papers_prompts() -> None:
 def test_cosines_of_the_librarys_own_vectors(weights: Path, normalized: bool) -> None:
     classifier = load_clip(ClipSource(TINY, str(weights), normalized=normalized), PROMPTS, temperature=0.5)
     model = open_clip.create_model(TINY, pretrained=str(weights)).eval()
-    batch = to_batch(crops(), classifier.encoder.input("arcface-1"))
+    batch = torch.from_numpy(to_batch(crops(), classifier.encoder.input("arcface-1")))
     with torch.inference_mode():
         plain, image = model.encode_image(batch), model.encode_image(batch, normalize=True)
         text = model.encode_text(open_clip.get_tokenizer(TINY)(list(PROMPTS)), normalize=True)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from model_core.affect import LABEL_SETS
-from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN, PooledMFN
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from tests.fakes import formula_state, upstream_keys
 
 GOLDEN = json.loads((Path(__file__).parent / "ddamfn_golden.json").read_text())

@@ -3,10 +3,11 @@ import torch
 from torch import nn
 
 from model_core.affect import LABEL_SETS
-from model_core.models import BACKBONES, NetworkSpec, build_network
 from model_core.models.ddamfn import MixedDepthwise
 from model_core.models.folding import folded, merged
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import BACKBONES, build_network
+from model_core.models.spec import NetworkSpec
 
 
 def trained_looking(backbone: str) -> AffectNetwork:

@@ -1,9 +1,10 @@
 import torch
 
 from model_core.affect import ACTION_UNITS
-from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN
 from model_core.models.local import LocalDDAMFN, LocalFeatures
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 
 
 def faces(count: int) -> torch.Tensor:

@@ -7,9 +7,9 @@ from model_core.affect import LABEL_SETS, TASKS
 from model_core.bundles.bundle import load_bundle, save_bundle
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
-from model_core.models import BACKBONES, NetworkSpec, build_network
-from model_core.models.clip import TowerSpec
 from model_core.models.heads import PromptHead
+from model_core.models.registry import BACKBONES, build_network
+from model_core.models.spec import BACKBONE_SHAPES, BackboneShape, NetworkSpec, TowerSpec
 from model_core.preprocessing import InputSpec
 
 LABELS = LABEL_SETS["ferplus"]
@@ -120,3 +120,9 @@ TOWER = TowerSpec({"image_size": 32}, 8, quick_gelu=False)
 def test_an_impossible_spec_is_refused(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NetworkSpec(**{"backbone": "ddamfn", "tasks": ("expression",), "labels": LABELS, **values})
+
+
+def test_sizes_are_known_without_the_classes() -> None:
+    assert {
+        name: BackboneShape(backbone.vector_size, backbone.input_size) for name, backbone in BACKBONES.items()
+    } == BACKBONE_SHAPES

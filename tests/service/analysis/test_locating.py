@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_core.faces.pose import Pose
 from model_core.faces.quality import Quality
 from service.analysis.locating import CHUNK_FACES, CHUNK_FRAMES, FrameReader, LocatedFace, LocatedFrame
 from service.errors import UndecodableMedia
@@ -62,8 +63,8 @@ class SkippingSource:
             yield TimedFrame(np.zeros((8, 8, 3), np.uint8), float(index), index)
 
 
-def reader(source: Source, faces: int = 1, **options: Any) -> FrameReader:
-    found = tuple(LocatedFace(i + 1, face_at(0, 0, 4), Quality(4, 0.5), ()) for i in range(faces))
+def reader(source: Source, faces: int = 1, **options: Any) -> FrameReader[LocatedFrame]:
+    found = tuple(LocatedFace(i + 1, face_at(0, 0, 4), Pose(0, 0, 0), Quality(4, 0.5), ()) for i in range(faces))
     clock = StageClock(Telemetry(), "test")
 
     def locate(timed: TimedFrame) -> LocatedFrame:
@@ -72,7 +73,7 @@ def reader(source: Source, faces: int = 1, **options: Any) -> FrameReader:
     return FrameReader(source, locate, clock, **options)
 
 
-def chunks(reading: FrameReader) -> list[list[int]]:
+def chunks(reading: FrameReader[LocatedFrame]) -> list[list[int]]:
     sizes, is_last = [], False
     while not is_last:
         chunk = reading.next_chunk()

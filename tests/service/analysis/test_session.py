@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.films import films, frames
 from model_core.faces.detection import FaceDetector, build_detector, largest
 from model_core.faces.geometry import Face, Frame
+from model_core.faces.pose import Pose
 from model_core.faces.quality import Quality
 from model_core.inference.smoothing import smooth_causal, smooth_offline
 from service.analysis.locating import LocatedFace, LocatedFrame, Locator
@@ -19,6 +20,7 @@ from service.media.videos import TimedFrame
 from service.telemetry import StageClock, Telemetry
 from tests.service.fakes import FakeDetector, FakeEnsemble, FakePredictor, face_at
 
+POSE = Pose(5, -10, 2)
 QUALITY = Quality(32, 0.5)
 
 
@@ -30,7 +32,7 @@ def session(smoothing: Smoothing = "none") -> Session:
 
 def frame(index: int, time_s: float, *corners: float) -> LocatedFrame:
     """A frame with a face at each of these places, of the tracks 1, 2 …"""
-    faces = tuple(LocatedFace(i + 1, face_at(x, 8, 32), QUALITY, ()) for i, x in enumerate(corners))
+    faces = tuple(LocatedFace(i + 1, face_at(x, 8, 32), POSE, QUALITY, ()) for i, x in enumerate(corners))
     return LocatedFrame(time_s, index, faces, frozenset({1, 2}))
 
 
@@ -70,6 +72,12 @@ def test_frames_without_faces_keep_their_place_in_the_delay() -> None:
     assert [(result.frame, len(result.faces)) for result in results] == [(0, 1), (1, 0), (2, 1), (3, 0)]
 
 
+@pytest.mark.parametrize("smoothing", ["none", "causal", "offline"])
+def test_a_result_has_the_pose_that_was_estimated_where_the_face_was_located(smoothing: Smoothing) -> None:
+    [result] = fed(session(smoothing), [frame(0, 0.0, 8)], [0.5])
+    assert result.faces[0].pose is POSE
+
+
 class CountingEnsemble(FakeEnsemble):
     """Remembers which tracks are kept."""
 
@@ -85,7 +93,7 @@ def test_nothing_is_kept_of_tracks_that_have_ended(smoothing: Smoothing) -> None
     ensemble = CountingEnsemble(FakePredictor.manifest)
     told = Session(locator, ensemble, AnalysisOptions(smoothing=smoothing), StageClock(Telemetry(), "test"))
     for number in range(300):  # somebody else every two seconds
-        faces = (LocatedFace(number, face_at(8, 8, 32), QUALITY, ()),)
+        faces = (LocatedFace(number, face_at(8, 8, 32), POSE, QUALITY, ()),)
         told.feed(LocatedFrame(2.0 * number, number, faces, frozenset({number})), [np.array([0.5])])
         assert ensemble.kept == {number}
         assert len(getattr(told._smoother, "_tracks", ())) <= 2
@@ -99,7 +107,7 @@ def test_no_baseline_is_kept_of_tracks_that_have_ended(smoothing: Smoothing) -> 
     results = []
     for number in range(300):  # somebody else every third frame
         track_id = number // 3
-        faces = (LocatedFace(track_id, face_at(8, 8, 32), QUALITY, ()),)
+        faces = (LocatedFace(track_id, face_at(8, 8, 32), POSE, QUALITY, ()),)
         located = LocatedFrame(0.6 * number, number, faces, frozenset({track_id}))
         results += told.feed(located, [np.array([0.1 + 0.2 * (number % 3)])])
         assert len(getattr(told._comparison, "_tracks", ())) <= 1
@@ -116,7 +124,7 @@ def test_smoothing_does_not_reach_across_a_cut(smoothing: Smoothing) -> None:
     told = session(smoothing)
     results = []
     for number, track_id in enumerate((1, 1, 2, 2)):
-        faces = (LocatedFace(track_id, face_at(8, 8, 32), QUALITY, ()),)
+        faces = (LocatedFace(track_id, face_at(8, 8, 32), POSE, QUALITY, ()),)
         located = LocatedFrame(0.1 * number, number, faces, frozenset({track_id}))
         results += told.feed(located, [np.array([0.2 if track_id == 1 else 0.8])])
     valences = [result.faces[0].affect.valence for result in results + told.finish()]
@@ -194,7 +202,7 @@ def test_the_delay_line_holds_no_more_than_its_window(steps: list[float]) -> Non
     smoothing = OfflineSmoothing()
     times = np.cumsum(steps)
     for index, time_s in enumerate(times):
-        face = TrackedOutputs(1, face_at(8, 8, 32), QUALITY, np.zeros(1))
+        face = TrackedOutputs(1, face_at(8, 8, 32), POSE, QUALITY, np.zeros(1))
         smoothing.add(TrackedFrame(time_s, index, (face,), frozenset({1})))
         within = times[: index + 1] >= time_s - 0.45 - 1e-9
         assert smoothing.delayed <= within.sum()

@@ -1,43 +1,24 @@
 """Connections as a hostile or careless client leaves them: sockets and bytes, over the server that ships."""
 
-import asyncio
 import json
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
 
-from service.app import create_app
 from service.http import connections
-from service.http.connections import ConnectionLimits, limited, most_connections
+from service.http.connections import most_connections
 from service.logs import OnceASecond
 from service.settings import Settings
-from tests.service.fakes import FakeDetector, FakePredictor, face_at
+from tests.service.http.serving import served
 from tests.service.media_files import png
 from tests.service.scheduling.clocks import wait_for
 
 KEY = "sixteen-letters-or-more"
-
-
-@contextmanager
-def served(settings: Settings | None = None, **limits: float) -> Iterator[uvicorn.Server]:
-    """The service behind its own protocol, in a thread."""
-    app = create_app(settings or Settings(), FakeDetector(face_at(8, 8, 32)), FakePredictor())
-    protocol = cast("type[asyncio.Protocol]", limited(ConnectionLimits(**limits)))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=protocol, ws="none", lifespan="on", log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        yield server
-    finally:
-        server.should_exit = True
-        thread.join(30)
 
 
 @contextmanager
@@ -151,10 +132,15 @@ class TestFraming:
             b"BREW / HTTP/1.1",
             b"\x16\x03\x01\x02\0\x01",
             b"GET / FTP/1.1",
+            b"CONNECT t:443 HTTP/1.1",
         ],
     )
     def test_what_is_no_request_is_refused(self, server: uvicorn.Server, request_line: bytes) -> None:
         answer = told(server, request_line + b"\r\nHost: t\r\n\r\n")
+        assert (status(answer), document(answer)["code"]) == (400, "malformed_request")
+
+    def test_what_is_no_request_is_refused_behind_a_good_one(self, server: uvicorn.Server) -> None:
+        answer = told(server, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\nCONNECT t:443 HTTP/1.1\r\nHost: t\r\n\r\n")
         assert (status(answer), document(answer)["code"]) == (400, "malformed_request")
 
     def test_requests_one_behind_the_other_are_answered_in_order(self, server: uvicorn.Server) -> None:
@@ -226,6 +212,23 @@ class TestBodiesThatNobodyReads:
                 answer = connection.recv(65536)
                 assert status(answer) == 415
                 assert b"connection: close" not in answer.lower()
+
+
+class BrokenTransport:
+    """uvloop's, once the client has reset the connection and before that is told."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("the handle is closed")
+
+
+def test_an_answer_to_a_client_that_is_just_leaving_is_dropped() -> None:
+    connection = Mock(lingering=False, transport=BrokenTransport())
+    closed_softly = connections._ClosedSoftly(connection)
+    assert closed_softly.is_closing()
+    closed_softly.write(b"HTTP/1.1 200 OK")
 
 
 class TestLimits:

@@ -10,22 +10,27 @@ from starlette.responses import Response
 
 from service import errors
 from service.errors import Limit, Overloaded, ServiceError, TooManyPixels
-from service.http.problems import install_handlers, problem
+from service.http.problems import install_handlers
 
 CONTRACT = {
     "malformed_request": 400,
     "unauthorized": 401,
+    "origin_not_allowed": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
+    "idempotency_conflict": 409,
+    "job_expired": 410,
     "upload_too_large": 413,
     "too_many_pixels": 413,
     "video_too_long": 413,
     "unsupported_media_type": 415,
+    "range_not_satisfiable": 416,
     "undecodable_media": 422,
     "no_video_frames": 422,
     "invalid_parameter": 422,
     "invalid_baseline": 422,
+    "upgrade_required": 426,
     "overloaded": 429,
     "client_gone": 499,
     "internal_error": 500,
@@ -90,7 +95,7 @@ def test_the_tree_has_the_codes_and_statuses_of_the_contract() -> None:
 
 
 def test_a_problem_has_the_fields_of_rfc_9457_and_names_a_broken_limit() -> None:
-    assert problem(too_many_pixels(), "r-9") == {
+    assert too_many_pixels().document("r-9") == {
         "type": "urn:affect:problem:too_many_pixels",
         "title": "Too many pixels",
         "status": 413,
@@ -99,7 +104,7 @@ def test_a_problem_has_the_fields_of_rfc_9457_and_names_a_broken_limit() -> None
         "request_id": "r-9",
         "limit": {"name": "AFFECT_MAX_PIXELS", "value": 9},
     }
-    assert "limit" not in problem(errors.NotReady("warming up"), "")
+    assert "limit" not in errors.NotReady("warming up").document("")
 
 
 @pytest.mark.parametrize(

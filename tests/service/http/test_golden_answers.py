@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -112,7 +111,7 @@ def serving() -> Iterator[TestClient]:
         temporal=TemporalSpec(10.0, 4, "carried", 0.5),
         calibration=calibration,
     )
-    predictor = Predictor([everything, remembering], torch.device("cpu"))
+    predictor = Predictor([everything, remembering])
     with TestClient(create_app(Settings(scan_every_s=0), ScriptedDetector(), predictor)) as client:
         yield client
 

@@ -3,31 +3,52 @@
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pandas
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pillow_heif import from_pillow
+from pydantic import TypeAdapter
 from schemathesis.config import SchemathesisConfig
 from schemathesis.openapi import from_asgi
 from schemathesis.schemas import BaseSchema
 
 from service.app import create_app
+from service.errors import ClientGone, MethodNotAllowed, ServiceError
+from service.http.examples import ERRORS
+from service.output.schemas import (
+    FrameResponse,
+    JobStatus,
+    ModelsResponse,
+    Problem,
+    StreamLine,
+    VideoResponse,
+)
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
 from tests.service.media_files import encoded, pillow
 
+JOBS = tempfile.TemporaryDirectory()
 KEY = "a-key-of-the-tests"
 WITH_KEY = {"X-API-Key": KEY}
 # No schema can say that end_s comes after start_s, and start_s before the video's end.
 VIDEO = {
     "include-name": "POST /analyze/video",
-    "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 422]}},
+    "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 409, 422]}},
 }
+# Nor which jobs there are.
+JOB = {
+    "include-path-regex": "^/jobs/",
+    "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 404]}},
+}
+# And a WebSocket has no answer.
+LIVE = {"include-name": "GET /live", "checks": {"positive_data_acceptance": {"expected-statuses": [426]}}}
 
 
 def pictures() -> dict[str, bytes]:
@@ -61,14 +82,14 @@ def videos() -> dict[str, bytes]:
 
 def described(*keys: str) -> BaseSchema:
     """The document of a service with these keys, and the service behind it."""
-    limits = {"max_pixels": 1_000_000, "max_upload_bytes": 2_000_000}
+    limits = {"max_pixels": 1_000_000, "max_upload_bytes": 2_000_000, "jobs_dir": JOBS.name}
     # Of the highest confidence: no schema can say that a baseline must show a face by `min_confidence`.
     detector = FakeDetector(face_at(8, 8, 32, confidence=1.0))
     app = create_app(Settings(api_keys=keys, **limits), detector, FakePredictor())
     # Keys are not made up: beside a right one a wrong one does no harm.
     options = {
         "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx"]}},
-        "operations": [VIDEO],
+        "operations": [VIDEO, JOB, LIVE],
         "generation": {"with-security-parameters": False},
     }
     return from_asgi("/openapi.json", app, config=SchemathesisConfig.from_dict(options), headers=WITH_KEY)
@@ -121,3 +142,46 @@ def test_every_documented_body_is_read(path: str) -> None:
             response = case.call_and_validate()
             assert response.status_code == 200
             assert response.headers["server-timing"][0].startswith("decode;dur=")
+
+
+def test_every_route_and_every_error_has_an_example() -> None:
+    document = CLOSED.raw_schema
+    described: set[tuple[str, str]] = set()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, response in operation["responses"].items():
+                for media_type, content in response.get("content", {}).items():
+                    where = f"{method} {path} {status} {media_type}"
+                    if media_type == "application/problem+json":
+                        found = [each["value"] for each in content["examples"].values()]
+                        assert found, where
+                        assert {str(Problem.model_validate(each).status) for each in found} == {status}, where
+                        described |= {(each["code"], status) for each in found}
+                    elif content.get("schema", {}).get("format") != "binary":
+                        assert content["example"], where
+    assert described == {(error.code, str(error.status)) for error in ERRORS}
+    unread = {ClientGone, MethodNotAllowed}  # which no route describes
+    assert {type(error) for error in ERRORS} == set(ServiceError.__subclasses__()) - unread
+
+
+def test_the_examples_are_answers_as_the_document_describes_them() -> None:
+    paths = CLOSED.raw_schema["paths"]
+
+    def example(path: str, media_type: str = "application/json", method: str = "post", status: str = "200") -> Any:
+        return paths[path][method]["responses"][status]["content"][media_type]["example"]
+
+    picture = FrameResponse.model_validate(example("/analyze/frame"))
+    assert (picture.faces[0].valence, picture.timings_ms["total"]) == (0.61, 33)
+    video = VideoResponse.model_validate(example("/analyze/video"))
+    assert [frame.faces for frame in video.frames] == [[1], []]
+    lines = example("/analyze/video", "application/x-ndjson").splitlines()
+    assert [TypeAdapter(StreamLine).validate_json(line).type for line in lines] == [
+        "video",
+        "frame",
+        "frame",
+        "summary",
+    ]
+    table = pandas.read_csv(io.StringIO(example("/analyze/video", "text/csv")))
+    assert (list(table.frame), table.AU12[0], table.AU12.isna()[1]) == ([0, 3], 0.91, True)
+    assert JobStatus.model_validate(example("/analyze/video", status="202")).progress == 0.4
+    assert ModelsResponse.model_validate(example("/models", method="get")).video_fps == 10

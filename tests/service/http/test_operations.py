@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+import structlog
+from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
@@ -286,3 +288,30 @@ def test_no_request_is_sent_to_a_thread_before_its_route() -> None:
     assert len(dependencies) >= 3
     assert all(map(inspect.iscoroutinefunction, dependencies))
     assert all(inspect.iscoroutinefunction(route.endpoint) for route in routes)
+
+
+def test_head_is_get_without_its_body_wherever_get_is(client: TestClient) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    documented = [path for path, operations in app.openapi()["paths"].items() if "get" in operations]
+    assert len(documented) >= 6
+    for path in (*documented, "/", "/docs", "/page/app.js", "/openapi.json", "/nowhere", "/healthz/"):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers["content-type"] == got.headers["content-type"], path
+        if path != "/metrics":  # which counts the first of the two
+            assert len(head.headers["content-length"]) == len(got.headers["content-length"]), path
+
+
+def test_head_is_refused_where_get_is(client: TestClient) -> None:
+    response = client.head("/analyze/frame")
+    assert (response.status_code, response.headers["allow"], response.content) == (405, "POST", b"")
+    assert client.post("/healthz").headers["allow"] == "GET, HEAD"
+    assert client.delete("/").headers["allow"] == "GET, HEAD"
+
+
+def test_head_is_counted_and_logged_as_what_it_is(client: TestClient) -> None:
+    with structlog.testing.capture_logs() as log:
+        client.head("/models")
+    assert [(entry["method"], entry["route"], entry["status"]) for entry in log] == [("HEAD", "/models", 200)]
+    assert metric(client, 'affect_requests_total{route="/models",status="200"}') == 1

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
-from starlette.websockets import WebSocketDisconnect
+from starlette.testclient import WebSocketDenialResponse
 
 from service.app import create_app
 from service.http.security import ApiKeys
@@ -54,7 +54,7 @@ def guarded() -> Iterator[TestClient]:
     ],
 )
 def test_either_header_with_any_key_opens(headers: list[tuple[bytes, bytes]], admitted: bool) -> None:
-    assert ApiKeys([SecretStr(key) for key in KEYS]).admit(headers) is admitted
+    assert (ApiKeys([SecretStr(key) for key in KEYS]).caller(headers) is not None) is admitted
 
 
 def test_every_key_is_compared_wherever_the_right_one_stands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_every_key_is_compared_wherever_the_right_one_stands(monkeypatch: pytest
     keys = ApiKeys([SecretStr(key) for key in (*KEYS, "third-key-0123456")])
     for offered in (FIRST, "third-key-0123456", "none-of-the-three"):
         compared.clear()
-        keys.admit([(b"x-api-key", offered.encode())])
+        keys.caller([(b"x-api-key", offered.encode())])
         assert compared == [True, True, True]
 
 
@@ -136,9 +136,9 @@ def test_no_byte_of_a_refused_body_is_read(guarded: TestClient) -> None:
 
 
 def test_a_websocket_needs_a_key_too(guarded: TestClient) -> None:
-    with pytest.raises(WebSocketDisconnect) as closed, guarded.websocket_connect("/healthz"):
+    with pytest.raises(WebSocketDenialResponse) as refused, guarded.websocket_connect("/healthz"):
         pass
-    assert (closed.value.code, closed.value.reason) == (1008, "unauthorized")
+    assert (refused.value.status_code, refused.value.json()["code"]) == (401, "unauthorized")
 
 
 def test_refusals_are_counted_by_reason(guarded: TestClient) -> None:
@@ -177,6 +177,9 @@ def test_the_document_tells_which_routes_need_a_key(guarded: TestClient) -> None
     assert {path for path, operation in operations.items() if "401" in operation["responses"]} == {
         "/analyze/frame",
         "/analyze/video",
+        "/jobs/{job_id}",
+        "/jobs/{job_id}/result",
+        "/live",
         "/models",
     }
     with service() as client:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
@@ -370,7 +369,7 @@ def test_a_time_limit_of_somebody_else_is_no_deadline_of_the_request(tmp_path: P
 
 def test_what_is_unknown_is_absent_and_not_null(tmp_path: Path) -> None:
     bundle = tiny_bundle("axes", "valence_arousal", backbone=TinyBackbone())
-    app = create_app(Settings(), FakeDetector(FACE), Predictor([bundle], torch.device("cpu")))
+    app = create_app(Settings(), FakeDetector(FACE), Predictor([bundle]))
     content = mp4(tmp_path / "a.mp4", [100] * 20)
     with TestClient(app) as client:
         texts = [ask(client, content, accept).text for accept in ("application/json", NDJSON)]

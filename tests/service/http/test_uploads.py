@@ -7,6 +7,7 @@ import threading
 import pytest
 from fastapi import Request
 
+from service.errors import Limit
 from service.http.uploads import BLOCK_BYTES, Upload, receive
 from service.scheduling.lanes import Lane
 
@@ -34,7 +35,13 @@ def received(chunks: list[bytes]) -> NotedFile:
 
     file = NotedFile()
     request = Request({"type": "http", "headers": [(b"content-type", b"image/png")]}, next_message)
-    upload = Upload(Lane.INTERACTIVE, ("image/",), 10 * BLOCK_BYTES, lambda: file, lambda _: None)
+    upload = Upload(
+        Lane.INTERACTIVE,
+        ("image/",),
+        Limit(name="AFFECT_MAX_UPLOAD_BYTES", value=10 * BLOCK_BYTES),
+        lambda: file,
+        lambda _: None,
+    )
     asyncio.run(receive(request, {"file": file}, upload))
     return file
 

@@ -12,13 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from benchmarks.attacks.bombs import claiming_fragments, claiming_samples, gif_of_one_pixel, png_chunk
 from service import app as service_app
 from service.media.decoders import DecoderPool
 from service.media.limits import DecodeLimits
 from service.media.videos import Window
 from service.settings import Settings
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
-from tests.service.media_files import claiming_fragments, claiming_samples, gif_of_one_pixel, mp4, pillow, png
+from tests.service.media_files import mp4, pillow, png
 
 GIB = 2**30
 LIMITS = DecodeLimits(Settings().max_pixels, 600, 6000)
@@ -90,9 +91,7 @@ def test_an_honest_progressive_jpeg_of_fifty_megapixels_passes(serving: TestClie
 
 
 def test_text_that_unpacks_to_gigabytes_is_not_looked_at(serving: TestClient) -> None:
-    packed = zlib.compress(bytes(4_000_000))
-    chunk = b"zTXt" + b"x\0\0" + packed
-    text = (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+    text = png_chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(4_000_000)))
     picture = png(204)
     answer = serving.post("/analyze/frame", files={"file": picture[:33] + 1000 * text + picture[33:]})
     assert answer.status_code == 200

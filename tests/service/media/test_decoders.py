@@ -224,6 +224,19 @@ def test_a_file_that_ends_its_decoder_is_an_error_of_the_file(
     assert not children() & set(_zombies())
 
 
+@pytest.mark.parametrize(("script", "reason"), [("import time; time.sleep(600)", "slow"), ("1 / 0", "crashed")])
+def test_a_decoder_that_does_not_start_is_not_the_files_fault(script: str, reason: str) -> None:
+    lost: list[str] = []
+    start_s = 0.1 if reason == "slow" else 60
+    program = (sys.executable, "-c", script)
+    with (
+        decoders(command=program, start_s=start_s, on_loss=lost.append) as pool,
+        pytest.raises(NotReady, match="does not start"),
+    ):
+        list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))
+    assert lost == [reason]
+
+
 def _zombies() -> Iterator[int]:
     for child in children():
         if ") Z " in Path(f"/proc/{child}/stat").read_text():

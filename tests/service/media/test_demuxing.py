@@ -1,6 +1,8 @@
 """Files are read on their own clock and to their true end, by few formats and codecs of libav."""
 
 import json
+import os
+import struct
 import subprocess
 from contextlib import suppress
 from fractions import Fraction
@@ -82,6 +84,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: video(folder / name, numbered(50, SIZES.get(name, (64, 48))), **options)
         for name, options in CONTAINERS.items()
     }
+
+
+def test_no_encoder_leaves_the_process_real_time(files: dict[str, Path]) -> None:
+    assert (files["av1.mkv"].stat().st_size > 0, os.sched_getscheduler(0)) == (True, os.SCHED_OTHER)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -386,6 +392,37 @@ class TestHostileFiles:
         path = tmp_path / "clip.avi"
         path.write_bytes(files["mpeg4.avi"].read_bytes().replace(b"FMP4", b"QQQQ"))
         with pytest.raises(UnsupportedMediaType, match="the AVI file's pictures are coded as something unknown, "):
+            read(path)
+
+    @pytest.mark.parametrize(
+        ("size", "error", "said"),
+        [
+            ((16_383, 16_383), TooManyPixels, "16383 x 16383"),
+            ((2000, 1000), TooManyPixels, "2000 x 1000"),
+            ((0, 0), UndecodableMedia, "damaged"),
+        ],
+    )
+    def test_a_size_that_libav_refuses_is_too_large_or_damaged(
+        self, tmp_path: Path, size: tuple[int, int], error: type[ServiceError], said: str
+    ) -> None:
+        path = video(tmp_path / "vp8.webm", numbered(3), "libvpx", options={"deadline": "realtime", "g": "1"})
+        start = b"\x9d\x01\x2a"  # of a keyframe, whose size follows
+        whole = path.read_bytes()
+        assert start + struct.pack("<HH", 64, 48) in whole
+        path.write_bytes(whole.replace(start + struct.pack("<HH", 64, 48), start + struct.pack("<HH", *size)))
+        for _ in range(2):  # libav leaves out what it has just said
+            with pytest.raises(error, match=said):
+                read(path)
+
+    def test_frames_that_come_before_their_size_is_told_are_no_large_ones(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        whole = files["h264.ts"].read_bytes()
+        begin = whole.index(b"\x00\x00\x00\x01\x67") // 188 * 188 + 188  # behind the packet with the size
+        assert b"\x00\x00\x00\x01\x67" not in whole[begin:]
+        path = tmp_path / "tail.ts"
+        path.write_bytes(whole[begin:])
+        with pytest.raises((NoVideoFrames, UndecodableMedia)):
             read(path)
 
     def test_frames_that_grow_are_refused_before_they_are_decoded(self, tmp_path: Path) -> None:

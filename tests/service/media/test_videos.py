@@ -2,6 +2,7 @@ import gc
 import math
 import os
 import struct
+from contextlib import nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
 from threading import Event
@@ -25,7 +26,7 @@ from service.errors import (
 )
 from service.media.demuxing import VideoFile
 from service.media.limits import DecodeLimits
-from service.media.videos import Pace, TimedFrame, Window, open_video
+from service.media.videos import Pace, Taken, TimedFrame, Window, open_video
 from tests.service.media_files import noisy, numbered, video
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=1000)
@@ -249,6 +250,30 @@ def test_a_window_at_the_end_decodes_little(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(InvalidParameter, match=r"start_s: the video's last frame is at 59.960 s"):
         read(path, start_s=60)
     assert decodes.count <= 5
+
+
+@pytest.mark.parametrize("container", [*CODECS, *FURTHER, "gif"])
+def test_a_reading_goes_on_behind_any_frame_of_an_earlier_one(clips: dict[str, Path], container: str) -> None:
+    window = Window(fps=8, start_s=0.2)
+    with open_video(clips[container], LIMITS, window) as video:
+        whole = list(video)
+        info = video.info
+    pace = Pace(window.fps, window.begin_s(info))
+    for count, last in enumerate(whole, 1):
+        assert pace.takes(last.time_s)
+        with open_video(clips[container], LIMITS, window, taken=pace.taken) as video:
+            rest = list(video)
+            assert (video.info, video.truncated) == (info, False)
+        assert [(frame.time_s, frame.index) for frame in rest] == [(each.time_s, each.index) for each in whole[count:]]
+        assert all(np.array_equal(one.frame, other.frame) for one, other in zip(rest, whole[count:], strict=True))
+
+
+def test_an_earlier_reading_counts_towards_the_limits(clips: dict[str, Path]) -> None:
+    limits = DecodeLimits(max_pixels=1_000_000, max_video_s=60, max_frames=20)
+    for count, refused in ((11, nullcontext()), (12, pytest.raises(VideoTooLong))):  # and nine frames are left of ten
+        taken = Taken(count, last_s=0.05, due_s=0.05, last_second_s=())
+        with open_video(clips["gif"], limits, Window(fps=1000), taken=taken) as video, refused:
+            assert len(list(video)) == 9
 
 
 def test_the_rate_of_a_clip_that_slows_down_is_a_bound(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """CSV answers, opened by the programs that people open them with."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from feat.utils.io import read_feat, read_openface
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
-from model_core.faces.pose import Pose
+from model_core.faces.pose import Pose, head_pose
 from model_core.faces.quality import Quality
 from service.analysis.results import FaceResult, FrameResult
 from service.media.videos import MediaInfo
@@ -23,7 +24,8 @@ def face(track_id: int, level: float) -> FaceResult:
     probabilities = dict.fromkeys(LABELS, 0.0) | {"happiness": level, "contempt": 1 - level}
     units = {name: ActionUnit(level if name in ("AU1", "AU12") else 0.0, name == "AU12") for name in ACTION_UNITS}
     affect = Affect(level, -level, Expression("happiness", probabilities), units)
-    return FaceResult(track_id, face_at(10.5 * track_id, 20, 40, 0.75), affect, Quality(40, 0.5))
+    found = face_at(10.5 * track_id, 20, 40, 0.75)
+    return FaceResult(track_id, found, head_pose(found.landmarks), affect, Quality(40, 0.5))
 
 
 RESULTS = [
@@ -94,12 +96,8 @@ def test_pyfeat_opens_its_own_columns(tmp_path: Path) -> None:
 
 
 def posed(yaw: float, pitch: float, roll: float) -> FaceResult:
-    class Posed(FaceResult):
-        """A face of a known pose."""
-
-        pose = Pose(yaw, pitch, roll)
-
-    return Posed(**vars(face(1, 0.5)))
+    """Return a face with this pose."""
+    return replace(face(1, 0.5), pose=Pose(yaw, pitch, roll))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import asyncio
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.scheduling.admission import Admission, Blocked, Ticket, WouldWait
-from service.scheduling.lanes import Lane
+from service.scheduling.lanes import Lane, LaneQueue
 from tests.service.scheduling.clocks import ManualClock
 
 LIMITS_S = {Lane.INTERACTIVE: 0.25, Lane.BULK: 10.0}
@@ -95,6 +95,17 @@ def test_a_video_waits_for_pictures_and_a_picture_not_for_videos() -> None:
             assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1)
 
 
+def test_a_job_is_never_refused_and_delays_nobody() -> None:
+    clock = ManualClock()
+    admission = learned(clock, Lane.INTERACTIVE, 0.1)
+    with admission.admitted(Lane.BACKGROUND) as job:
+        with taking(clock, job, 1000):
+            pass
+        with admission.admitted(Lane.BACKGROUND), admission.admitted(Lane.BACKGROUND):
+            assert admission.expected_wait_s(Lane.BACKGROUND) == pytest.approx(3000)
+            assert admission.expected_wait_s(Lane.BULK) == admission.expected_wait_s(Lane.INTERACTIVE) == 0
+
+
 def test_an_upload_counts_until_it_is_clear_that_it_comes_too_late() -> None:
     clock = ManualClock()
     admission = learned(clock, Lane.INTERACTIVE, 0.1)
@@ -169,19 +180,19 @@ class Crowd:
         self.clock = ManualClock()
         self.random = np.random.default_rng(0)
         limits_s = {Lane.INTERACTIVE: limit_s, Lane.BULK: limit_s}
-        self.admission = Admission(limits_s, workers, clock=self.clock, random=self.random.random)
+        self.admission = Admission(limits_s, 2, clock=self.clock, random=self.random.random)
         self.turn_s = turn_s
         self.free = workers
         self.queue: deque[Generator[None, None, None]] = deque()
-        self.events: list[tuple[float, int, bool, Generator[None, None, None] | None]] = []
+        self.events: list[tuple[float, int, bool, Sequence[Generator[None, None, None]]]] = []
         self.order = count()
         self.told: Counter[bool] = Counter()
         """Returns of clients as they were told, by success."""
         self.answered = 0
         for number in range(clients):
-            self._at(number * 0.001, told=False)
+            self._at(number * 0.001)
 
-    def _at(self, seconds: float, *, told: bool = False, served: Generator[None, None, None] | None = None) -> None:
+    def _at(self, seconds: float, *, told: bool = False, served: Sequence[Generator[None, None, None]] = ()) -> None:
         heapq.heappush(self.events, (self.clock.now_s + seconds, next(self.order), told, served))
 
     def _request(self) -> Generator[None, None, None]:
@@ -199,24 +210,45 @@ class Crowd:
             self.queue.append(request)
             self.told[True] += told
 
+    def _serve(self) -> None:
+        """Let a free worker begin."""
+        self._at(self.random.gamma(4, self.turn_s / 4), served=[self.queue.popleft()])
+
     def run(self, seconds: float) -> None:
         while self.events and self.events[0][0] < seconds:
             self.clock.now_s, _, told, served = heapq.heappop(self.events)
-            if served is None:
-                self._arrive(told)
-            else:
-                next(served, None)
+            for request in served:
+                next(request, None)
                 self.answered += 1
+                self._at(self.random.uniform(0.001, 0.003))
+            if served:
                 self.free += 1
-                self._at(0.001)
+            else:
+                self._arrive(told)
             while self.queue and self.free:
                 self.free -= 1
-                self._at(self.random.gamma(4, self.turn_s / 4), served=self.queue.popleft())
+                self._serve()
+
+
+PASS_S = 0.006
+FACE_S = 0.0145
+
+
+class BatchedCrowd(Crowd):
+    """The same before one network, whose pass takes all that wait, and a time that grows with their number."""
+
+    def __init__(self, clients: int, limit_s: float) -> None:
+        super().__init__(clients, FACE_S, limit_s, workers=1)
+
+    def _serve(self) -> None:
+        batch = list(self.queue)
+        self.queue.clear()
+        self._at(PASS_S + FACE_S * len(batch), served=batch)
 
 
 @pytest.mark.parametrize(
     ("clients", "turn_s", "refused"),
-    [(16, 0.06, False), (64, 0.06, False), (256, 0.06, True), (256, 0.12, True), (64, 0.3, True), (16, 0.6, False)],
+    [(16, 0.06, False), (64, 0.06, False), (256, 0.06, True), (256, 0.12, True), (64, 0.3, True), (16, 0.45, False)],
 )
 def test_whoever_comes_back_as_told_is_let_in(clients: int, turn_s: float, refused: bool) -> None:
     crowd = Crowd(clients, turn_s)
@@ -226,6 +258,23 @@ def test_whoever_comes_back_as_told_is_let_in(clients: int, turn_s: float, refus
     crowd.run(400)
     assert crowd.answered - answered == pytest.approx(300 / (turn_s / 2), rel=0.05)  # both workers are always busy
     assert (crowd.told.total() > 50) == refused  # few clients, or fast turns, fit into a queue of 5 s
+    assert crowd.told[True] >= 0.8 * crowd.told.total()
+
+
+@pytest.mark.parametrize("clients", [16, 64, 256])
+@pytest.mark.parametrize("limit_s", [0.25, 5])
+def test_a_batched_network_stays_busy_and_lets_in_whoever_comes_back_as_told(clients: int, limit_s: float) -> None:
+    crowd = BatchedCrowd(clients, limit_s)
+    crowd.run(20)
+    soon = crowd.answered
+    crowd.run(100)
+    answered = crowd.answered
+    crowd.told.clear()
+    crowd.run(400)
+    passes_of_six = 6 / (PASS_S + 6 * FACE_S)
+    assert soon >= 0.9 * 20 * passes_of_six
+    assert crowd.answered - answered >= 0.9 * 300 * passes_of_six
+    assert (crowd.told.total() > 50) == (limit_s < clients * FACE_S)
     assert crowd.told[True] >= 0.8 * crowd.told.total()
 
 
@@ -270,3 +319,114 @@ def test_a_lane_that_was_full_opens_at_half_its_wait_and_a_request_may_allow_ano
         assert refusal.value.limit_s == 0.15
         with admission.admitted(Lane.INTERACTIVE):  # 0.2 s; what one client allows closes the lane to no other
             pass
+
+
+UNIT_S = 0.02
+FOUND_S = 0.008
+
+
+class Network:
+    """A network that takes 20 ms for each face, and serves them in the order of a batcher, and a clock with events."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.admission = Admission({Lane.INTERACTIVE: 5}, 2, clock=self.clock, random=np.random.default_rng(0).random)
+        self.queue: LaneQueue[object, Client] = LaneQueue()
+        self.answered: Counter[int] = Counter()
+        """Answered pictures by their faces."""
+        self.told: Counter[tuple[int, bool]] = Counter()
+        """Returns of clients as they were told, by faces and success."""
+        self._events: list[tuple[float, int, Client]] = []
+        self._order = count()
+
+    def after(self, seconds: float, client: "Client") -> None:
+        heapq.heappush(self._events, (self.clock.now_s + seconds, next(self._order), client))
+
+    def run(self, seconds: float) -> None:
+        while self.clock.now_s < seconds:
+            while self._events and self._events[0][0] <= self.clock.now_s:
+                next(heapq.heappop(self._events)[2].steps)
+            if self.queue:
+                _, client = self.queue.pop(Lane.INTERACTIVE)
+                self.clock.now_s += UNIT_S
+                next(client.steps)
+            else:
+                self.clock.now_s = max(self.clock.now_s, self._events[0][0])
+
+
+class Client:
+    """Sends pictures of so many faces, each as soon as the last one is answered, or when it was told to come back."""
+
+    def __init__(self, network: Network, faces: int) -> None:
+        self.steps = self._steps(network, faces)
+        """Goes on after the time that it asked for, and whenever one of its faces has been served."""
+
+    def _steps(self, network: Network, faces: int) -> Generator[None, None, None]:
+        told = False
+        while True:
+            try:
+                with network.admission.admitted(Lane.INTERACTIVE) as ticket, ticket.turn():
+                    network.after(FOUND_S, self)
+                    yield
+                    ticket.costs(faces)
+                    network.told[faces, True] += told
+                    told = False
+                    for _ in range(faces):
+                        network.queue.push(Lane.INTERACTIVE, object(), self, ticket)
+                    for _ in range(faces):
+                        yield
+            except WouldWait as refusal:
+                network.told[faces, False] += told
+                told = True
+                network.after(max(1, math.ceil(refusal.retry_s)), self)
+            else:
+                network.answered[faces] += 1
+                network.after(0.001, self)
+            yield
+
+
+def busy_network(small: int, crowds: int) -> Network:
+    """A network between the times of 100 and 600 s, with so many clients of one face, and of 64."""
+    network = Network()
+    for number, faces in enumerate([1] * small + [64] * crowds):
+        network.after(number * 0.001, Client(network, faces))
+    network.run(100)
+    network.answered.clear()
+    network.told.clear()
+    network.run(600)
+    return network
+
+
+@pytest.mark.parametrize("crowds", [1, 4, 16, 64])
+def test_clients_with_one_face_keep_half_of_their_answers_beside_clients_with_crowds(crowds: int) -> None:
+    alone, beside = busy_network(4, 0), busy_network(4, crowds)
+    assert alone.answered[1] == pytest.approx(500 / UNIT_S, rel=0.05)
+    assert beside.answered[1] >= 0.5 * alone.answered[1]
+    assert beside.answered[64] * 64 >= 0.2 * alone.answered[1]  # the others get on, too
+    assert not beside.told[1, False]
+
+
+def test_a_large_request_is_judged_when_its_cost_is_known() -> None:
+    clock = ManualClock()
+    admission = Admission({Lane.INTERACTIVE: 1}, 1, clock=clock, random=lambda: 0.5)
+    with admission.admitted(Lane.INTERACTIVE) as ticket, ticket.turn():
+        ticket.costs(10)
+        clock.now_s += 1  # a unit takes 0.1 s
+    with ExitStack() as stack:
+        first = stack.enter_context(admission.admitted(Lane.INTERACTIVE))
+        first.costs(64)  # it is alone
+        assert admission.expected_wait_s(Lane.INTERACTIVE) == pytest.approx(0.1)  # by turns, for one of its units
+        second = stack.enter_context(admission.admitted(Lane.INTERACTIVE))
+        second.costs(10)  # beside ten of the first
+        with admission.admitted(Lane.INTERACTIVE) as third:
+            third.costs(0)  # counts as one
+            with pytest.raises(WouldWait, match=r"a wait of 1\.2 s is expected, at most 1 s") as refusal:
+                third.costs(6)
+            # There is room at half of the limit, and each that comes back has the time of six turns of its cost.
+            assert refusal.value.retry_s == pytest.approx(1.2 - 0.5 + 6 * 6 * 0.1)
+        with admission.admitted(Lane.INTERACTIVE) as another:
+            another.costs(2)  # 0.4 s
+            with pytest.raises(WouldWait):
+                another.costs(6)
+        patient = stack.enter_context(admission.admitted(Lane.INTERACTIVE, within_s=2))
+        patient.costs(6)

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -69,6 +70,28 @@ def test_a_cancelled_call_is_never_run_and_counts_no_more() -> None:
     asyncio.run(story())
 
 
+def test_an_error_of_a_call_that_nobody_awaits_any_more_is_not_logged() -> None:
+    logged: list[object] = []
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        pool, event = WorkerPool(1, Watchdog()), threading.Event()
+
+        def fail() -> None:
+            event.wait(5)
+            raise ZeroDivisionError
+
+        call = pool.run(fail, Lane.INTERACTIVE)
+        call.cancel()
+        event.set()
+        await pool.close()
+        gc.collect()  # an error that nobody has seen is logged when its future is forgotten
+        await settle()
+
+    asyncio.run(story())
+    assert not logged
+
+
 def test_a_bulk_call_gets_on_however_many_interactive_ones_wait() -> None:
     """Fifteen interactive calls go before the first bulk one; the sixteenth runs beside it, and waits for it here."""
 
@@ -101,6 +124,24 @@ def test_a_bulk_call_gets_on_however_many_interactive_ones_wait() -> None:
     asyncio.run(story())
 
 
+def test_a_background_call_gets_on_however_many_of_the_others_wait() -> None:
+    """A picture's call goes first; the sixteenth call is a job's, however many of videos wait."""
+
+    async def story() -> None:
+        pool, order = WorkerPool(1, Watchdog()), []
+        event, first = blocked(pool)
+        calls = [pool.run(partial(order.append, "background"), Lane.BACKGROUND)]
+        calls += [pool.run(partial(order.append, "bulk"), Lane.BULK) for _ in range(30)]
+        calls += [pool.run(partial(order.append, "interactive"), Lane.INTERACTIVE)]
+        event.set()
+        await asyncio.gather(first, *calls)
+        await pool.close()
+        assert order[0] == "interactive"
+        assert order.index("background") == 15
+
+    asyncio.run(story())
+
+
 def test_a_call_that_stalls_fails_while_its_thread_stays_occupied() -> None:
     async def story() -> None:
         clock = ManualClock()
@@ -128,7 +169,7 @@ def test_while_all_threads_are_stalled_whatever_waits_or_comes_fails() -> None:
         event, stays = blocked_in_a_step(pool, watchdog)
         waits = pool.run(lambda: "never", Lane.BULK)
         await clock.advance(1.25)
-        assert [pool.blocked(lane) for lane in Lane] == [True, True]
+        assert all(pool.blocked(lane) for lane in Lane)
         comes = pool.run(lambda: "never", Lane.INTERACTIVE)
         for call in (stays, waits, comes):
             with pytest.raises(WorkerStalled):

@@ -47,6 +47,18 @@ def test_nothing_at_all_only_resizes(crop: Frame) -> None:
     assert np.abs(small - shrink(crop, 56)).max() <= 2
 
 
+def test_a_deformation_moves_points_by_its_deviation_and_smoothly() -> None:
+    augmentation = Augmentation(**{**NOTHING, "elastic": 0.02})
+    ramp = np.arange(112, dtype=np.uint8)[None, :, None].repeat(112, axis=0).repeat(3, axis=2)
+    moved = [augmentation.apply(ramp, 112, np.random.default_rng(seed))[..., 0].astype(int) for seed in range(20)]
+    shifts = np.stack([picture - ramp[..., 0] for picture in moved])[:, 16:-16, 16:-16]
+    # At its nodes the deviation is 2 % of 112 pixels; between them it is a little lower.
+    assert 1.2 < shifts.std() < 2.5
+    assert np.abs(np.diff(shifts, axis=1)).max() <= 1
+    grey = np.full((112, 112, 3), 100, dtype=np.uint8)
+    assert (augmentation.apply(grey, 112, np.random.default_rng(0)) == 100).all()
+
+
 def test_it_is_known_beforehand_what_is_mirrored(crop: Frame) -> None:
     augmentation, plain = Augmentation(**{**NOTHING, "flip": True}), shrink(crop, 112)
     for seed in range(8):
@@ -69,7 +81,8 @@ def test_a_flip_is_the_mirror_image(crop: Frame, size: int) -> None:
 
 
 def test_each_effect_changes_the_picture(crop: Frame) -> None:
-    for name, strength in {"rotation_deg": 20, "scale": 0.3, "shift": 0.2, "contrast": 0.5, "brightness": 0.5}.items():
+    strengths = {"rotation_deg": 20, "scale": 0.3, "shift": 0.2, "contrast": 0.5, "brightness": 0.5, "elastic": 0.05}
+    for name, strength in strengths.items():
         changed = Augmentation(**{**NOTHING, name: strength}).apply(crop, 112, np.random.default_rng(1))
         assert np.abs(changed.astype(int) - crop).mean() > 1, name
     for name in EFFECTS:

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from model_core.faces.alignment import shrink
-from model_core.preprocessing import InputSpec, to_batch
+from model_core.preprocessing import InputSpec
 from tests.fakes import write_prepared
 from training.data.augmentation import Augmentation
 from training.data.batch_order import BatchOrder
-from training.data.batches import Batch, EpochPlan, ahead, evaluation_batches, targets, training_batches
+from training.data.batches import Batch, EpochPlan, ahead, evaluation_batches, image_batch, targets, training_batches
 from training.data.prepared import PreparedFaces, load_prepared
 from training.runs.processes import Processes
 
@@ -49,6 +49,25 @@ def test_a_resumed_epoch_goes_on_exactly(faces: PreparedFaces, first: int) -> No
             assert torch.equal(getattr(batch.target, name), value)
 
 
+def test_repeated_faces_follow_their_batch_mirrored(faces: PreparedFaces) -> None:
+    order = faces.indices("train")[:10].reshape(2, 5)
+    still = Augmentation(
+        rotation_deg=0, scale=0, shift=0, contrast=0, brightness=0, blur=0, noise=0, compression=0, erase=0
+    )
+    batches = list(training_batches(faces, SPEC, still, EpochPlan(order, (0, 0), repeated=3)))
+    for batch, rows in zip(batches, order, strict=True):
+        assert batch.repeated.tolist() == [0, 2, 4]
+        assert batch.rows.tolist() == rows[[0, 1, 2, 3, 4, 0, 2, 4]].tolist()
+        assert torch.equal(batch.images[5:].flip(3), batch.images[[0, 2, 4]])
+        assert torch.equal(batch.target.action_units[5:], batch.target.action_units[[0, 2, 4]])
+    halves = [
+        list(training_batches(faces, SPEC, still, EpochPlan(order, (0, 0), 0, Processes(rank, 2).share(8), 3)))
+        for rank in range(2)
+    ]
+    for whole, first, second in zip(batches, *halves, strict=True):
+        assert torch.equal(torch.cat([first.images, second.images]), whole.images)
+
+
 def test_processes_make_parts_of_the_same_batches(faces: PreparedFaces) -> None:
     shares = [epoch(faces, share=Processes(rank, 2).share(4)) for rank in range(2)]
     for whole, first, second in zip(epoch(faces), *shares, strict=True):
@@ -83,7 +102,7 @@ def test_images_are_what_the_service_would_make(faces: PreparedFaces) -> None:
     rows = np.array([0, 5, 30])
     small = InputSpec(16, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
     (batch,) = evaluation_batches(faces, rows, small)
-    assert torch.equal(batch.images, to_batch([shrink(faces.crops[row], 16) for row in rows], small))
+    assert torch.equal(batch.images, image_batch([shrink(faces.crops[row], 16) for row in rows], small))
 
 
 def test_evaluation_sees_all_in_order(faces: PreparedFaces) -> None:

@@ -74,6 +74,22 @@ def test_only_trusted_units_and_listed_tasks_are_learned(ferplus: PreparedFaces,
     assert nothing.with_action_units.tolist() == [False] * 6 + [True] * 4
 
 
+def test_neutral_faces_teach_that_units_are_absent(ferplus: PreparedFaces, rendered: PreparedFaces) -> None:
+    ferplus.votes[:] = 0
+    ferplus.votes[0, ferplus.info.labels.index("neutral")] = 7
+    ferplus.votes[0, ferplus.info.labels.index("sadness")] = 3
+    ferplus.votes[2, ferplus.info.labels.index("neutral")] = 6
+    ferplus.votes[2, ferplus.info.labels.index("anger")] = 4
+    ferplus.action_units[:] = 0.5
+    faces = mix([Source("a", ferplus, trusted_units=("AU12",), neutral_at_rest=True), Source("b", rendered)])
+    at_rest = [0.5 if name == "AU12" else 0 for name in ACTION_UNITS]
+    assert targets(faces, np.array([0])).action_units[0].tolist() == at_rest
+    assert faces.known_units[0].all()
+    assert faces.known_units[2].tolist() == [name == "AU12" for name in ACTION_UNITS]
+    other_task = Source("a", ferplus, tasks=("expression",), neutral_at_rest=True)
+    assert not other_task.known_units.any()
+
+
 def test_the_variance_of_a_unit_is_that_of_the_targets_that_are_learned(
     ferplus: PreparedFaces, rendered: PreparedFaces
 ) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from training.data.twins import twins_in_later_splits
+from training.data.twins import twins_in_earlier_splits, twins_in_later_splits
 from training.datasets.raw import SPLITS, Split
 
 TRAIN, VALIDATION, TEST = SPLITS
@@ -22,6 +22,12 @@ def test_only_the_picture_of_the_earlier_split_goes() -> None:
     assert twins([(TRAIN, UP), (VALIDATION, UP), (TEST, DOWN)]) == [True, False, False]
     assert twins([(VALIDATION, UP), (TEST, UP)]) == [True, False]
     assert twins([(TRAIN, UP), (TRAIN, UP), (TEST, DOWN), (TEST, DOWN)]) == [False] * 4
+
+
+def test_pictures_of_later_splits_may_have_been_trained_on() -> None:
+    pictures = np.array([UP, DOWN, DOWN, UP, LEFT], dtype=np.uint8)
+    splits: list[Split] = [TRAIN, VALIDATION, TEST, TEST, TEST]
+    assert twins_in_earlier_splits(pictures, splits).tolist() == [False, False, True, True, False]
 
 
 def test_a_mirror_image_is_a_twin() -> None:

@@ -114,6 +114,19 @@ def test_untrusted_targets_do_not_fit_a_unit_but_their_neutral_faces_bound_it(fa
     assert fit_sets([trusted, replace(other, neutral=None)]).action_units["AU1"] == alone["AU1"]  # type: ignore[index]
 
 
+def test_the_faces_at_rest_alone_decide_where_a_unit_is_rare(faces: PreparedFaces) -> None:
+    present = np.zeros_like(faces.action_units)
+    present[:60, 0] = 1
+    rare = replace(faces, action_units=present)
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 1, 240) + np.where(np.arange(240) < 60, 1, -3)
+    units = fit_sets([of(Source("a", rare), logits, np.arange(240) >= 140)], resting_share=0.05).action_units
+    assert units is not None
+    active = units["AU1"].probability(logits) >= units["AU1"].threshold
+    assert active[140:].sum() == 4  # less than a twentieth of 100
+    assert units["AU1"].threshold < 0.5
+
+
 def test_a_unit_that_no_set_is_trusted_with_is_not_fitted(faces: PreparedFaces) -> None:
     units = fit_sets([of(Source("a", faces, trusted_units=("AU2",)), np.linspace(-1, 1, 240))]).action_units
     assert units is not None

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from model_core.models import NetworkSpec
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from tests.fakes import Hostile
 from training.runs.checkpoint import (

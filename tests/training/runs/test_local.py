@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model_core.affect import LABEL_SETS, TASKS
-from model_core.models import NetworkSpec, build_network
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from tests.fakes import write_prepared
 from training import train

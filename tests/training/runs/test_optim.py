@@ -3,8 +3,9 @@ import math
 import pytest
 from torch import nn
 
-from model_core.models import NetworkSpec, build_network
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from training.runs.config import OptimizerConfig
 from training.runs.optim import build_optimizer, build_schedule
 

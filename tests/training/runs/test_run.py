@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from model_core.models import NetworkSpec
 from model_core.models.heads import AffectNetwork
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.runs.checkpoint import CheckpointError, load_trained
 from training.runs.run import LoopOptions, Run, Stateful, TrainingDiverged

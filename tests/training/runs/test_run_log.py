@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,13 @@ def test_an_epoch_that_is_done_again_has_one_line(tmp_path: Path, capsys: pytest
         tell(tmp_path, 5, 8, loss=1.0)
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == HISTORY
     assert capsys.readouterr().out.splitlines() == [json.dumps(HISTORY[1])] * 2
+
+
+def test_a_measure_that_is_not_defined_is_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunLog(tmp_path, every=2).epoch(4, {"accuracy": 0.5}, [{"epoch": 1, "accuracy": 0.5, "ccc": math.nan}])
+    line = '{"epoch": 1, "accuracy": 0.5, "ccc": null}'
+    assert (tmp_path / "log.jsonl").read_text() == line + "\n"
+    assert capsys.readouterr().out.splitlines() == [line]
 
 
 def test_without_tensorboard_it_is_said_once(

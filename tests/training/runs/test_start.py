@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from model_core.affect import LABEL_SETS, TASKS
-from model_core.models import NetworkSpec, build_network
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from training.runs.checkpoint import CheckpointError
 from training.runs.start import continue_from, freeze
 

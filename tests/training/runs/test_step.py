@@ -9,9 +9,10 @@ from torch.optim.swa_utils import update_bn
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, AffectLogits, AffectTarget
 from model_core.losses import LossWeights, attention_distances
-from model_core.models import NetworkSpec, build_network
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from training.data.batches import Batch
 from training.runs.processes import ALONE
 from training.runs.step import BatchGradient, encode, total_loss
@@ -135,5 +136,10 @@ def test_total_loss_by_hand() -> None:
     variance = torch.tensor([0.25] * 6 + [0.5] * 6)
     assert total_loss(logits, target, None, weights, variance).item() == pytest.approx(0.5 * 0.75)
     assert total_loss(logits, target, None, weights).item() == 0
+    views = AffectLogits(action_units=torch.tensor([[0.0] * 12, [math.log(4)] * 12]))
+    weights = LossWeights(0, 0, 0, 0, consistency=2)
+    # The second row is another view of the first: 4/5 against 1/2.
+    assert total_loss(views, target, None, weights, repeated=torch.tensor([0])).item() == pytest.approx(2 * 0.09)
+    assert total_loss(views, target, None, weights).item() == 0
     none = LossWeights(0, 0, 0, 0)
     assert total_loss(logits, target, distances, none).item() == 0

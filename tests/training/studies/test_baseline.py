@@ -11,7 +11,8 @@ import torch
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ChangeLimits, UnitCalibration
-from model_core.models import NetworkSpec, build_network
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from tests.fakes import write_prepared
 from tests.training.sittings import AU12, INPUT, grey_network, write_sittings
 from training.data.prepared import load_prepared

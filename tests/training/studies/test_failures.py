@@ -9,7 +9,7 @@ from torch import nn
 
 from model_core.affect import AffectLogits
 from model_core.calibration import Calibration
-from model_core.models import NetworkSpec
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.data.perturbations import perturbations
 from training.runs.trained import Evaluable

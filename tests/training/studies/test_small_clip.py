@@ -7,8 +7,8 @@ import torch
 
 from model_core.affect import LABEL_SETS
 from model_core.models.clip import ClipSource, class_prompts, load_clip
-from model_core.preprocessing import to_batch
 from tests.tiny_clip import TINY, write_tiny_clip
+from training.data.batches import image_batch
 from training.generate import Plan, generate
 from training.runs.config_file import checked, read_values
 from training.studies import small_clip
@@ -35,7 +35,7 @@ def test_it_is_a_clip_that_loads(root: Path, tmp_path: Path, monkeypatch: pytest
     assert len(crops) == len(labels) > 20
     assert set(labels) <= set(range(8))
     with torch.inference_mode():
-        logits = clip(to_batch(crops[:2], clip.encoder.input("arcface-1")))
+        logits = clip(image_batch(crops[:2], clip.encoder.input("arcface-1")))
     assert logits.shape == (2, 8)
     assert np.isfinite(logits.numpy()).all()
 

@@ -8,8 +8,9 @@ import torch
 
 from model_core.affect import LABEL_SETS
 from model_core.bundles.bundle import load_bundle, locate_bundle
-from model_core.models import NetworkSpec, build_network
 from model_core.models.lstm import LSTMEncoder
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from tests.fakes import write_prepared
 from training.measuring.temporal_measures import jitter, lag_frames
 from training.runs.checkpoint import TrainedNetwork, save_trained

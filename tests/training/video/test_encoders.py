@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from model_core.models.clip import ClipEncoder, TowerSpec
+from model_core.models.clip import ClipEncoder
+from model_core.models.spec import TowerSpec
 from model_core.preprocessing import InputSpec
 from training.video.encoders import encoder_digest
 

@@ -11,7 +11,8 @@ import torch
 
 from model_core.bundles.bundle import load_bundle
 from model_core.bundles.manifest import TemporalSpec
-from model_core.models import NetworkSpec, build_network
+from model_core.models.registry import build_network
+from model_core.models.spec import NetworkSpec
 from tests.tiny_clip import TINY, write_tiny_clip
 from tests.training.sequences import unlabelled
 from training import calibrate, evaluate, export, submit, train

@@ -67,7 +67,7 @@ def test_a_bundle_answers_what_was_evaluated(system: str, data: Path, quick_bund
 
     evaluable = load_evaluable(run)
     save_bundle(tmp_path / "bundle", manifest_of(evaluable, Labelling("n", "1", "MIT", "")), evaluable.network)
-    predictor = Predictor([load_bundle(tmp_path / "bundle")], torch.device("cpu"))
+    predictor = Predictor([load_bundle(tmp_path / "bundle")])
     [encoder], ensemble = predictor.encoders, predictor.everything
     states, size = ensemble.track_states(), encoder.input.size
     frames = [(number, path) for number, path in enumerate(track.sequence.frames) if path is not None]

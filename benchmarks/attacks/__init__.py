@@ -1,0 +1,1 @@
+"""Attacks on a running service, as `python -m benchmarks.attacks` sends them; see `__main__`."""

@@ -1,0 +1,1 @@
+"""The commands of `affect`, one module each, and what `affect analyze` needs."""

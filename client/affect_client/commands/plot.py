@@ -1,0 +1,77 @@
+"""`affect plot`: valence, arousal and action units over time, from a result of a video."""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from affect_client.errors import MissingExtra, needing
+from affect_client.files import write_whole
+from affect_client.recordings import Recording, read_recording
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN_TRACKS = 4
+"""Tracks whose action units are drawn: those with the most samples."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("file", type=Path, help="a result of a video: NDJSON, JSON, Parquet, or CSV (native columns)")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="the picture (FILE with the suffix .png)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the picture; return 1 where there is nothing to draw."""
+    out = arguments.out or arguments.file.with_suffix(".png")
+    try:
+        figure = draw(read_recording(arguments.file))
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=120)
+        write_whole(out, [content.getvalue()])
+    except (MissingExtra, OSError, ValueError) as error:
+        print(f"affect plot: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+def draw(recording: Recording) -> "Figure":
+    """Return a figure with valence and arousal of all tracks, and the units of those with the most samples.
+
+    Raises MissingExtra without matplotlib.
+    """
+    with needing("plot"):
+        from matplotlib.figure import Figure
+
+    shown = list(recording.tracks)[:SHOWN_TRACKS] if recording.units else []
+    figure = Figure(figsize=(10, 4 + 2.4 * len(shown)), layout="constrained")
+    grid = figure.subplots(2 + len(shown), 1, sharex=True, height_ratios=[2, 2, *[2.4] * len(shown)])
+    for axes, name in zip(grid[:2], ("valence", "arousal"), strict=True):
+        for track_id, values in recording.tracks.items():
+            axes.plot(recording.times_s, values[name], marker=".", markersize=3, linewidth=1, label=f"track {track_id}")
+        axes.axhline(0, color="grey", linewidth=0.5)
+        axes.set(ylabel=name, ylim=(-1.05, 1.05))
+    grid[0].legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", ncols=8, frameon=False)
+    for axes, track_id in zip(grid[2:], shown, strict=True):
+        _draw_units(axes, recording, track_id)
+    left_out = len(recording.tracks) - len(shown)
+    if shown and left_out:
+        grid[-1].set_title(f"{left_out} more tracks, with fewer samples, are not drawn", loc="right", fontsize="small")
+    grid[-1].set_xlabel("seconds of the video")
+    return figure
+
+
+def _draw_units(axes: "Axes", recording: Recording, track_id: int) -> None:
+    track = recording.tracks[track_id]
+    rows = range(len(recording.units))
+    probabilities = [track[unit] for unit in recording.units]
+    mesh = axes.pcolormesh(recording.times_s, rows, probabilities, vmin=0, vmax=1, shading="nearest", cmap="cividis")
+    axes.set_yticks(rows, recording.units, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_facecolor("lightgrey")  # shows where the track has no face
+    axes.set_title(f"track {track_id}", loc="left", fontsize="small")
+    axes.figure.colorbar(mesh, ax=axes, label="probability\n(no intensity)")

@@ -1,0 +1,119 @@
+"""`affect watch`: answers to a camera's pictures as they come, in the terminal, a table and an LSL stream."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from affect_client.affect import Affect
+from affect_client.columns import native_columns, native_rows
+from affect_client.commands.camera import camera_pictures
+from affect_client.errors import AffectError, MissingExtra
+from affect_client.faces import Face
+from affect_client.live import LiveAnswer
+from affect_client.lsl import LslOutlet
+from affect_client.results import Model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--camera", default="0", metavar="CAMERA", help="number of a camera, or a video file or stream (%(default)s)"
+    )
+    parser.add_argument("--fps", type=_positive, default=15.0, help="pictures a second that are sent (%(default)s)")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="file that holds the API key")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write a table with the columns of a video's CSV")
+    parser.add_argument(
+        "--lsl", metavar="NAME", help="send the largest face of each picture to the Lab Streaming Layer, by this name"
+    )
+    options = parser.add_argument_group("parameters of the analysis, whose defaults are the service's")
+    options.add_argument("--max-faces", type=int, metavar="N", help="at most this many faces; 1 stays with one person")
+    options.add_argument("--min-confidence", type=float, metavar="C", help="lowest detection confidence, 0 to 1")
+    options.add_argument("--smoothing", choices=("none", "causal"), help="smoothing of each track")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Watch until the camera ends or Ctrl-C is pressed; return 0, or 1 where that is not possible."""
+    try:
+        key = arguments.key_file and arguments.key_file.read_text(encoding="utf-8").strip()
+        with Affect(arguments.url, key) as affect:
+            _watch(affect, arguments)
+    except (AffectError, MissingExtra, OSError, ValueError) as error:
+        print(f"affect watch: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+def _watch(affect: Affect, arguments: argparse.Namespace) -> None:
+    labels = affect.models().labels
+    pictures = camera_pictures(arguments.camera, arguments.fps)
+    with (
+        closing(pictures),
+        affect.live(
+            pictures,
+            max_faces=arguments.max_faces,
+            min_confidence=arguments.min_confidence,
+            smoothing=arguments.smoothing,
+        ) as answers,
+        _table(arguments.out, answers.model, labels) as write,
+    ):
+        outlet = None if arguments.lsl is None else LslOutlet(arguments.lsl, answers.model, labels)
+        for answer in answers:
+            print(_line(answer), flush=True)
+            write(answer)
+            if outlet is not None:
+                outlet.push(answer)
+
+
+@contextmanager
+def _table(path: Path | None, model: Model, labels: tuple[str, ...]) -> Iterator[Callable[[LiveAnswer], None]]:
+    """Return the function that adds an answer to the table, which has all rows so far at any moment."""
+    if path is None:
+        yield lambda answer: None
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(
+            file, native_columns(model.tasks, labels, model.units, ()), extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+
+        def write(answer: LiveAnswer) -> None:
+            if answer.error is None:
+                writer.writerows(native_rows(answer.as_frame))
+                file.flush()
+
+        yield write
+
+
+def _line(answer: LiveAnswer) -> str:
+    """Return what the terminal shows of an answer."""
+    place = f"frame {answer.frame}"
+    if answer.error is not None:
+        return f"{place}: {answer.error}"
+    skipped = f" ({answer.skipped} skipped)" if answer.skipped else ""
+    faces = "; ".join(_told(face) for face in answer.faces) or "no face"
+    return f"{place} at {answer.time_s:.2f} s{skipped}: {faces}"
+
+
+def _told(face: Face) -> str:
+    parts = [f"track {face.track_id}"]
+    if face.expression is not None:
+        parts.append(f"{face.expression.label} {face.expression.probabilities[face.expression.label]:.2f}")
+    if face.valence is not None and face.arousal is not None:
+        parts.append(f"valence {face.valence:+.2f} arousal {face.arousal:+.2f}")
+    parts += [name for name, unit in (face.action_units or {}).items() if unit.active]
+    if not face.quality.reliable:
+        parts.append(f"not reliable ({', '.join(face.quality.reasons)})")
+    return " ".join(parts)

@@ -1,0 +1,72 @@
+"""Results on disk that are whole or not there: written under another name, and renamed when they are on the disk."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Self
+
+SUFFIX = ".affect-partial"
+"""Ends the names of files that are being written."""
+
+
+class PartialFile:
+    """A file that is being written; it gets its name by `commit`, and a block that ends before removes it."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the file beside `path`, in whose place it will be. Raises OSError."""
+        self.path = path
+        self._partial = path.with_name(f".{path.name}{SUFFIX}")
+        self._file = self._partial.open("wb")
+
+    @property
+    def stream(self) -> IO[bytes]:
+        """The file itself, for a library that writes into one."""
+        return self._file
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Write pieces as they come."""
+        for piece in pieces:
+            self._file.write(piece)
+
+    def commit(self) -> None:
+        """Have the file on disk, then under its name; a former file of that name is replaced."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._partial.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove the file, if it has not been committed."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file; where the pieces end in an exception, it is as it was before."""
+    with PartialFile(path) as file:
+        file.write(pieces)
+        file.commit()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left in a folder and those below it."""
+    for path in folder.rglob(f".*{SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names of a folder on disk, where the system can do that."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,0 +1,157 @@
+"""Results of videos on disk, read back as series over time."""
+
+import csv
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+from affect_client.columns import native_rows
+from affect_client.errors import needing
+from affect_client.faces import Frame
+from affect_client.results import document_frames
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A video's estimates over time. Values are NaN where a track has no face."""
+
+    times_s: Sequence[float]
+    """Time of each analysed frame, which rises."""
+    units: Sequence[str]
+    """Names of the action units; empty where none were estimated."""
+    labels: Sequence[str]
+    """Labels of the expressions; empty where none were estimated."""
+    tracks: Mapping[int, Mapping[str, Sequence[float]]]
+    """For each track, the ones with the most samples first, its columns at these times: `valence`, `arousal`, `AU12`
+    (a probability), `AU12_active` (0 or 1), `expression_happiness` (a probability)."""
+    references: Mapping[str, str]
+    """For each task where its training labels came from (`annotated`, `derived`, `rendered`); a table does not tell."""
+
+    @property
+    def step_s(self) -> float:
+        """Usual time from one analysed frame to the next, pauses left out. Raises ValueError for a single frame."""
+        steps = [after - before for before, after in pairwise(self.times_s)]
+        if not steps:
+            raise ValueError("there is only one frame, so there is no time between two")
+        usual = statistics.median(steps)
+        # Timestamps may be rounded to milliseconds, which the mean evens out.
+        return statistics.fmean(step for step in steps if step < 1.5 * usual)
+
+    def track(self, track_id: int) -> Mapping[str, Sequence[float]]:
+        """Return the columns of a track. Raises ValueError where there is none of this id."""
+        if track_id not in self.tracks:
+            raise ValueError(f"there is no track {track_id}; there are {', '.join(map(str, sorted(self.tracks)))}")
+        return self.tracks[track_id]
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a result of a video: NDJSON, a JSON document, Parquet, or CSV with native columns.
+
+    Raises OSError, MissingExtra, and ValueError for a file that is none of these or without a track.
+    """
+    content = _READERS.get(path.suffix, _read_csv)(path)
+    if not content.rows:
+        raise ValueError(f"{path}: there is no frame in it")
+    if any(row.get(name) in (None, "") for row in content.rows for name in ("frame", "time_s")):
+        raise ValueError(f"{path}: is no NDJSON and no table with the service's native columns")
+    recording = _recording(content)
+    if not recording.tracks:
+        raise ValueError(f"{path}: has no track: it is of a picture, or of a video without faces")
+    return recording
+
+
+class _Content(NamedTuple):
+    rows: Sequence[Row]
+    references: Mapping[str, str] = MappingProxyType({})
+
+
+def _recording(content: _Content) -> Recording:
+    rows = content.rows
+    times_s = {int(row["frame"]): float(row["time_s"]) for row in rows}
+    place = {frame: number for number, frame in enumerate(sorted(times_s))}
+    names = dict.fromkeys(name for row in rows for name in row)
+    units = sorted((name for name in names if f"{name}_active" in names), key=lambda name: int(name.removeprefix("AU")))
+    labels = [name.removeprefix("expression_") for name in names if name.startswith("expression_")]
+    columns = [
+        *("valence", "arousal"),
+        *(column for unit in units for column in (unit, f"{unit}_active")),
+        *(f"expression_{label}" for label in labels),
+    ]
+    tracks: dict[int, dict[str, list[float]]] = {}
+    samples: Counter[int] = Counter()
+    for row in rows:
+        if row.get("track_id") in (None, ""):
+            continue
+        track_id = int(float(row["track_id"]))
+        samples[track_id] += 1
+        if track_id not in tracks:
+            tracks[track_id] = {name: [math.nan] * len(place) for name in columns}
+        for name, values in tracks[track_id].items():
+            values[place[int(row["frame"])]] = _number(row.get(name))
+    return Recording(
+        [times_s[frame] for frame in sorted(times_s)],
+        units,
+        labels,
+        {track_id: tracks[track_id] for track_id, _ in samples.most_common()},
+        content.references,
+    )
+
+
+def _read_csv(path: Path) -> _Content:
+    with path.open(encoding="utf-8", newline="") as file:
+        return _Content(list(csv.DictReader(line for line in file if not line.startswith("#"))))
+
+
+def _read_parquet(path: Path) -> _Content:
+    with needing("tables"):
+        import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        return _Content(pq.read_table(file).to_pylist())
+
+
+def _read_ndjson(path: Path) -> _Content:
+    with path.open(encoding="utf-8") as file:
+        objects = [json.loads(line) for line in file]
+    try:
+        frames = [Frame.of(values) for values in objects if values.get("type") == "frame"]
+        references = [_references(values) for values in objects if values.get("type") == "video"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: is no NDJSON of the service: {error}") from error
+    return _Content(_rows(frames), references[0] if references else {})
+
+
+def _read_document(path: Path) -> _Content:
+    document = json.loads(path.read_bytes())
+    try:
+        return _Content(_rows(document_frames(document)), _references(document))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: is no document of a video: {error}") from error
+
+
+_READERS: Mapping[str, Callable[[Path], _Content]] = MappingProxyType(
+    {".ndjson": _read_ndjson, ".json": _read_document, ".parquet": _read_parquet}
+)
+"""By the suffix of a result; what has another one is taken for a CSV."""
+
+
+def _references(document: Mapping[str, Any]) -> Mapping[str, str]:
+    tasks = document.get("model", {}).get("tasks", {})
+    return {name: task["reference"] for name, task in tasks.items()}
+
+
+def _rows(frames: Iterable[Frame]) -> list[Row]:
+    return [row for frame in frames for row in native_rows(frame)]
+
+
+def _number(cell: object) -> float:
+    return math.nan if cell in (None, "") else float(str(cell))

@@ -1,0 +1,110 @@
+"""The engine OpenVINO, for CPUs: models made from torch's networks, which needs torch, and runtimes, which do not."""
+
+import sys
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_core.inference.runtimes import Runtime, RuntimeOptions
+from model_core.preprocessing import Images
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Model: TypeAlias = Any
+"""An openvino.Model, which has no types. It maps images, float32 [B, S, S, 3], to outputs, float32 [B, D]."""
+
+
+def import_openvino() -> Any:
+    """Return the module. Raises ModuleNotFoundError, which names the extra, if it is not installed."""
+    # OpenVINO reports its import and use to a server on the internet, unless this module cannot be imported.
+    sys.modules["openvino_telemetry"] = cast("ModuleType", None)
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the engine openvino is not installed; install the extra `openvino`", name=error.name
+        ) from error
+    return openvino
+
+
+def has_bfloat16() -> bool:
+    """Return True if the CPU computes in bfloat16 itself; others emulate it, which is slower than float32.
+
+    OpenVINO lists the format for CPUs with AVX512_BF16, of which those with AMX are a part, or AVX-VNNI-2.
+    """
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def convert(network: "nn.Module", size: int, weights: "tuple[Tensor, ...]" = ()) -> Model:
+    """Return the model of a torch network that maps images, float32 [B, 3, S, S], of `size` pixels to one tensor.
+
+    `weights` are further arguments of its forward pass; the model has them as inputs after the images.
+    """
+    import torch
+
+    openvino = import_openvino()
+    shapes = [
+        openvino.PartialShape([-1, 3, size, size]),
+        *(openvino.PartialShape(list(each.shape)) for each in weights),
+    ]
+    with warnings.catch_warnings(), torch.no_grad():
+        # OpenVINO traces by torch.jit, which PyTorch calls deprecated; torch.export takes three times as long to start.
+        warnings.simplefilter("ignore", FutureWarning)
+        # A trace freezes some values silently, such as the batch size; such a network must not be served.
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        example = (torch.zeros(2, 3, size, size), *weights)
+        model = openvino.convert_model(network, input=shapes, example_input=example)
+    # Images are in memory with channels innermost, and are not copied so.
+    steps = openvino.preprocess.PrePostProcessor(model)
+    steps.input(0).tensor().set_layout(openvino.Layout("NHWC"))
+    steps.input(0).model().set_layout(openvino.Layout("NCHW"))
+    return steps.build()
+
+
+def fold_constants(model: Model) -> None:
+    """Compute what a model computes from constants alone, and infer its shapes, in place."""
+    import_openvino()  # first, since it keeps the package from reporting its use
+    from openvino.passes import ConstantFolding, Manager
+
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+    model.validate_nodes_and_infer_types()
+
+
+def compiled(model: Model, options: RuntimeOptions) -> Runtime:
+    """Return a runtime of a model. Only one thread may call it at a time."""
+    openvino = import_openvino()
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "bf16" if options.precision == "bfloat16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if options.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    run_model = openvino.Core().compile_model(model, "CPU", settings)
+
+    least = _least_batch(run_model, model) if options.precision == "bfloat16" else 1
+
+    def run(images: Images) -> NDArray[np.float64]:
+        rows = images.transpose(0, 2, 3, 1)
+        if len(rows) < least:
+            rows = np.repeat(rows, least, axis=0)
+        return np.asarray(run_model(np.ascontiguousarray(rows))[0], dtype=np.float64)[: len(images)]
+
+    return run
+
+
+def _least_batch(run_model: Any, model: Model) -> int:
+    """Return 2 for a model that answers a single image otherwise than the same one beside another, else 1.
+
+    OpenVINO does so in bfloat16 where a convolution's kernel covers the whole map (seen with 2026.4.1 on a CPU with
+    AMX): the answer for a single image is wrong.
+    """
+    shape = [2, *(side.get_length() for side in list(model.input(0).get_partial_shape())[1:])]
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    among_two, alone = (np.array(run_model(images[:count])[0], dtype=np.float64)[0] for count in (2, 1))
+    return 1 if np.abs(alone - among_two).max() < 0.1 * np.abs(among_two).max() else 2

@@ -1,0 +1,1 @@
+"""Videos with their analysis drawn on them, or with all faces hidden."""

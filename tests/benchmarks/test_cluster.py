@@ -1,0 +1,42 @@
+"""Replicas on a real Ray: they answer, and a killed one costs no more than what it was at."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.service.processes import free_port
+
+pytest.importorskip("ray")
+
+RUN = """
+import asyncio, json, sys
+from benchmarks.cluster import Plan, cluster, deploy, killed_under_load, replica_processes
+from benchmarks.concurrency import pictures
+
+with cluster(int(sys.argv[1])) as url:
+    deploy(2)
+    count = len(replica_processes())
+    answers = asyncio.run(killed_under_load(url, pictures(2), Plan(clients=4, load_s=6)))
+print(json.dumps([count, answers.statuses, answers.failures, answers.faces]))
+"""
+
+TRIES = 3
+"""Ray gives its own processes fifteen seconds to start, which a busy machine may exceed."""
+
+
+def test_a_killed_replica_loses_only_what_it_was_at() -> None:
+    for _ in range(TRIES):
+        run = subprocess.run(
+            [sys.executable, "-c", RUN, str(free_port())], capture_output=True, text=True, check=False, timeout=240
+        )
+        if run.returncode == 0 or "timed out during startup" not in run.stderr:
+            break
+    assert run.returncode == 0, run.stderr
+    replicas, statuses, failures, faces = json.loads(run.stdout.splitlines()[-1])
+    assert replicas == 2
+    assert statuses["200"] == faces > 0
+    assert failures == {}
+    assert statuses.keys() <= {"200", "429", "500", "503"}
+    assert sum(count for status, count in statuses.items() if status[0] == "5") <= 4  # one for each client

@@ -1,0 +1,85 @@
+"""Onset, apex and offset of intervals above a threshold, on a recording that a person can follow."""
+
+import math
+
+import pytest
+
+from affect_client.intervals import (
+    Interval,
+    IntervalRules,
+    expression_intervals,
+    face_intervals,
+    unit_intervals,
+)
+from affect_client.recordings import Recording
+
+PROBABILITIES = [0.1, 0.7, 0.9, 0.9, 0.2, 0.8, math.nan, 0.6, 0.1, 0.75]
+TIMES_S = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def recording(values: list[float] = PROBABILITIES, times_s: list[float] = TIMES_S) -> Recording:
+    active = [math.nan if math.isnan(value) else float(value >= 0.5) for value in values]
+    track = {"AU12": values, "AU12_active": active, "expression_happiness": values}
+    return Recording(times_s, ["AU12"], ["happiness"], {3: track}, {})
+
+
+def rounded(intervals: list[Interval]) -> list[tuple[float, float, float, float]]:
+    return [(round(each.onset_s, 6), round(each.apex_s, 6), round(each.offset_s, 6), each.peak) for each in intervals]
+
+
+RUNS = [(0.1, 0.2, 0.4, 0.9), (0.5, 0.5, 0.6, 0.8), (0.7, 0.7, 0.8, 0.6), (0.9, 0.9, 1.0, 0.75)]
+"""The last frame ends one usual step after its time."""
+
+
+def test_each_run_is_an_interval() -> None:
+    assert rounded(unit_intervals(recording(), 3, "AU12", IntervalRules())) == RUNS
+    assert rounded(expression_intervals(recording(), 3, "happiness", IntervalRules())) == RUNS
+
+
+def test_short_ones_are_left_out() -> None:
+    rules = IntervalRules(min_duration_s=0.3)
+    assert rounded(unit_intervals(recording(), 3, "AU12", rules)) == RUNS[:1]
+
+
+def test_gaps_are_closed_before_durations_count() -> None:
+    rules = IntervalRules(max_gap_s=0.1, min_duration_s=0.9)
+    assert rounded(unit_intervals(recording(), 3, "AU12", rules)) == [(0.1, 0.2, 1.0, 0.9)]
+
+
+def test_the_higher_apex_of_two_is_kept() -> None:
+    higher_later = [0.6, 0.1, 0.8]
+    [joined] = unit_intervals(recording(higher_later, TIMES_S[:3]), 3, "AU12", IntervalRules(max_gap_s=0.1))
+    assert (joined.apex_s, joined.peak) == (0.2, 0.8)
+
+
+def test_thresholds_of_ones_own() -> None:
+    rules = IntervalRules(unit_threshold=0.75, expression_threshold=0.85)
+    units = rounded(unit_intervals(recording(), 3, "AU12", rules))
+    assert [each[:1] + each[2:3] for each in units] == [(0.2, 0.4), (0.5, 0.6), (0.9, 1.0)]
+    [smile] = rounded(expression_intervals(recording(), 3, "happiness", rules))
+    assert smile == (0.2, 0.2, 0.4, 0.9)
+
+
+def test_where_the_face_is() -> None:
+    assert [each[:1] + each[2:] for each in rounded(face_intervals(recording(), 3))] == [
+        (0.0, 0.6, 1.0),
+        (0.7, 1.0, 1.0),
+    ]
+
+
+def test_an_interval_ends_before_the_next_frame() -> None:
+    uneven = recording([0.9, 0.1, 0.1, 0.1], [0.0, 0.06, 0.16, 0.26])
+    [only] = unit_intervals(uneven, 3, "AU12", IntervalRules())
+    assert only.offset_s == 0.06
+
+
+def test_the_usual_step_evens_out_rounded_times_and_leaves_out_pauses() -> None:
+    thirds = recording([0.0] * 5, [0.0, 0.033, 0.067, 0.1, 5.0])
+    assert thirds.step_s == pytest.approx(1 / 30)
+
+
+def test_what_is_not_there_is_told() -> None:
+    with pytest.raises(ValueError, match="no track 1; there are 3"):
+        face_intervals(recording(), 1)
+    with pytest.raises(ValueError, match="only one frame"):
+        face_intervals(recording([0.5], [0.0]), 3)

@@ -151,7 +151,7 @@ def measure(minutes: int, media_type: str, query: str) -> Iterator[str]:
         with running_service(ready_s=READY_S, **settings) as service:
             location = accept(service, clip, media_type, query)
             whole = follow(service, location, lambda look, state: state == "succeeded")
-        yield section(f"{minutes} minutes of video as a job, as {media_type} {query}", _undisturbed(whole))
+        yield section(f"{minutes} min of video as a job, as {media_type} {query}", _undisturbed(whole))
         with running_service(ready_s=READY_S, **settings) as service:
             location = accept(service, clip, media_type, query)
             half = follow(service, location, lambda look, state: look.progress >= 0.5 or state == "succeeded")

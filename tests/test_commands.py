@@ -40,7 +40,7 @@ SHORT = {
     "benchmarks.following": "{clip} --fps 2",
     "benchmarks.gpu": "--quick --device cpu --no-compile --bundle {bundle}",
     "benchmarks.live": "--quick --cameras 1",
-    "benchmarks.long_job": "--minutes 1 --query fps=0.1",
+    "benchmarks.long_job": "--minutes 1 --query fps=0.25",
     "benchmarks.memory": "--frames 2 --seconds 1 --runs 1",
     "benchmarks.peers": "--quick --environment {new} --install-s 0.001",  # `fer` is then told to be missing
     "benchmarks.plots": "{report} --out {new}",

@@ -65,6 +65,7 @@ SHORT = {
     "training.studies.failures": "--help",
     "training.studies.reasons": "--help",
     "training.studies.robustness": "--help",
+    "training.studies.shifts": "--help",
     "training.studies.small_clip": "--help",
     "training.studies.symmetry": "--help",
     "training.studies.temporal": "--help",

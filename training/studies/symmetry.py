@@ -2,10 +2,10 @@
 
 A prepared set holds aligned crops and not their pictures, so that a shifted picture cannot be aligned anew: the crop is
 shifted, and pixels from outside are replicated from the edge, as in alignment. In the service alignment takes away what
-it sees of a shift, so the figures are an upper bound for a shifted picture, and tell what misplaced landmarks cost.
+it sees of a shift: `training.studies.shifts` shifts pictures. The figures here tell what misplaced landmarks cost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, Task
 from model_core.bundles.bundle import BundleError
-from model_core.calibration import AXES
+from model_core.calibration import AXES, Calibration
 from model_core.faces.alignment import TEMPLATE_SIZE
 from model_core.faces.geometry import Crop
 from model_core.models.clip import ClipError
@@ -114,18 +114,19 @@ def _by_unit(values: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _answers(evaluable: Evaluable, faces: PreparedFaces) -> dict[Task, NDArray[np.float64]]:
-    """Return the calibrated answers of each task that the network has, float64 [N, D]."""
     outputs = collect(evaluable.network, faces, np.arange(len(faces)), evaluable.input, torch.device("cpu"))
     require_finite(outputs)
-    calibration = evaluable.calibration
-    answers: dict[Task, NDArray[np.float64]] = {}
-    if outputs.expression is not None:
-        answers["expression"] = calibration.expression_probabilities(outputs.expression)
-    if outputs.action_units is not None:
-        answers["action_units"] = calibration.unit_probabilities(outputs.action_units)
-    if outputs.valence_arousal is not None:
-        answers["valence_arousal"] = calibration.valence_arousal_estimates(outputs.valence_arousal)
-    return answers
+    return calibrated(vars(outputs), evaluable.calibration)
+
+
+def calibrated(outputs: Mapping[str, Any], calibration: Calibration) -> dict[Task, NDArray[np.float64]]:
+    """Return the answers of each task that has outputs, float64 [N, D]; raw values are float64 [N, D] or None."""
+    transforms: dict[Task, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "expression": calibration.expression_probabilities,
+        "action_units": calibration.unit_probabilities,
+        "valence_arousal": calibration.valence_arousal_estimates,
+    }
+    return {task: transform(outputs[task]) for task, transform in transforms.items() if outputs[task] is not None}
 
 
 def render(result: Mapping[str, Any]) -> str:

@@ -20,7 +20,10 @@ from training.data.augmentation import Augmentation
 from training.data.batches import image_batch
 from training.data.mirror_images import logits_of
 
-CARD = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
+CARD, README = (
+    " ".join((Path(__file__).parents[1] / page).read_text(encoding="utf-8").split())
+    for page in ("MODEL_CARD.md", "README.md")
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,25 @@ def test_the_card_names_these_weights() -> None:
     manifest = load_bundle(locate_bundle("default")).manifest
     assert manifest.weights_sha256 in CARD
     assert f"{manifest.quality['ferplus']['expression']['accuracy']:.3f}" in CARD
+
+
+def test_the_readme_gives_the_figures_of_these_weights() -> None:
+    manifest = load_bundle(locate_bundle("default")).manifest
+    faces, rendered = manifest.quality["ferplus"], manifest.quality["rendered"]["rendered"]
+    scores, without_twins = faces["expression"], faces["groups"]["values"]["no"]
+    aurocs = {name: unit["auroc"] for name, unit in rendered["units"].items()}
+    worst, best = min(aurocs, key=aurocs.__getitem__), max(aurocs, key=aurocs.__getitem__)
+    brows = [manifest.calibration.unit(name).threshold for name in ("AU1", "AU2", "AU4")]
+    for sentence in (
+        f"accuracy of its expressions is {scores['accuracy']:.3f} and their macro F1 {scores['macro_f1_8']:.3f}",
+        f"({without_twins['accuracy']:.3f} and, over six classes,",
+        f"F1 is {scores['f1']['disgust']:.2f} for disgust and {scores['f1']['contempt']:.2f} for contempt",
+        f"the mean AUROC of the action units is {rendered['units_mean']['auroc']:.2f}, from {aurocs[worst]:.2f} for "
+        f"{worst} to {aurocs[best]:.2f} for {best}",
+        f"AU1, AU2 and AU4 need a probability of {min(brows):.2f} to {max(brows):.2f}",
+    ):
+        assert sentence in README
+    assert f"need a probability of {min(brows):.2f} to {max(brows):.2f}" in CARD
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

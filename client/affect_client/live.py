@@ -105,7 +105,8 @@ class LiveStream(Closeable, Iterator[LiveAnswer]):
         except BaseException:
             self._stack.close()
             raise
-        threading.Thread(target=self._send_all, daemon=True).start()
+        self._sender = threading.Thread(target=self._send_all, daemon=True)
+        self._sender.start()
 
     def __next__(self) -> LiveAnswer:
         while not self._ended:
@@ -121,9 +122,10 @@ class LiveStream(Closeable, Iterator[LiveAnswer]):
         raise StopIteration
 
     def close(self) -> None:
-        """End the connection; pictures that have no answer get none."""
+        """End the connection; pictures that have no answer get none, and no further one is taken."""
         self._ended = True
         self._stack.close()
+        self._sender.join(CLOSE_S)  # the pictures are in its hands until it has learned of the end
 
     def _message_or_end(self) -> dict[str, Any] | None:
         """Return the next message; None where this side has ended the connection. Raises AffectError."""

@@ -232,6 +232,7 @@ def test_a_wrong_key_ends_it_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["{tmp}/absent.mp4", "--out", "{tmp}/out"], "there is no such file or folder"),
         (["{tmp}/clip.mp4", "--out", "{tmp}/clip.mp4"], "File exists"),
         (["{tmp}/clip.mp4", "--out", "{tmp}/out", "--url", "nowhere"], "is no address"),
+        (["{tmp}/clip.mp4", "--out", "{tmp}/out", "--url", "http://127.0.0.1:1"], "(unreachable)"),
         (["{tmp}/clip.mp4", "--out", "{tmp}/out", "--key-file", "{tmp}/absent"], "No such file"),
     ],
 )

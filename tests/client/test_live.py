@@ -3,8 +3,9 @@
 import json
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -43,6 +44,21 @@ def test_each_picture_is_answered() -> None:
     assert address.path == "/live"
     assert parse_qs(address.query) == {"max_faces": ["2"], "smoothing": ["causal"]}
     assert seen.headers["Authorization"] == "Bearer secret-key"
+
+
+def test_the_pictures_are_free_once_the_block_is_left() -> None:
+    def pictures() -> Generator[bytes, None, None]:
+        while True:
+            yield b"\x32"
+            time.sleep(0.2)
+
+    with (
+        fake_live(answer_each) as live,
+        Affect(live.url) as affect,
+        closing(pictures()) as camera,
+        affect.live(camera) as answers,
+    ):
+        next(answers)
 
 
 def test_a_picture_that_cannot_be_analysed_is_an_answer() -> None:

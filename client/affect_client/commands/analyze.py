@@ -31,7 +31,7 @@ from affect_client.results import Models, Picture
 from affect_client.videos import CSV, JSON
 
 PATIENCE = RetryPolicy(tries=20, max_wait_s=600)
-"""A busy service is waited for: nobody sits in front of a folder of videos."""
+"""A busy service, or one that is started again, is waited for: nobody sits in front of a folder of videos."""
 
 ENDS_ALL = frozenset({"unreachable", "unauthorized"})
 """Errors after which no other file would fare better."""
@@ -69,8 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         request = _request(arguments)
         inputs = find_inputs(arguments.paths)
         key = arguments.key_file and arguments.key_file.read_text(encoding="utf-8").strip()
+        with Affect(arguments.url, key) as affect:
+            models = affect.models()  # without that patience: somebody has just typed the address
         with Affect(arguments.url, key, retry=PATIENCE) as affect, ResultFolder(arguments.out) as folder:
-            batch = Batch(affect, folder, affect.models(), request)
+            batch = Batch(affect, folder, models, request)
             # A file that brings the service down must not keep the others from their turn.
             inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
             return analyze_all(batch, inputs, arguments.jobs)

@@ -78,10 +78,11 @@ async function analysePicture(file, signal) {
  */
 async function analyseVideo(file, signal) {
   const options = { ...chosenOptions("picture-options"), ...chosenOptions("video-options") };
+  const answer = await service.video(file, options, signal);
   showOnly("video");
   video.begin(file, options);
-  await video.follow(await service.video(file, options, signal), tellProgress);
-  return "The video is analysed.";
+  await video.follow(answer, tellProgress);
+  return timeline.track === null ? "The video is analysed. No face was found." : "The video is analysed.";
 }
 
 function useCamera() {

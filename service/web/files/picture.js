@@ -29,7 +29,9 @@ export class PictureView {
     this.#part.hidden = false;
     const bitmap = await createImageBitmap(file).catch(() => null);
     const unseen = "This browser cannot show the picture; the boxes are right.";
-    byId("picture-note").textContent = bitmap === null ? unseen : "";
+    const choice = answer.faces.length > 1 ? "Choose a face in the picture to see its numbers." : "";
+    byId("picture-name").textContent = file.name;
+    byId("picture-note").textContent = bitmap === null ? `${unseen} ${choice}` : choice;
     const draw = (chosen) => this.#draw(bitmap, answer, chosen);
     this.#faces.replaceChildren(...answer.faces.map((face, i) => this.#faceButton(face, i + 1, answer, draw)));
     this.#offerDownloads(file, answer);

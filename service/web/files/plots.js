@@ -150,7 +150,7 @@ export class Plots {
       yaxis4: {
         ...axis,
         domain: ROWS.units,
-        range: [-0.1, Math.max(1, units.length)],
+        range: [-0.4, Math.max(1, units.length)],
         title: { text: `Units${whose}`, standoff: 8 },
         automargin: true,
         tickvals: units.map((_, i) => units.length - 1 - i),

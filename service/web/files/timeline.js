@@ -41,7 +41,7 @@ export class Timeline {
   begin() {
     this.series = new Series();
     this.track = null;
-    this.#part.hidden = false;
+    this.#part.hidden = true; // until there is a track to draw
     this.#choice.replaceChildren();
     this.#plots.clear();
     showNoFace(this.#panel, "No face has been seen yet.");
@@ -56,12 +56,12 @@ export class Timeline {
   add(frame) {
     this.series.add(frame);
     if (this.#choice.length < this.series.tracks.size) this.#offerTracks();
-    this.#plots.drawSometimes(this.series, this.track);
+    if (this.track !== null) this.#plots.drawSometimes(this.series, this.track);
   }
 
   /** Draw all that was added. */
   finish() {
-    this.#plots.draw(this.series, this.track);
+    if (this.track !== null) this.#plots.draw(this.series, this.track);
   }
 
   /** @param {number} id of a track */
@@ -86,6 +86,7 @@ export class Timeline {
 
   #offerTracks() {
     const ids = [...this.series.tracks.keys()];
+    this.#part.hidden = false;
     this.track ??= ids[0];
     if (!ids.includes(this.track)) this.track = ids[0];
     this.#choice.replaceChildren(...ids.map((id) => element("option", { value: id }, `Track ${id}`)));

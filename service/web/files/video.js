@@ -59,6 +59,7 @@ export class VideoView {
     this.#timeS = 0;
     URL.revokeObjectURL(this.#player.src);
     byId("player-frame").hidden = false;
+    byId("video-name").textContent = file.name;
     byId("player-note").textContent = "";
     byId("summary").replaceChildren();
     byId("downloads").replaceChildren();
@@ -85,7 +86,8 @@ export class VideoView {
     } finally {
       this.#timeline.finish();
       this.#moveTo(this.#timeS);
-      this.#offerDownloads(await this.#timeline.drawable);
+      const drawable = await this.#timeline.drawable;
+      this.#offerDownloads(drawable && this.#timeline.track !== null);
     }
     throw new Problem("The answer was cut off", "It ended without a summary; what came before is right.");
   }

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Features
 from tests.service.fakes import FakePredictor
-from tests.service.media_files import png, remuxed
+from tests.service.media_files import grey, png, remuxed, video
 
 pytestmark = pytest.mark.system("chromium")
 
@@ -171,6 +171,23 @@ def test_a_video_fills_the_plots_and_its_moments_are_shown(open_page: Open, clip
     plane.click(position=middle)
     expect(page.locator("#moment-text")).to_have_text(re.compile(r"1\.[45]0 s"))
     expect(page.get_by_role("row", name=re.compile("Track 1 0.00 to 2.90 s"))).to_be_visible()
+
+
+def test_a_video_without_faces_has_no_plots(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    choose(page, video(tmp_path / "dark.webm", [grey(0, (96, 64))] * 10, "libvpx", fps=10))
+    expect(page.get_by_role("status")).to_have_text("The video is analysed. No face was found.")
+    expect(page.get_by_role("heading", name="Video: dark.webm")).to_be_visible()
+    expect(page.locator("#timeline")).to_be_hidden()
+    expect(page.get_by_role("button", name="Marks (CSV)")).to_be_visible()
+    expect(page.get_by_role("button", name="Plots (PNG)")).to_have_count(0)
+
+
+def test_a_video_that_is_refused_has_no_player(open_page: Open) -> None:
+    page = open_page()
+    choose(page, {"name": "broken.mp4", "mimeType": "video/mp4", "buffer": b"no video"})
+    expect(page.get_by_role("alert")).to_contain_text("Unsupported media type")
+    expect(page.get_by_label("Result")).to_be_hidden()
 
 
 def test_marks_and_plots_can_be_saved(open_page: Open, clip: Path) -> None:

@@ -87,6 +87,8 @@ OTHER_PROGRAMS = {
     "docker": "tests/deploy reads what it starts",
     "pip": "Python's own",
     "apt-get": "Debian's own",
+    "openssl": "Debian's own",
+    "chmod": "Debian's own",
     "export": "the shell's own",
     "source": "the shell's own",
     "ls": "the shell's own; what it hands to curl is test_a_request_is_answered's",

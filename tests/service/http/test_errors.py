@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI, Query, Request, UploadFile
@@ -92,6 +93,11 @@ def client() -> TestClient:
 def test_the_tree_has_the_codes_and_statuses_of_the_contract() -> None:
     assert {kind.code: kind.status for kind in ServiceError.__subclasses__()} == CONTRACT
     assert all(kind.__name__ in str(errors.__doc__) for kind in ServiceError.__subclasses__())
+
+
+def test_the_page_about_the_interface_has_every_code_that_a_client_can_see() -> None:
+    page = (Path(__file__).parents[3] / "docs/api.md").read_text(encoding="utf-8")
+    assert [code for code in CONTRACT if f"`{code}`" not in page] == ["client_gone"]
 
 
 def test_a_problem_has_the_fields_of_rfc_9457_and_names_a_broken_limit() -> None:

@@ -106,8 +106,8 @@ class JobTable:
             with self._engine.begin() as connection:
                 connection.execute(insert(_jobs).values(asdict(job)))
         except IntegrityError:
-            [known] = self._select(_c.caller == job.caller, _c.idempotency_key == job.idempotency_key)
-            return known
+            known = self._select(_c.caller == job.caller, _c.idempotency_key == job.idempotency_key)
+            return known[0] if known else self.add(job)  # it was just removed
         return job
 
     def find(self, job_id: str, caller: str) -> Job | None:

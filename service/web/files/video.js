@@ -73,9 +73,10 @@ export class VideoView {
    * @param {(done_s: number, duration_s: number | null) => void} tell called with the progress
    */
   async follow(objects, tell) {
+    const analysis = this.#analysis;
     try {
       for await (const { value, line } of objects) {
-        this.#analysis?.lines.push(line);
+        analysis?.lines.push(line);
         if (value.type === "video") this.#start(value);
         else if (value.type === "frame") this.#add(value);
         else if (value.type === "progress") tell(value.done_s, value.duration_s ?? null);
@@ -85,7 +86,8 @@ export class VideoView {
     } finally {
       this.#timeline.finish();
       this.#moveTo(this.#timeS);
-      this.#offerDownloads(await this.#timeline.drawable);
+      const drawn = await this.#timeline.drawable;
+      if (this.#analysis === analysis) this.#offerDownloads(drawn); // else another video has begun meanwhile
     }
     throw new Problem("The answer was cut off", "It ended without a summary; what came before is right.");
   }

@@ -79,7 +79,8 @@ def _origins(value: object) -> object:
 
 
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
-Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+"""Up to about thirty years: so the date of what is kept for so long can still be written."""
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 

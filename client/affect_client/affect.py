@@ -85,7 +85,7 @@ class Affect(Closeable):
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Make no connection yet. Raises ValueError for a wrong address.
+        """Make no connection yet. Raises ValueError for a wrong address, and for a key that no header may have.
 
         Args:
             url: address of the service, with the path of a proxy if it has one.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -23,6 +24,9 @@ CONNECT_S = 10.0
 
 BUSY = (429, 503)
 """Statuses after which a request is sent again, if the answer has a Retry-After."""
+
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""Errors of reading an answer that does not tell what this service tells."""
 
 FIRST_BACKOFF_S = 0.5
 """Wait after a connection failed for the first time; it doubles with each further time."""
@@ -81,7 +85,12 @@ class Connection:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` gives seconds since 1970, for a Retry-After that is a date. Raises ValueError for a wrong address."""
+        """`clock` gives seconds since 1970, for a Retry-After that is a date.
+
+        Raises ValueError for a wrong address, and for a key that no header may have.
+        """
+        if key is not None and not re.fullmatch("[!-~]+( +[!-~]+)*", key):
+            raise ValueError("the API key is empty, or has characters that no header may have")
         self.url = url
         self.headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         """Are sent with every request."""
@@ -165,7 +174,7 @@ class Connection:
         """Return the error of an answer that has been read."""
         try:
             return problem_error(response.json())
-        except (ValueError, KeyError, TypeError):
+        except NONSENSE:
             detail = f"{self.url} answered with status {response.status_code} and without a problem document"
             return AffectError(detail, "unexpected_answer", response.status_code)
 
@@ -176,7 +185,7 @@ class Connection:
             return float(value)
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - self._clock())
 
@@ -197,7 +206,7 @@ def understanding() -> Iterator[None]:
     """Raise AffectError for an answer that does not tell what this service tells."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except NONSENSE as error:
         detail = f"the answer is not one of this service: {type(error).__name__}: {error}"
         raise AffectError(detail, "unexpected_answer") from error
 

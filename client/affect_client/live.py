@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from affect_client.closeable import Closeable
-from affect_client.connection import Connection, silence, understanding
+from affect_client.connection import NONSENSE, Connection, silence, understanding
 from affect_client.errors import AffectError, needing, problem_error
 from affect_client.faces import Face, Frame
 from affect_client.results import Model
@@ -205,7 +205,7 @@ class LiveStream(Closeable, Iterator[LiveAnswer]):
 def _opened(connection: Connection, options: Mapping[str, Any], stack: ExitStack) -> "ClientConnection":
     """Return an open WebSocket, which the stack closes. Raises AffectError and MissingExtra."""
     with needing("watch"):
-        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from websockets.exceptions import InvalidStatus, WebSocketException
         from websockets.sync.client import connect
 
     address = httpx2.URL(connection.url)
@@ -226,14 +226,14 @@ def _opened(connection: Connection, options: Mapping[str, Any], stack: ExitStack
         )
     except InvalidStatus as error:
         raise _refused(error.response.status_code, error.response.body, connection.url) from error
-    except (OSError, TimeoutError, InvalidHandshake) as error:
+    except (OSError, TimeoutError, WebSocketException) as error:
         raise AffectError(f"nobody answers at {connection.url}: {error}", "unreachable") from error
 
 
 def _refused(status: int, body: bytes | bytearray | None, url: str) -> AffectError:
     try:
         return problem_error(json.loads(body or b""))
-    except (ValueError, KeyError, TypeError):
+    except NONSENSE:
         return AffectError(
             f"{url} answered with status {status} and opened no live connection", "unexpected_answer", status
         )

@@ -88,6 +88,11 @@ class VideoAnswer(Iterator[bytes]):
     """
 
     def __init__(self, response: httpx2.Response, media_type: str) -> None:
+        """Raises AffectError for an answer of another type, as a proxy may have: a table has no end to know it by."""
+        kind = response.headers.get("content-type", media_type).partition(";")[0].strip().lower()
+        if kind != media_type.lower():
+            response.close()
+            raise AffectError(f"the answer has the type {kind!r}, and not {media_type}", "unexpected_answer")
         self.request_id: str | None = response.headers.get("x-request-id")
         self.truncated = False
         """After the last piece, whether a CSV or an NDJSON says that the file is damaged and ended early."""

@@ -22,6 +22,12 @@ async def parameters_once(request: HTTPConnection) -> None:
             raise InvalidParameter(f"{name[:64]}: is given {times} times")
 
 
+async def no_parameters(request: Request) -> None:
+    """Raise InvalidParameter for any query parameter, on a route that has none."""
+    for name in request.query_params:
+        raise InvalidParameter(f"{name[:64]}: this route has no such parameter")
+
+
 async def only_known_headers(request: Request) -> None:
     """Refuse headers of an upload that would be ignored. Raises InvalidParameter or UnsupportedMediaType."""
     if "idempotency-key" in request.headers and not asks_for_job(request):

@@ -40,10 +40,15 @@ class JobJournal:
         """Read the records that earlier attempts have left, up to the first one that is not whole. Raises OSError."""
         for path in self._earlier[:1]:
             with path.open("rb") as file:
+                left = os.fstat(file.fileno()).st_size
                 while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
+                    [length] = _LENGTH.unpack(head)
+                    left -= _LENGTH.size + length
+                    if left < 0:  # memory for a length that is damaged might not be there
+                        return
                     try:
                         # A checksum is part of the format, and an end that is missing is told, too.
-                        yield zlib.decompress(file.read(*_LENGTH.unpack(head)))
+                        yield zlib.decompress(file.read(length))
                     except zlib.error:
                         return
 

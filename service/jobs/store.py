@@ -120,6 +120,8 @@ class JobStore:
         )
         accepted = None
         with telling_what_storage_lacks():
+            if order.idempotency_key:
+                self._expire()  # a key is forgotten with its job
             self._require_place(order.caller, order.idempotency_key)
             try:
                 self.files.keep(job_id, file)
@@ -211,8 +213,9 @@ class JobStore:
         now_s = self._clock()
         error = InternalError("the service ended each time that it worked on this job, and tries it no more")
         given_up = self.table.give_up(now_s, now_s + self._ttl_s, _problem(error, ""))
-        for job in (*given_up, *self.table.expire(now_s)):
+        for job in given_up:
             self._remove_files(job.id)
+        self._expire()
         self.table.forget(now_s - TOMBSTONE_S)
         self._remove_strays(now_s - STRAY_S)
         return given_up
@@ -229,6 +232,10 @@ class JobStore:
         """Return for how long the oldest queued job has waited, in seconds; 0 where none waits."""
         oldest_s = self.table.oldest_queued_s()
         return 0.0 if oldest_s is None else max(0.0, self._clock() - oldest_s)
+
+    def _expire(self) -> None:
+        for job in self.table.expire(self._clock()):
+            self._remove_files(job.id)
 
     def _remove_strays(self, before_s: float) -> None:
         """Remove old files that no row needs: a crash left them, or their removal failed."""

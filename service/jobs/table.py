@@ -48,6 +48,9 @@ MAX_DEATHS = 3
 BUSY_S = 30.0
 """Longest time in seconds that a statement waits for SQLite's lock."""
 
+IDS_AT_ONCE = 10_000
+"""Ids in one statement at most: SQLite takes 32,766 parameters, and PostgreSQL 65,535."""
+
 _metadata = MetaData()
 _jobs = Table(
     "affect_jobs",
@@ -106,8 +109,8 @@ class JobTable:
             with self._engine.begin() as connection:
                 connection.execute(insert(_jobs).values(asdict(job)))
         except IntegrityError:
-            [known] = self._select(_c.caller == job.caller, _c.idempotency_key == job.idempotency_key)
-            return known
+            known = self._select(_c.caller == job.caller, _c.idempotency_key == job.idempotency_key)
+            return known[0] if known else self.add(job)  # it was just removed
         return job
 
     def find(self, job_id: str, caller: str) -> Job | None:
@@ -207,7 +210,8 @@ class JobTable:
 
     def of_ids(self, ids: Sequence[str]) -> list[Job]:
         """Return those of some jobs that have rows."""
-        return self._select(_c.id.in_(ids)) if ids else []
+        parts = [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)]
+        return [job for part in parts for job in self._select(_c.id.in_(part))]
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs in each state but `expired`."""

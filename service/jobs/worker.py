@@ -45,6 +45,9 @@ PAUSE_S = 5.0
 RETRY_S = 60.0
 """Seconds after which a job is tried again that failed for want of room or of the network, not by its own fault."""
 
+FAULT = "the service failed; its log has the cause under this job's id"
+"""What the client is told where the service itself failed."""
+
 TRANSIENT = (NotReady, Draining, OutOfResources, Overloaded, StorageFull)
 """Errors that a job may not have at another time."""
 
@@ -214,14 +217,19 @@ class JobWorker:
             if job.id not in self._lost:  # something that it waited for was
                 await self._written(partial(self._store.release, job, RETRY_S))
             return None
-        error = _service_error(job, work.exception())
-        if error is None:
+        cause = work.exception()
+        if cause is None:
             ended = await self._written(partial(self._store.succeed, job, truncated=report.truncated))
             return State.SUCCEEDED if ended else None
+        error = cause if isinstance(cause, ServiceError) else InternalError(FAULT)
+        again = isinstance(error, TRANSIENT) and not self._store.too_old(job)
+        store = self._store
+        if not await self._written(partial(store.release, job, RETRY_S) if again else partial(store.fail, job, error)):
+            return None  # whoever cancelled it has removed the files that it worked with
+        if error is not cause:
+            logger.error("the service failed on a job", job=job.id, exc_info=cause)
         logger.warning("job failed", job=job.id, attempt=job.attempt, code=error.code)
-        if isinstance(error, TRANSIENT) and not self._store.too_old(job):
-            return State.QUEUED if await self._written(partial(self._store.release, job, RETRY_S)) else None
-        return State.FAILED if await self._written(partial(self._store.fail, job, error)) else None
+        return State.QUEUED if again else State.FAILED
 
     async def _written(self, statement: Callable[[], bool]) -> bool:
         """Run a statement that must not be lost, again and again where the table cannot be written."""
@@ -292,11 +300,3 @@ class JobWorker:
         except Exception as error:
             logger.error("the worker of jobs failed", exc_info=error)
             return None
-
-
-def _service_error(job: Job, error: BaseException | None) -> ServiceError | None:
-    """Return the ServiceError for an error, whose cause is logged where it is a fault of the service."""
-    if error is None or isinstance(error, ServiceError):
-        return error
-    logger.error("the service failed on a job", job=job.id, exc_info=error)
-    return InternalError("the service failed; its log has the cause under this job's id")

@@ -1,13 +1,14 @@
 """The sound of an untrusted video file, taken over into another one: copied where that goes, else encoded anew."""
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
 from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
@@ -42,6 +43,10 @@ class Sound:
         self._source = _default_stream(self._container)
         self._pending: Packet[AudioStream] | AudioFrame | None = None
         self._last: int | None = None
+        self._written: int | None = None
+        """Timestamp of the last packet that was written, in the unit of all of them."""
+        self._form: tuple[str, str, int] | None = None
+        """Format, layout and rate of the last frame that was decoded."""
 
     @property
     def is_there(self) -> bool:
@@ -56,8 +61,8 @@ class Sound:
         if self._copies:
             self._stream = into.add_stream_from_template(self._source)
         else:
-            layout = "mono" if self._source.channels == 1 else "stereo"
-            self._stream = cast("AudioStream", into.add_stream(codec, rate=_RATE, layout=layout))
+            self._layout = "mono" if self._source.channels == 1 else "stereo"
+            self._stream = cast("AudioStream", into.add_stream(codec, rate=_RATE, layout=self._layout))
         self._seek()
         self._pieces = self._read()
 
@@ -74,7 +79,7 @@ class Sound:
     def finish(self, into: OutputContainer) -> None:
         """Write what the encoder still holds."""
         if not self._copies and self._last is not None:
-            into.mux(self._stream.encode(None))
+            self._encode(None, into)
 
     def close(self) -> None:
         """Release the file; may be called again."""
@@ -97,9 +102,18 @@ class Sound:
                     continue  # it need not even be decoded
                 if not self._copies:
                     with _ending_at_damage():
-                        yield from cast("list[AudioFrame]", packet.decode())
+                        for frame in cast("list[AudioFrame]", packet.decode()):
+                            yield from self._resampled(frame)
                 elif packet.size and not packet.is_corrupt:
                     yield piece
+
+    def _resampled(self, frame: AudioFrame) -> list[AudioFrame]:
+        """Return a frame in the one form that the encoder takes; broadcasts change the form of their sound."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form:
+            self._form = form
+            self._resampler = AudioResampler("fltp", self._layout, _RATE)
+        return self._resampler.resample(frame)
 
     def _write(self, piece: "Packet[AudioStream] | AudioFrame", into: OutputContainer) -> None:
         if piece.pts is None or piece.time_base is None:
@@ -111,11 +125,26 @@ class Sound:
         self._last = start
         if isinstance(piece, AudioFrame):
             piece.pts = start
-            into.mux(self._stream.encode(piece))
+            self._encode(piece, into)
             return
         piece.pts = piece.dts = start
         piece.stream = self._stream
-        into.mux(piece)
+        self._mux(piece, into)
+
+    def _encode(self, frame: AudioFrame | None, into: OutputContainer) -> None:
+        packets: list[Packet[AudioStream]] = []
+        with _ending_at_damage():  # samples may be no numbers
+            packets = self._stream.encode(frame)
+        for packet in packets:
+            self._mux(packet, into)
+
+    def _mux(self, packet: "Packet[AudioStream]", into: OutputContainer) -> None:
+        """Write a packet, unless it is damaged, or begins before the one before it, as where frames overlap."""
+        if packet.dts is None or (self._written is not None and packet.dts <= self._written):
+            return
+        self._written = packet.dts
+        with suppress(av.error.InvalidDataError):
+            into.mux(packet)
 
 
 @contextmanager

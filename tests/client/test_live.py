@@ -13,7 +13,7 @@ from websockets.sync.server import ServerConnection
 
 from affect_client import Affect, AffectError, LiveStream, MissingExtra
 from tests.client.fake_live import answer_each, error, fake_live, frame, say_ready, tracked
-from tests.client.fake_service import problem
+from tests.client.fake_service import Answer, fake_service, in_turn, problem
 
 
 @contextmanager
@@ -186,13 +186,20 @@ def test_a_refused_handshake_is_the_services_problem() -> None:
         assert caught.value.code == "unexpected_answer"
 
 
+def test_a_redirection_to_where_no_websocket_is_is_an_error() -> None:
+    with fake_service(in_turn(Answer(302, {"Location": "http://127.0.0.1:1/"}, []))) as service:
+        with Affect(service.url) as affect, pytest.raises(AffectError) as caught:
+            affect.live([])
+        assert caught.value.code == "unreachable"
+
+
 def test_nobody_there() -> None:
     with Affect("http://127.0.0.1:1") as affect, pytest.raises(AffectError) as caught:
         affect.live([])
     assert caught.value.code == "unreachable"
 
 
-@pytest.mark.parametrize("text", ["not JSON", '{"type": "frame"}', error(7, "overloaded")])
+@pytest.mark.parametrize("text", ["not JSON", "[" * 100_000, '{"type": "frame"}', error(7, "overloaded")])
 def test_what_is_not_the_protocol_is_told(text: str) -> None:
     def handler(connection: ServerConnection) -> None:
         say_ready(connection)

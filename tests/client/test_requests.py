@@ -27,6 +27,8 @@ from tests.client.fake_service import (
 from tests.service.processes import free_port
 
 PICTURE = document(picture_document(face()))
+DEEP = b"[" * 100_000
+"""JSON that is nested more deeply than Python reads."""
 
 
 class Sleeps(list[float]):
@@ -108,10 +110,14 @@ def test_a_problem_is_an_error_with_all_it_tells() -> None:
         ([refused(429, "overloaded", Retry_After="25")], [25.0], "overloaded"),
         ([refused(503, "not_ready")], [], "not_ready"),
         ([refused(429, "overloaded", Retry_After="soon")], [], "overloaded"),
+        ([refused(429, "overloaded", Retry_After=f"Mon, 01 Jan {10**20} 00:00:00 GMT")], [], "overloaded"),
+        ([refused(429, "overloaded", Retry_After=f"Mon, 01 Jan 2000 00:00:00 +{10**20}")], [], "overloaded"),
         ([refused(500, "internal_error", Retry_After="1")], [], "internal_error"),
         ([Answer(502, {"Content-Type": "text/html"}, [b"<html>bad gateway"])], [], "unexpected_answer"),
         ([Answer(200, {"Content-Type": "text/html"}, [b"<html>hello"])], [], "unexpected_answer"),
         ([document([1])], [], "unexpected_answer"),
+        ([Answer(200, {}, [DEEP])], [], "unexpected_answer"),
+        ([Answer(500, {}, [DEEP])], [], "unexpected_answer"),
         ([document({"faces": [{"box": None}]})], [], "unexpected_answer"),
     ],
 )
@@ -181,6 +187,12 @@ def test_a_silent_service_is_given_up() -> None:
 def test_a_wrong_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
         Affect(url)
+
+
+@pytest.mark.parametrize("key", ["", "clé", "a-key-from-a-file\n", "a\r\nHost: b"])
+def test_a_key_that_no_header_may_have_is_refused_at_once_and_not_told(key: str) -> None:
+    with pytest.raises(ValueError, match=r"^the API key is empty, or has characters that no header may have$"):
+        Affect(key=key)
 
 
 def test_an_address_may_have_a_path() -> None:

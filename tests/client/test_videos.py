@@ -222,6 +222,17 @@ def test_a_document_that_fails_leaves_the_former_file(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "former")]
 
 
+def test_a_page_in_place_of_a_table_is_no_result(tmp_path: Path) -> None:
+    answer = Answer(200, {"Content-Type": "text/html"}, [b"<p>Please log in."])
+    with (
+        fake_service(in_turn(answer)) as service,
+        Affect(service.url) as affect,
+        pytest.raises(AffectError, match="unexpected_answer"),
+    ):
+        affect.save_video(b"clip", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_document_whose_connection_breaks_leaves_no_file(tmp_path: Path) -> None:
     def pieces() -> Iterator[bytes]:
         yield CSV_TEXT

@@ -149,6 +149,7 @@ def test_a_variable_sets_its_field(
         ("AFFECT_MAX_VIDEO_S", "inf"),
         ("AFFECT_DEADLINE_S", "nan"),
         ("AFFECT_MAX_WAIT_S", "-1"),
+        ("AFFECT_JOB_TTL_S", "1e13"),
         ("AFFECT_THREADS", "0"),
         ("AFFECT_LOG_FORMAT", "xml"),
         ("AFFECT_LOG_LEVEL", "loud"),

@@ -9,12 +9,12 @@ from service.errors import NotFound, RangeNotSatisfiable
 from service.http.dependencies import Caller, JobsDep, RequestId
 from service.http.files import FileAnswer
 from service.http.jobs import described
-from service.http.negotiation import json_allowed, negotiated, parameters_once
+from service.http.negotiation import json_allowed, negotiated, no_parameters
 from service.http.openapi import problems, result_types
 from service.jobs.job import State
 from service.output.schemas import JobStatus
 
-router = APIRouter(dependencies=[Depends(parameters_once)])
+router = APIRouter(dependencies=[Depends(no_parameters)])
 
 _LACKING = (404, 410, 422, 503, 507)
 """Statuses where there is no such job, or its table does not answer."""

@@ -74,9 +74,10 @@ export class VideoView {
    * @param {(done_s: number, duration_s: number | null) => void} tell called with the progress
    */
   async follow(objects, tell) {
+    const analysis = this.#analysis;
     try {
       for await (const { value, line } of objects) {
-        this.#analysis?.lines.push(line);
+        analysis?.lines.push(line);
         if (value.type === "video") this.#start(value);
         else if (value.type === "frame") this.#add(value);
         else if (value.type === "progress") tell(value.done_s, value.duration_s ?? null);
@@ -87,7 +88,8 @@ export class VideoView {
       this.#timeline.finish();
       this.#moveTo(this.#timeS);
       const drawable = await this.#timeline.drawable;
-      this.#offerDownloads(drawable && this.#timeline.track !== null);
+      // Otherwise another video has begun meanwhile.
+      if (this.#analysis === analysis) this.#offerDownloads(drawable && this.#timeline.track !== null);
     }
     throw new Problem("The answer was cut off", "It ended without a summary; what came before is right.");
   }

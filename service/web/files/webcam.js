@@ -38,11 +38,13 @@ export class Webcam {
    */
   async run(service, rate, onProblem, signal) {
     const stream = await camera();
-    this.#player.srcObject = stream;
-    this.#skipped = 0;
-    this.#replies = [];
     try {
+      signal.throwIfAborted(); // the person may have been asked for the camera, and done something else
+      this.#player.srcObject = stream;
+      this.#skipped = 0;
+      this.#replies = [];
       await this.#player.play();
+      signal.throwIfAborted();
       this.#overlay.width = this.#player.videoWidth;
       this.#overlay.height = this.#player.videoHeight;
       this.#part.hidden = false;
@@ -50,7 +52,7 @@ export class Webcam {
       await this.#converse(service, rate, onProblem, signal);
     } finally {
       for (const track of stream.getTracks()) track.stop();
-      this.#player.srcObject = null;
+      if (this.#player.srcObject === stream) this.#player.srcObject = null;
       this.#timeline.finish();
     }
   }

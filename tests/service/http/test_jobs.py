@@ -129,6 +129,17 @@ def test_a_range_of_a_result_is_given(table: tuple[TestClient, str, bytes], aske
     assert answer.headers["content-type"].startswith(CSV)
 
 
+@pytest.mark.parametrize("path", ["", "/result"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_parameter_that_there_is_not_is_refused(table: tuple[TestClient, str, bytes], path: str, method: str) -> None:
+    client, address, whole = table
+    job = address.removesuffix("/result")
+    if (method, path) != ("DELETE", "/result"):
+        answer = client.request(method, f"{job}{path}?dry_run=true")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+    assert client.get(address).content == whole
+
+
 @pytest.mark.parametrize("asked", ["bytes=1000000-", "bytes=-0"])
 def test_a_range_beyond_the_result_is_refused(table: tuple[TestClient, str, bytes], asked: str) -> None:
     client, address, whole = table

@@ -1,5 +1,6 @@
 """The journal of a job: what attempts leave to one another, whatever a crash has left of it."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_a_byte_that_was_changed_ends_a_journal(tmp_path: Path) -> None:
     content[-8] ^= 1
     (tmp_path / "journal").write_bytes(content)
     assert read(tmp_path / "journal") == RECORDS[:2]
+
+
+def test_a_length_that_was_changed_ends_a_journal_and_takes_no_memory(tmp_path: Path) -> None:
+    content = written(tmp_path / "journal").read_bytes()
+    (tmp_path / "journal").write_bytes(content + b"\xff\xff\xff\xff" + content)
+    tracemalloc.start()
+    try:
+        assert read(tmp_path / "journal") == RECORDS
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_journal_without_records_leaves_no_file(tmp_path: Path) -> None:

@@ -110,6 +110,19 @@ def test_a_key_makes_one_job_of_one_upload(tmp_path: Path, store: JobStore) -> N
     assert len(names(tmp_path)) == 2
 
 
+def test_a_key_is_free_as_soon_as_its_job_has_expired(tmp_path: Path, store: JobStore, clock: Clock) -> None:
+    first = accepted(store, b"a video", key="k")
+    publish(store)
+    clock.now_s += 99.5
+    assert accepted(store, b"a video", key="k").id == first.id
+    clock.now_s += 0.5  # no sweep has come since
+    second = accepted(store, b"another", key="k")
+    assert second.id != first.id
+    assert names(tmp_path) == [f"uploads/{second.id}"]
+    with pytest.raises(JobExpired):
+        store.find(first.id, "me")
+
+
 def test_a_result_stays_for_its_time_and_its_upload_does_not(tmp_path: Path, store: JobStore, clock: Clock) -> None:
     job = accepted(store)
     publish(store)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -41,6 +42,27 @@ def test_a_job_comes_back_as_it_was_added(table: JobTable) -> None:
     assert table.add(job) == job
     assert table.find(job.id, "me") == job
     assert table.find(job.id, "you") is table.find("none", "me") is None
+
+
+def test_more_ids_than_a_statement_takes_are_looked_up(table: JobTable) -> None:
+    for number in (0, 69_999):
+        table.add(new(number))
+    found = table.of_ids([new(number).id for number in range(70_000)])
+    assert [job.id for job in found] == [new(0).id, new(69_999).id]
+    assert table.of_ids([]) == []
+
+
+def test_a_key_whose_job_is_removed_meanwhile_is_free(table: JobTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.add(new(1, "k"))
+    table.cancel(new(1).id, "me", NOW_S, NOW_S)
+    select = table._select
+
+    def removed_before(*conditions: Any) -> list[Job]:
+        table.delete(new(1).id, "me")
+        return select(*conditions)
+
+    monkeypatch.setattr(table, "_select", removed_before)
+    assert table.add(new(2, "k")).id == new(2).id
 
 
 def test_the_table_of_an_older_version_gets_the_columns_that_it_lacks(url: str) -> None:

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from service.errors import Limit, NotReady, UndecodableMedia
 from service.jobs import files, worker
@@ -204,6 +205,24 @@ def test_a_cancelled_job_ends_the_work_here_at_once(tmp_path: Path, store: JobSt
     asyncio.run(story())
     assert analysis.closed
     assert (store.find(job.id, "me").state, names(tmp_path)) == (State.CANCELLED, [])
+
+
+def test_a_job_whose_files_go_before_its_work_begins_is_no_fault(store: JobStore) -> None:
+    notes = Notes()
+    accepted(store)
+    claim = store.claim
+
+    def cancelled_at_once(worker: str) -> Job | None:
+        job = claim(worker)
+        if job is not None:
+            store.remove(job.id, "me")
+        return job
+
+    store.claim = cancelled_at_once  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        assert asyncio.run(working(store, notes=notes).work_once())
+    assert [line["event"] for line in lines] == ["job started", "job attempt ended"]
+    assert notes.ended == []
 
 
 def test_a_job_that_was_lost_elsewhere_ends_with_the_next_sign_of_life(

@@ -144,6 +144,65 @@ def test_the_sound_is_kept(
     assert length_s == pytest.approx(2, abs=0.1)
 
 
+def with_sound(path: Path, codec: str, frames: list[tuple[float, av.AudioFrame]]) -> Path:
+    """Two seconds of pictures, and frames of sound at their times in seconds, each encoded in its own form."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        [(_, first), *_] = frames
+        sound = container.add_stream(codec, rate=first.sample_rate, layout=first.layout.name)
+        for frame in numbered(20):
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(pictures.encode(None))
+        encoders: dict[tuple[str, int], av.AudioCodecContext] = {}
+        for time_s, frame in frames:
+            form = (frame.layout.name, frame.sample_rate)
+            if form not in encoders:
+                encoders[form] = av.AudioCodecContext.create(codec, "w")
+                encoders[form].format, encoders[form].layout, encoders[form].sample_rate = frame.format, *form
+            frame.pts = round(time_s * frame.sample_rate)
+            for packet in encoders[form].encode(frame):
+                packet.stream = sound
+                container.mux(packet)
+    return path
+
+
+def tone(samples: int, layout: str, rate: int, form: str = "s16", value: float = 0) -> av.AudioFrame:
+    channels = {"mono": 1, "stereo": 2}[layout]
+    kind = np.int16 if form == "s16" else np.float32
+    frame = av.AudioFrame.from_ndarray(np.full((1, samples * channels), value, kind), form, layout)
+    frame.sample_rate = rate
+    return frame
+
+
+@pytest.mark.parametrize(("media_type", "codec"), [("video/mp4", "aac"), ("video/webm", "opus")])
+def test_sound_that_changes_its_form_goes_on(tmp_path: Path, render: Renderer, media_type: str, codec: str) -> None:
+    mono = [(1152 * number / 44_100, tone(1152, "mono", 44_100)) for number in range(38)]  # to 0.993 s
+    stereo = [(1 + 1152 * number / 48_000, tone(1152, "stereo", 48_000)) for number in range(41)]  # to 1.984 s
+    path = with_sound(tmp_path / "v.ts", "mp2", [*mono, *stereo])
+    result = render(path, media_type)
+    assert len(result.frames) == 20
+    assert [(kind, round(length_s, 1)) for kind, length_s in result.sound] == [(codec, 2.0)]
+
+
+@pytest.mark.parametrize(("media_type", "codec"), [("video/mp4", "aac"), ("video/webm", "opus")])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        # Samples that are no numbers.
+        [(0.1 * number, tone(4800, "mono", 48_000, "flt", np.nan if number == 5 else 0)) for number in range(20)],
+        # Each begins before the one before it has ended.
+        [(0.05 * number, tone(4800, "mono", 48_000, "flt")) for number in range(40)],
+    ],
+)
+def test_damaged_sound_does_not_keep_a_video_from_being_made(
+    tmp_path: Path, render: Renderer, media_type: str, codec: str, frames: list[tuple[float, av.AudioFrame]]
+) -> None:
+    result = render(with_sound(tmp_path / "v.mkv", "pcm_f32le", frames), media_type)
+    assert len(result.frames) == 20
+    assert [kind for kind, _ in result.sound] == [codec]
+
+
 def test_a_video_without_sound_has_none(tmp_path: Path, render: Renderer) -> None:
     assert render(video(tmp_path / "v.mp4", numbered(3))).sound == []
 

@@ -30,6 +30,15 @@ NOWHERE = """() => {
 """Every WebSocket is opened where there is none."""
 
 
+ASKING = """() => {
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = (wanted) => new Promise((resolve) => {
+        globalThis.allow = async () => { globalThis.given = await ask(wanted); resolve(given); };
+    });
+}"""
+"""The camera is there once the page's `allow` is called, as if a person had been asked."""
+
+
 class SteppedPredictor(FakePredictor):
     """Answers as many faces as it is allowed to, and waits before the next one."""
 
@@ -285,6 +294,24 @@ def test_progress_is_shown_and_stop_ends_the_work(open_page: Open, clip: Path) -
     assert 11 <= stream.count(b'"type":"frame"') <= 24
 
 
+def test_a_video_in_place_of_another_offers_nothing_before_its_own_end(open_page: Open, clip: Path) -> None:
+    predictor = SteppedPredictor()
+    page = open_page(predictor=predictor)
+    try:
+        choose(page, clip)
+        predictor.allowed.release(15)  # of 30 frames, ten of which are a second
+        expect(page.locator("#countdown")).to_have_text("1 of 3 s")
+        choose(page, clip)
+        expect(page.locator("#countdown")).to_have_text("")
+        predictor.allowed.release(20)
+        expect(page.locator("#countdown")).to_have_text("1 of 3 s")
+        expect(page.locator("#downloads button")).to_have_count(0)
+    finally:
+        predictor.allowed.release(100)
+    expect(page.get_by_role("status")).to_have_text("The video is analysed.")
+    assert saved(page, "NDJSON, as received")[1].count(b'"type":"frame"') == 30
+
+
 def test_a_key_is_asked_for_and_kept_by_the_page_alone(open_page: Open) -> None:
     page = open_page(api_keys=KEY)
     field = page.get_by_label("Key of this service")
@@ -323,6 +350,18 @@ def test_a_camera_is_analysed_until_it_is_stopped(open_page: Open) -> None:
     expect(page.get_by_role("status")).to_have_text("The camera is off.")
     assert page.locator("#camera-picture").evaluate("video => video.srcObject") is None
     assert "affect_live_connections 0.0" in httpx2.get(page.url + "metrics").text
+
+
+def test_a_camera_that_is_allowed_after_the_person_has_stopped_stays_off(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate(ASKING)
+    page.get_by_role("button", name="use the camera").click()
+    expect(page.get_by_role("status")).to_have_text("The camera is being analysed.")
+    page.get_by_role("button", name="Stop").click()
+    page.evaluate("() => allow()")
+    expect(page.get_by_role("status")).to_have_text("Stopped.")
+    assert page.evaluate("() => given.getTracks().map(track => track.readyState)") == ["ended"]
+    expect(page.locator("#live")).to_be_hidden()
 
 
 def test_a_service_without_room_for_a_camera_says_so(open_page: Open) -> None:

@@ -20,7 +20,7 @@ from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
 from model_core.inference.openvino_runtime import has_bfloat16, import_openvino
 from model_core.inference.predictor import Predictor
-from model_core.inference.runtimes import Precision, RuntimeOptions
+from model_core.inference.runtimes import RuntimeOptions
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split
@@ -51,10 +51,10 @@ def measure(
     `crops`: uint8 [S, S, 3] RGB in the bundle's size, at least one. `actual`: the majority label of each face, or None.
     Raises as Predictor does.
     """
-    reference = _read(bundle, "float32", crops, max(BATCH_SIZES), threads)
-    differences = [
-        _difference(_read(bundle, "bfloat16", crops, size, threads), reference, actual) for size in BATCH_SIZES
-    ]
+    exact = Predictor([bundle], "cpu", RuntimeOptions("openvino", "float32", threads))
+    rounded = Predictor([bundle], "cpu", RuntimeOptions("openvino", "bfloat16", threads))
+    reference = _read(exact, crops, max(BATCH_SIZES))
+    differences = [_difference(_read(rounded, crops, size), reference, actual) for size in BATCH_SIZES]
     same_label, mean_change, change_999, accuracy_change = zip(*differences, strict=True)
     return PrecisionGate(
         precision="bfloat16",
@@ -69,10 +69,7 @@ def measure(
     )
 
 
-def _read(
-    bundle: Bundle, precision: Precision, crops: Sequence[Crop], batch_size: int, threads: int | None
-) -> Readings:
-    predictor = Predictor([bundle], "cpu", RuntimeOptions("openvino", precision, threads))
+def _read(predictor: Predictor, crops: Sequence[Crop], batch_size: int) -> Readings:
     affects = [
         affect
         for start in range(0, len(crops), batch_size)

@@ -11,7 +11,7 @@ from model_core.affect import AffectLogits
 from model_core.bundles.bundle import Bundle
 from model_core.inference import openvino_runtime
 from model_core.inference.layout import EncoderLayout
-from model_core.inference.runtimes import Runtime, RuntimeOptions
+from model_core.inference.runtimes import CPU_OPTIONS, Runtime, RuntimeOptions
 from model_core.inference.torch_runtime import torch_runtime
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
@@ -83,6 +83,18 @@ def build_runtime(
     return build_tensor_runtime(ConcatenatedNetwork(folded(network), tasks).eval(), size, device, options)
 
 
+def cpu_runtimes(network: AffectNetwork, tasks: tuple[str, ...], size: int) -> list[Runtime]:
+    """Return the runtimes of CPU_OPTIONS, as `build_runtime` does; those of OpenVINO share one model.
+
+    Raises as `build_tensor_runtime` does.
+    """
+    model = openvino_runtime.convert(ConcatenatedNetwork(folded(network), tasks).eval(), size)  # it takes seconds
+    return [
+        _compiled(model, each) if each.engine == "openvino" else build_runtime(network, tasks, size, "cpu", each)
+        for each in CPU_OPTIONS
+    ]
+
+
 def build_tensor_runtime(network: nn.Module, size: int, device: str, options: RuntimeOptions) -> Runtime:
     """Return a runtime for a network that is folded and maps images of `size` pixels to one tensor [B, D].
 
@@ -93,5 +105,8 @@ def build_tensor_runtime(network: nn.Module, size: int, device: str, options: Ru
     options.check(device)
     if options.engine == "torch":
         return torch_runtime(network, size, torch.device(device), options)
-    model = openvino_runtime.convert(network, size)
+    return _compiled(openvino_runtime.convert(network, size), options)
+
+
+def _compiled(model: openvino_runtime.Model, options: RuntimeOptions) -> Runtime:
     return openvino_runtime.compiled(model, replace(options, threads=options.threads or torch.get_num_threads()))

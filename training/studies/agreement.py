@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.bundles.bundle import BundleError
-from model_core.inference.networks import build_runtime
+from model_core.inference.networks import cpu_runtimes
 from model_core.inference.runtimes import CPU_OPTIONS, Runtime
 from model_core.preprocessing import Images
 from training.data.batches import evaluation_batches
@@ -35,7 +35,7 @@ def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64])
     Raises ModuleNotFoundError where an engine is not installed.
     """
     spec = evaluable.input
-    runtimes = [build_runtime(evaluable.network, ("expression",), spec.size, "cpu", way) for way in CPU_OPTIONS]
+    runtimes = cpu_runtimes(evaluable.network, ("expression",), spec.size)
     seconds: list[list[float]] = [[] for _ in CPU_OPTIONS]
     logits: list[list[NDArray[np.float64]]] = [[] for _ in CPU_OPTIONS]
     for batch in evaluation_batches(faces, rows, spec, BATCH):

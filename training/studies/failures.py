@@ -1,6 +1,6 @@
 """`python -m training.studies.failures`: the weakest level of each perturbation that changes a face's expression."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,27 +39,34 @@ def find_failures(evaluable: Evaluable, crop: Crop, seed: int = 0) -> tuple[Answ
     The last are the names of perturbations that change it at no level. crop: uint8 [size, size, 3] RGB, of the
     network's size.
     """
-    own = _answer(evaluable, crop, "as it is")
+    [own] = _answers(evaluable, {"as it is": crop})
     failures, held = [], []
     for name, perturbation in perturbations(evaluable.input.alignment).items():
-        for strength, level in zip(STRENGTHS, perturbation.levels, strict=True):
-            changed = perturbation(crop, strength, np.random.default_rng(seed))
-            answer = _answer(evaluable, changed, f"{name.replace('_', ' ')} {level:g}")
-            if answer.label != own.label:
-                failures.append(answer)
-                break
+        changed = {
+            f"{name.replace('_', ' ')} {level:g}": perturbation(crop, strength, np.random.default_rng(seed))
+            for strength, level in zip(STRENGTHS, perturbation.levels, strict=True)
+        }
+        weakest = next((each for each in _answers(evaluable, changed) if each.label != own.label), None)
+        if weakest:
+            failures.append(weakest)
         else:
             held.append(name)
     return own, failures, held
 
 
 @torch.inference_mode()
-def _answer(evaluable: Evaluable, crop: Crop, change: str) -> Answer:
-    logits = logits_of(evaluable.network, image_batch([crop], evaluable.input), evaluable.input).expression
-    assert logits is not None
-    probabilities: NDArray[np.float64] = evaluable.calibration.expression_probabilities(logits.double().numpy())[0]
-    best = int(probabilities.argmax())
-    return Answer(crop, evaluable.spec.labels[best], float(probabilities[best]), change)
+def _answers(evaluable: Evaluable, changed: Mapping[str, Crop]) -> list[Answer]:
+    """Return the answers for crops by their change."""
+    logits = logits_of(evaluable.network, image_batch(list(changed.values()), evaluable.input), evaluable.input)
+    assert logits.expression is not None
+    probabilities: NDArray[np.float64] = evaluable.calibration.expression_probabilities(
+        logits.expression.double().numpy()
+    )
+    return [
+        Answer(crop, evaluable.spec.labels[best], float(row[best]), change)
+        for (change, crop), row in zip(changed.items(), probabilities, strict=True)
+        for best in [int(row.argmax())]
+    ]
 
 
 def read_face(path: Path, evaluable: Evaluable, detector: str) -> Crop:

@@ -57,7 +57,7 @@ class Plan:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-QUICK = Plan((1, 2), 2, 0.5, 4, 2, 0.5, 8)
+QUICK = Plan((1, 2), 2, 0.1, 4, 2, 0.1, 8)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,6 @@ def offline(sent: Sequence[bytes]) -> Callable[[int], float]:
                 faces += len(predictor.predict(batch))
         return faces / (time.perf_counter() - started)
 
-    faces_per_s(32)  # warms up
     return faces_per_s
 
 
@@ -114,6 +113,7 @@ Rounds = dict[tuple[str, int], list[Load]]
 def measure_rounds(sent: Sequence[bytes], plan: Plan, variables: Mapping[str, str]) -> tuple[Rounds, list[float]]:
     """The loads, and offline faces/s of each round."""
     faces_per_s = offline(sent)
+    faces_per_s(min(32, plan.offline))  # warms up
     loads: Rounds = {(way, clients): [] for way in WAYS for clients in plan.clients}
     alone = []
     for number in range(plan.rounds):
@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="AFFECT_NAME=VALUE", help="a variable of the service"
     )
-    parser.add_argument("--quick", action="store_true", help="half a second of each: does it run at all?")
+    parser.add_argument("--quick", action="store_true", help="a tenth of a second of each: does it run at all?")
     args = parser.parse_args()
     variables = dict(pair.split("=", 1) for pair in args.set)
     plan = Plan(tuple(args.clients), args.rounds, args.load_s, overload_s=args.overload_s, variables=variables)

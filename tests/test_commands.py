@@ -40,7 +40,7 @@ SHORT = {
     "benchmarks.following": "{clip} --fps 2",
     "benchmarks.gpu": "--quick --device cpu --no-compile --bundle {bundle}",
     "benchmarks.live": "--quick --cameras 1",
-    "benchmarks.long_job": "--minutes 1 --query fps=0.25",
+    "benchmarks.long_job": "--minutes 1 --query fps=0.25&end_s=30",
     "benchmarks.memory": "--frames 2 --seconds 1 --runs 1",
     "benchmarks.peers": "--quick --environment {new} --install-s 0.001",  # `fer` is then told to be missing
     "benchmarks.plots": "{report} --out {new}",
@@ -214,11 +214,13 @@ def test_make_knows_the_target(target: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[ServiceProcess]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service with the included weights, for all commands that start one, since starting it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AFFECT_ENGINE", "torch")
-        with running_service(port=free_port(), AFFECT_THREADS="1") as process:
+        settings = {"AFFECT_THREADS": "1", "AFFECT_DRAIN_GRACE_S": "0"}
+        settings["AFFECT_JOBS_DIR"] = str(tmp_path_factory.mktemp("jobs"))
+        with running_service(port=free_port(), **settings) as process:
             yield process
 
 
@@ -271,6 +273,8 @@ def test_a_command_runs(  # noqa: PLR0917
         for name, value in {"running_service": already_running, "URL": served.url}.items():
             if hasattr(each, name):
                 monkeypatch.setattr(each, name, value)
+    # The service is needed by others, too; tests/service/test_job_outages.py kills one amid a job.
+    monkeypatch.setattr(ServiceProcess, "kill", lambda _: None)
     places = {"new": tmp_path / "new", "clip": files / "clip.mp4", "report": report, "bundle": quick_bundle_dir}
     arguments = SHORT[module].format(**places).split()
     monkeypatch.setenv("AFFECT_ENGINE", "torch")

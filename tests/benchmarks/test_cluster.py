@@ -18,7 +18,7 @@ from benchmarks.concurrency import pictures
 with cluster(int(sys.argv[1])) as url:
     deploy(2)
     count = len(replica_processes())
-    answers = asyncio.run(killed_under_load(url, pictures(2), Plan(clients=4, load_s=6)))
+    answers = asyncio.run(killed_under_load(url, pictures(2), Plan(clients=4, load_s=3)))
 print(json.dumps([count, answers.statuses, answers.failures, answers.faces]))
 """
 

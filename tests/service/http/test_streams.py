@@ -324,7 +324,7 @@ def test_a_client_that_stops_reading_is_let_go_at_the_time_limit(
     tmp_path: Path, accept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "FAREWELL_S", 0.1)
-    app = create_app(Settings(video_deadline_s=4), FakeDetector(FACE), FakePredictor())
+    app = create_app(Settings(video_deadline_s=2), FakeDetector(FACE), FakePredictor())
 
     async def story() -> None:
         async with streaming(app, mp4(tmp_path / "a.mp4", [100] * 6), accept) as (call, client):

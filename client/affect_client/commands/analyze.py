@@ -69,13 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
         request = _request(arguments)
         inputs = find_inputs(arguments.paths)
         key = arguments.key_file and arguments.key_file.read_text(encoding="utf-8").strip()
-        with Affect(arguments.url, key) as affect:
-            models = affect.models()  # without that patience: somebody has just typed the address
-        with Affect(arguments.url, key, retry=PATIENCE) as affect, ResultFolder(arguments.out) as folder:
-            batch = Batch(affect, folder, models, request)
-            # A file that brings the service down must not keep the others from their turn.
-            inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
-            return analyze_all(batch, inputs, arguments.jobs)
+        with ResultFolder(arguments.out) as folder:
+            with Affect(arguments.url, key) as affect:
+                models = affect.models()  # without that patience: somebody has just typed the address
+            with Affect(arguments.url, key, retry=PATIENCE) as affect:
+                batch = Batch(affect, folder, models, request)
+                # A file that brings the service down must not keep the others from their turn.
+                inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
+                return analyze_all(batch, inputs, arguments.jobs)
     except (AffectError, FolderInUse, MissingExtra, OSError, ValueError) as error:
         print(f"affect analyze: {error}", file=sys.stderr)
         return 1

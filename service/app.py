@@ -34,6 +34,7 @@ from service.loading import open_jobs
 from service.machine import free_bytes, memory_limit_bytes
 from service.media.decoders import DecoderPool, RendererPool
 from service.media.limits import DecodeLimits
+from service.media.worker import file_memory_bytes
 from service.output.annotation.video import Studio
 from service.output.bundles import describe_tasks
 from service.output.schemas import ModelInfo
@@ -53,7 +54,10 @@ FILL_S = 0.02
 picture takes itself on two cores, for a picture may come at its start and wait for its end."""
 
 OPEN_VIDEOS = 4
-"""Videos that are read at the same time, for each thread that decodes, unless the settings say how many."""
+"""Most videos that are read at the same time, for each thread that decodes, unless the settings say how many."""
+
+SERVICE_BYTES = 1024**3
+"""Memory that the processes of open videos leave to the service itself, and to pictures."""
 
 RESULT_OVER_UPLOAD = 4
 """Largest annotated video, as a multiple of the largest upload of a job: it may be coded less tightly."""
@@ -243,6 +247,14 @@ def _admission(settings: Settings, estimator: Estimator, pool: WorkerPool, clock
     return Admission(limits_s, settings.decode_workers, why_blocked, clock)
 
 
+def open_videos(settings: Settings) -> int:
+    """Return how many videos may be read at the same time: one for each thread, and more as far as memory goes."""
+    if settings.open_videos is not None:
+        return settings.open_videos
+    room = (memory_limit_bytes() - SERVICE_BYTES) // file_memory_bytes("video", settings.max_pixels)
+    return max(settings.decode_workers, min(room, OPEN_VIDEOS * settings.decode_workers))
+
+
 def _model(
     settings: Settings,
     detector: FaceDetector,
@@ -263,8 +275,7 @@ def _model(
     for lane, limit in waits.items():
         telemetry.max_wait.labels(lane.label).set(limit["value"])
     locator = Locator(detector, [encoder.input for encoder in predictor.encoders], settings.scan_every_s)
-    open_videos = settings.open_videos or OPEN_VIDEOS * settings.decode_workers
-    pipeline = Pipeline(locator, estimator, predictor, pool, admission, waits, open_videos)
+    pipeline = Pipeline(locator, estimator, predictor, pool, admission, waits, open_videos(settings))
     info, framewise = (
         ModelInfo(
             device=",".join(devices),

@@ -209,8 +209,8 @@ class Settings(BaseSettings):
     open_videos: Count | None = Field(
         None,
         description="Largest number of videos that are read at the same time; further ones wait. Each holds a process "
-        "that may take 512 MiB and 10 bytes for each of `AFFECT_MAX_PIXELS`. If unset, four for each of "
-        "`AFFECT_DECODE_WORKERS`.",
+        "that may take 512 MiB and 10 bytes for each of `AFFECT_MAX_PIXELS`. If unset, up to four for each of "
+        "`AFFECT_DECODE_WORKERS`, as many as the memory limit has room for beside 1 GiB.",
     )
     jobs_dir: Path | None = Field(
         None,

@@ -30,6 +30,10 @@ REFUSED_AT_ONCE = 64
 logger = logging.getLogger(__name__)
 
 
+class _EnoughPipelined(Exception):
+    """A connection takes no further request."""
+
+
 @dataclass(frozen=True)
 class ConnectionLimits:
     """Bounds of what a client may keep busy."""
@@ -40,6 +44,8 @@ class ConnectionLimits:
     """Longest time from the beginning of a connection, or of a further request on it, to the end of its headers."""
     head_bytes: int = 64 * 1024
     """Most bytes in a row that belong to no body: headers, trailers, and what stands around the chunks of a body."""
+    pipelined: int = 16
+    """Most requests that wait on a connection behind the one that is answered. After them the connection ends."""
     linger_s: float = 2.0
     """Longest time in which the rest of a body is still read that the answer did not wait for."""
     linger_bytes: int = 16 * 1024 * 1024
@@ -73,6 +79,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._begins_websocket = False
         self._idle_bytes = 0
+        self._full = False
+        """True once requests have come that are not taken; those before are still answered."""
         self.lingering = False
         """True once all is answered, while the rest of a body is read."""
         self._bytes_left = limits.linger_bytes
@@ -99,6 +107,9 @@ class Connection(HttpToolsProtocol):
         if self.lingering:
             self._discard(data)
             return
+        if self._full:
+            self.flow.pause_reading()
+            return
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes <= self._limits.head_bytes or self.lingering or self.transport.is_closing():
@@ -120,7 +131,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP/1.1, and close the connection."""
-        if not self.lingering:
+        if not self.lingering and not self._full:
             self._refuse(MalformedRequest("this is no valid HTTP request"))
 
     def _should_upgrade(self) -> bool:
@@ -155,6 +166,10 @@ class Connection(HttpToolsProtocol):
         if self.lingering:
             return
         waits = self.cycle is not None and not self.cycle.response_complete
+        if waits and len(self.pipeline) >= self._limits.pipelined:
+            self._full = True
+            self._stop_timer()
+            raise _EnoughPipelined  # which ends the parsing
         version = self.parser.get_http_version()
         self._begins_websocket = not waits and websockets.begins_websocket(
             self.parser.get_method(), version, self.url, self.headers
@@ -166,6 +181,12 @@ class Connection(HttpToolsProtocol):
         if self._begins_websocket:
             return
         self.cycle.transport = _ClosedSoftly(self)  # type: ignore[assignment]  # it has what a cycle uses
+
+    def on_response_complete(self) -> None:
+        """See HttpToolsProtocol."""
+        super().on_response_complete()
+        if self._full and self.cycle.response_complete:
+            self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""

@@ -82,10 +82,15 @@ def limit_process(memory_bytes: int, file_bytes: int = 0) -> None:
         resource.setrlimit(name, (value, value))
 
 
+def file_memory_bytes(source: str, max_pixels: int) -> int:
+    """Return the bytes of memory that a process may take for one file, a `picture` or a `video`."""
+    return BASE_BYTES + BYTES_A_PIXEL[source] * max_pixels
+
+
 def limit_memory(source: str, max_pixels: int) -> None:
-    """Bound the memory of this process for one file, a `picture` or a `video`."""
+    """Bound the memory of this process for one file; see `file_memory_bytes`."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (min(most, BASE_BYTES + BYTES_A_PIXEL[source] * max_pixels), most))
+    resource.setrlimit(resource.RLIMIT_DATA, (min(most, file_memory_bytes(source, max_pixels)), most))
 
 
 class Progress(threading.Event):

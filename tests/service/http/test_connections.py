@@ -148,6 +148,12 @@ class TestFraming:
         answer = told(server, get % (b"/healthz", b"") + get % (b"/nowhere", b"Connection: close\r\n"))
         assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 401]
 
+    @pytest.mark.parametrize("behind", [16, 17, 3000])
+    def test_no_more_than_sixteen_requests_wait_behind_one(self, server: uvicorn.Server, behind: int) -> None:
+        get = b"GET /healthz HTTP/1.1\r\nHost: t\r\n%s\r\n"
+        answers = told(server, get % b"" * behind + get % b"Connection: close\r\n")
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == answers.count(b"HTTP/1.1 ") == 17
+
     def test_trailers_are_no_headers(self, server: uvicorn.Server) -> None:
         body = chunked(form(png(204)), 100_000)[:-2] + b"X-API-Key: " + KEY.encode() + b"\r\n\r\n"
         assert status(told(server, post("Transfer-Encoding: chunked", key="no") + body)) == 401

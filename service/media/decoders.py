@@ -273,7 +273,7 @@ class Decoder:
         return self._memory is not None and len(self._memory) > KEPT_BYTES
 
     def trim(self) -> None:
-        """Let go of large shared memory, as the process does before its next file."""
+        """Let go of large shared memory, as the process does after each file."""
         if self.shares_much:
             self._memory = None
 

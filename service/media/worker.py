@@ -35,6 +35,7 @@ import numpy as np
 
 from model_core.faces.geometry import Frame
 from service.errors import ServiceError
+from service.machine import give_freed_memory_back
 from service.media.limits import DecodeLimits
 from service.media.messages import Disconnected, receive, send
 from service.media.sources import PictureSource, VideoSource
@@ -43,7 +44,7 @@ from service.media.videos import MediaInfo, Taken, TimedFrame, Window
 SLOTS = 2
 """Frames of a video in shared memory: while the service looks at one, the next is decoded."""
 
-KEPT_BYTES = 64 * 1024 * 1024
+KEPT_BYTES = 16 * 1024 * 1024
 """Shared memory that is kept for the next file; more is returned to the system."""
 
 BYTES_A_PIXEL: Final[Mapping[str, int]] = MappingProxyType({"picture": 16, "video": 10})
@@ -122,10 +123,14 @@ class SharedFrames:
 
     def begin(self, slots: int) -> None:
         """Forget the frames of the file before; the next one has `slots` places."""
-        if len(self._memory) > KEPT_BYTES:
-            self._memory = np.empty(0, np.uint8)
         self._slots = slots
         self._place_bytes = 0
+
+    def end(self) -> None:
+        """Let go of much memory after a file, as the service does; whoever looks at a frame has it mapped, too."""
+        if len(self._memory) > KEPT_BYTES:
+            self._memory = np.empty(0, np.uint8)
+            give_freed_memory_back()
 
     def write(self, timed: TimedFrame, info: MediaInfo) -> None:
         """Copy a frame into a free place and tell the service; waits until there is one."""
@@ -224,6 +229,7 @@ def main() -> None:
         try:
             decode(request, descriptor, channel, frames)
         finally:
+            frames.end()
             os.close(descriptor)
 
 

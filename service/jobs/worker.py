@@ -58,7 +58,7 @@ logger = structlog.get_logger("service.jobs")
 
 @dataclass
 class Report:
-    """What is told of an attempt at a job while it goes on."""
+    """Progress of an attempt at a job, and what it has found out about the file."""
 
     share: float = 0.0
     """Share of the work that is done, in [0, 1]."""

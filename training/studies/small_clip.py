@@ -33,7 +33,9 @@ from training.video.features import read_crop
 from training.video.predictions import split_by_video
 from training.video.tracks import labelled_sequences
 
-SIZE, BATCH, RATE = 56, 64, 5e-4
+SIZE = 56
+BATCH = 64
+RATE = 5e-4
 MEAN = STD = (0.5, 0.5, 0.5)
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 64,

@@ -34,7 +34,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Origin:
-    """What a result is made from; where nothing of it has changed, the result need not be made again."""
+    """The inputs of a result; where nothing of it has changed, the result need not be made again."""
 
     sha256: str
     """Of the file."""

@@ -15,7 +15,7 @@ _PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc"
 
 
 class Kind(StrEnum):
-    """What a file holds."""
+    """Pictures and videos are analysed in different ways."""
 
     PICTURE = "picture"
     VIDEO = "video"
@@ -31,7 +31,7 @@ class Input:
 
     @property
     def kind(self) -> Kind:
-        """What the file holds: by its first bytes if they are a picture's, else by its suffix. Raises OSError."""
+        """The kind by the first bytes, if they are a picture's, or else by the suffix. Raises OSError."""
         with self.path.open("rb") as file:
             head = file.read(16)
         is_picture = _begins_like_a_picture(head) or self.path.suffix.lower() in PICTURE_SUFFIXES

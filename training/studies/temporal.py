@@ -63,7 +63,9 @@ def make_tracks(
     """Return the features of `count` tracks of a kind in KINDS, each of a random pair of faces among `rows`."""
     rng = np.random.default_rng(seed)
     usable = rows[faces.found[rows] & faces.derived[rows] & (faces.votes[rows].sum(axis=1) > 0)]
-    vectors, targets, starts = [], [], []
+    vectors = []
+    targets = []
+    starts = []
     change = KINDS[kind].change
     for _ in tqdm(range(count), desc=f"{kind} tracks", unit="track"):
         first, second = (int(row) for row in rng.choice(usable, 2, replace=False))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,14 @@ END_S = 40
 READY_S = 60.0
 """Longest time in which a service is ready."""
 
-PORT = 8099
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+PORT = _free_port()
+"""A port that was free when this process began, so that two measurements may run beside each other."""
 URL = f"http://127.0.0.1:{PORT}"
 
 

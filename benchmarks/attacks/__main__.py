@@ -43,7 +43,7 @@ from benchmarks.attacks.live import (
     live_attacks,
 )
 from benchmarks.attacks.mutations import mutated
-from benchmarks.attacks.seeds import VIDEO_ROUTE, Media, whole_files
+from benchmarks.attacks.seeds import VIDEO_ROUTE, Media, photograph, whole_files
 from benchmarks.attacks.watching import Footprint, Watch, footprint
 from benchmarks.process import running_service
 from benchmarks.reporting import circumstances, section, table
@@ -186,26 +186,36 @@ class Attack:
         self.report.parts.append(part)
         before = self._footprint()
         part.begin_mb = before.resident_mb if before else 0.0
-        self._watch.reset()
+        self._watch.seen()
         started = time.perf_counter()
         yield part
         part.seconds = time.perf_counter() - started
-        part.health_s = self._watch.slowest_s
-        part.peak_mb = max(self._watch.peak_mb, part.begin_mb)
-        if self._watch.failures:
-            part.faults.append(f"/healthz failed {self._watch.failures} times")
+        seen = self._watch.seen()
+        part.health_s = seen.slowest_s
+        part.peak_mb = max(seen.peak_mb, part.begin_mb)
+        if seen.failures:
+            part.faults.append(f"/healthz failed {seen.failures} times")
         print("\n  ".join([f"{name}: {part.seconds:.1f} s", *part.faults]), file=sys.stderr, flush=True)
         if self._pid is not None and not Path(f"/proc/{self._pid}").exists():
             raise SystemExit(f"{name}: the service's process has ended\n" + "\n".join(part.faults))
 
     async def _settle(self, name: str) -> None:
-        """Send whole files, which must all be answered, and wait until nothing is in flight."""
+        """Send whole files, which must all be answered, and wait until nothing is in flight.
+
+        Photographs are among them, and several are sent at a time, so that each thread of the service takes the memory
+        that it works in.
+        """
         async with self._part(name) as part:
             uploads = self._uploads(part)
-            for media in self._whole * self._plan.rounds:
-                answer = await uploads.send(media)
+            photographs = [] if self._plan.quick else self._plan.clients * [photograph()]
+            sent = self._plan.rounds * [*self._whole, *photographs]
+
+            async def send(number: int) -> None:
+                answer = await uploads.send(sent[number])
                 if answer.status != 200:
-                    part.faults.append(f"{media.name}: {answer.label}, though it is whole")
+                    part.faults.append(f"{sent[number].name}: {answer.label}, though it is whole")
+
+            await in_turns(len(sent), self._plan.clients, send)
             end_s = time.monotonic() + SETTLE_S
             while await self._in_flight() and time.monotonic() < end_s:
                 await asyncio.sleep(0.1)

@@ -81,6 +81,12 @@ def whole_files() -> list[Media]:
     return made + [Media(name, VIDEO_ROUTE, content) for name, content in videos.items()]
 
 
+def photograph() -> Media:
+    """Return an ordinary photograph of 12 megapixels, which shows a face."""
+    large = cv2.resize(data.astronaut(), (4000, 3000), interpolation=cv2.INTER_LINEAR)
+    return Media("photograph.jpg", FRAME_ROUTE, saved(Image.fromarray(large), "JPEG"))
+
+
 def saved(image: Image.Image, form: str, **options: object) -> bytes:
     """Return a picture as a file of a format by Pillow's name of it."""
     buffer = io.BytesIO()

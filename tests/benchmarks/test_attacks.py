@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 
@@ -32,7 +34,7 @@ from benchmarks.attacks.groups import memory_group
 from benchmarks.attacks.live import BINARY, TEXT, frame, judged_message, parts, service_frames
 from benchmarks.attacks.mutations import WAYS, mutated
 from benchmarks.attacks.seeds import FRAME_ROUTE, VIDEO_ROUTE, Media, whole_files
-from benchmarks.attacks.watching import Footprint, footprint
+from benchmarks.attacks.watching import Footprint, Watch, footprint
 from service.media.formats import Kind, recognise
 from service.settings import Settings
 from tests.service.http.serving import port_of, served
@@ -206,6 +208,32 @@ def test_a_footprint_counts_children() -> None:
         child.communicate(b"\n")
     assert both.processes == alone.processes + 1
     assert both.descriptors >= 3
+
+
+class _Unhealthy(BaseHTTPRequestHandler):
+    """Answers every request with 503."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def test_a_watch_tells_what_it_has_seen_since_it_was_asked() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Unhealthy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with Watch("127.0.0.1", server.server_port, os.getpid()) as watch:
+            while not (seen := watch.seen()).failures:
+                pass
+            assert watch.seen().failures <= 1  # no look of before is counted again
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert 0 < seen.slowest_s < 30
+    assert seen.peak_mb > 10
 
 
 def test_live_connections_withstand_attacks(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,6 +26,7 @@ from skimage import data
 from benchmarks.clip import write_clip
 from benchmarks.process import URL, ServiceProcess, engine_options, running_service
 from benchmarks.reporting import circumstances, section, table
+from model_core.faces.geometry import Frame
 
 FPS = 10
 CROWD_FPS = 5
@@ -95,18 +96,23 @@ def stream(service: ServiceProcess, path: Path, fps: int, looks_s: tuple[float, 
     return seen
 
 
-def write_crowd(path: Path, frames: int) -> None:
-    """An mp4 of 64 faces in eight rows, which sway a little."""
+def crowd(number: int) -> Frame:
+    """Return a frame, uint8 [HEIGHT, WIDTH, 3] BGR, of 64 faces in eight rows, which sway a little by its number."""
     picture = data.astronaut()[0:200, 124:324, ::-1]
     tile = cv2.resize(np.ascontiguousarray(picture), (90, 90), interpolation=cv2.INTER_AREA)
+    frame = np.full((HEIGHT, WIDTH, 3), 96, np.uint8)
+    for place in range(64):
+        x = 40 + 155 * (place % 8) + round(8 * np.sin(number / 7 + place))
+        y = 90 * (place // 8)
+        frame[y : y + 90, x : x + 90] = tile
+    return frame
+
+
+def write_crowd(path: Path, frames: int) -> None:
+    """An mp4 of the crowd."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), CROWD_FPS, (WIDTH, HEIGHT))
     for number in range(frames):
-        frame = np.full((HEIGHT, WIDTH, 3), 96, np.uint8)
-        for place in range(64):
-            x = 40 + 155 * (place % 8) + round(8 * np.sin(number / 7 + place))
-            y = 90 * (place // 8)
-            frame[y : y + 90, x : x + 90] = tile
-        writer.write(frame)
+        writer.write(crowd(number))
     writer.release()
 
 

@@ -37,6 +37,7 @@ SHORT = {
     "benchmarks.cluster": "--help",  # tests/benchmarks runs it, in a process of its own
     "benchmarks.concurrency": "--clients 2 --rounds 1",
     "benchmarks.cuts": "--quick",
+    "benchmarks.fairness": "--quick",
     "benchmarks.following": "{clip} --fps 2",
     "benchmarks.gpu": "--quick --device cpu --no-compile --bundle {bundle}",
     "benchmarks.live": "--quick --cameras 1",

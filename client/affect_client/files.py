@@ -1,5 +1,6 @@
 """Results on disk that are whole or not there: written under another name, and renamed when they are on the disk."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,6 +10,18 @@ from typing import IO, Self
 SUFFIX = ".affect-partial"
 """Ends the names of files that are being written."""
 
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on the usual file systems."""
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """Return a name with an ending; one that would be too long is cut, and told from others by a hash of all of it."""
+    if len(os.fsencode(name + ending)) <= LONGEST_NAME:
+        return name + ending
+    content = os.fsencode(name)
+    ending = f"~{hashlib.sha256(content).hexdigest()[:16]}{ending}"
+    return content[: LONGEST_NAME - len(os.fsencode(ending))].decode(errors="ignore") + ending
+
 
 class PartialFile:
     """A file that is being written; it gets its name by `commit`, and a block that ends before removes it."""
@@ -16,7 +29,7 @@ class PartialFile:
     def __init__(self, path: Path) -> None:
         """Begin the file beside `path`, in whose place it will be. Raises OSError."""
         self.path = path
-        self._partial = path.with_name(f".{path.name}{SUFFIX}")
+        self._partial = path.with_name(fitting_name(f".{path.name}", SUFFIX))
         self._file = self._partial.open("wb")
 
     @property

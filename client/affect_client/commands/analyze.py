@@ -26,7 +26,7 @@ from affect_client.commands.formats import FORMATS, Format, document_csv, pictur
 from affect_client.commands.inputs import Input, Kind, find_inputs
 from affect_client.connection import RetryPolicy, understanding
 from affect_client.errors import AffectError, MissingExtra, needing
-from affect_client.files import PartialFile
+from affect_client.files import PartialFile, fitting_name
 from affect_client.results import Models, Picture
 from affect_client.videos import CSV, JSON
 
@@ -190,7 +190,8 @@ class Batch:
 
     def result_of(self, item: Input) -> str:
         """Return the path of a file's result in the folder."""
-        return f"{item.result}.{self._request.form.suffix}"
+        folder, slash, name = item.result.rpartition("/")
+        return folder + slash + fitting_name(name, f".{self._request.form.suffix}")
 
     def analyze(self, item: Input) -> Outcome:
         """Make a file's result unless it is there, or tell why it cannot be made. Raises Stopped, or OSError."""

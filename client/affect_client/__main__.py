@@ -18,12 +18,15 @@ COMMANDS = {
     "serve": (serve, "start the service on this machine"),
 }
 
+INTERRUPTED = 130
+"""The status of a command that Ctrl-C ended."""
+
 NOBODY_READS = 141
 """The status of a command whose output nobody reads any more, as a shell has it for one that SIGPIPE ended."""
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run a command, and return its exit status: what it returns, 1 after an error, 141 if nobody reads its output."""
+    """Run a command, and return its exit status: what it returns, or 1, 130 or 141 where it does not end itself."""
     try:
         try:
             return _run(words)
@@ -49,6 +52,9 @@ def _run(words: list[str] | None) -> int:
     except (AffectError, FolderInUse, MissingExtra, OSError, ValueError) as error:
         print(f"affect {arguments.command}: {sentence(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"affect {arguments.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return status
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from affect_client import Affect
 from affect_client.__main__ import COMMANDS, NOBODY_READS, main
+from affect_client.commands import convert, plot
 from tests.client.fake_service import MODELS, Answer, Seen, document, fake_service, in_turn
 from tests.client.test_annotate import OneJob
 
@@ -80,7 +82,7 @@ def test_what_is_no_result_is_told_with_its_name(
         assert str(path) in one_line(filled(words, file=path, tmp=tmp_path), capsys)
 
 
-def test_a_place_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_without_a_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is a folder" in one_line(["plot", "/"], capsys)
     assert "is a folder" in one_line(["plot", "."], capsys)
 
@@ -132,6 +134,20 @@ def test_what_cannot_be_used_is_told(
         assert {seen.method for seen in server.seen} <= {"GET"}  # nothing was uploaded in vain
 
 
+@pytest.mark.parametrize("words", [*READERS, UPLOADERS[1]], ids=lambda words: words[:2])
+def test_control_c_is_told(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Affect, "job", interrupted)
+    for command in (plot, convert):
+        monkeypatch.setattr(command, "read_recording", interrupted)
+    assert main(filled(words, file=tmp_path / "clip.csv", tmp=tmp_path, url="http://127.0.0.1:1")) == 130
+    assert capsys.readouterr().err == f"affect {words[0]}: interrupted\n"
+
+
 NUMBERS = {
     "analyze": ["--max-faces", "--min-confidence", "--fps", "--start-s", "--end-s", "--baseline-s", "--jobs"],
     "watch": ["--max-faces", "--min-confidence", "--fps"],
@@ -140,15 +156,19 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("number", ["inf", "nan", "-1", "1e999", "ten", ""])
 @pytest.mark.parametrize(
-    ("command", "option"), [(command, option) for command, options in NUMBERS.items() for option in options]
+    ("command", "option", "number"),
+    [
+        (command, option, number)
+        for command, options in NUMBERS.items()
+        for option in options
+        for number in ("inf", "nan", "-1", "1e999", "ten", "")
+        if (option, number) != ("--start-time-s", "-1")  # an acquisition may begin later than its video
+    ],
 )
 def test_numbers_out_of_range_are_refused(
     command: str, option: str, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if (option, number) == ("--start-time-s", "-1"):
-        pytest.skip("an acquisition may begin later than its video")
     with pytest.raises(SystemExit) as caught:
         main([*command.split(), "a.csv", "--out", "b", f"{option}={number}"])
     assert caught.value.code == 2

@@ -29,10 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the video; return 1 where the job gives none, and 130 after Ctrl-C.
-
-    Raises AffectError, OSError and ValueError.
-    """
+    """Write the video; return 1 where the job gives none. Raises AffectError, OSError and ValueError."""
     out: Path = arguments.out
     media_type = MEDIA_TYPES.get(out.suffix.lower())
     if media_type is None:
@@ -40,12 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     with PartialFile(out):
         pass  # a result that cannot be written is told now, not after the work
     options = VideoOptions(blur="faces" if arguments.blur else "none", boxes="off" if arguments.no_boxes else "on")
-    try:
-        with Affect(arguments.url, api_key(arguments)) as affect:
-            return _save(affect.job(arguments.video, media_type, **options), out)
-    except KeyboardInterrupt:
-        print("affect annotate: interrupted", file=sys.stderr)
-        return 130
+    with Affect(arguments.url, api_key(arguments)) as affect:
+        return _save(affect.job(arguments.video, media_type, **options), out)
 
 
 def _save(job: Job, out: Path) -> int:

@@ -78,7 +78,7 @@ FLOORS = {
         ),
     ),
     "affect_client": (
-        ("closeable", "errors", "faces"),
+        ("closeable", "errors", "faces", "numbers"),
         ("columns",),
         ("results",),
         ("connection", "files", "progress", "recordings"),

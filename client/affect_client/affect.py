@@ -15,6 +15,7 @@ from affect_client.connection import Connection, Media, Request, RetryPolicy, un
 from affect_client.files import write_whole
 from affect_client.jobs import Job
 from affect_client.live import LiveStream
+from affect_client.numbers import TIMEOUT_S, check_options
 from affect_client.progress import Reporting
 from affect_client.results import Models, Picture
 from affect_client.videos import CSV, NDJSON, VideoAnswer, VideoStream
@@ -71,7 +72,8 @@ class Affect(Closeable):
         print(picture.faces[0].expression)
 
     Pictures and videos are paths, or bytes; files are sent from the disk without being read into memory. Every method
-    raises AffectError where the service does not answer with a result, and OSError for a file that cannot be read.
+    raises AffectError where the service does not answer with a result, OSError for a file that cannot be read, and
+    ValueError for a number that is out of range.
     """
 
     def __init__(
@@ -85,13 +87,15 @@ class Affect(Closeable):
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Make no connection yet. Raises ValueError for a wrong address, and for a key that no header may have.
+        """Make no connection yet. Raises ValueError for a wrong address, a key that no header may have, or wrong times.
 
         Args:
             url: address of the service, with the path of a proxy if it has one.
             key: API key, where the service asks for one.
-            timeout_s: longest silence of the service, in seconds. A JSON document of a video comes at its end only.
-            deadline_s: seconds that the service gets for an answer; by default its own limit counts.
+            timeout_s: longest silence of the service, in seconds, above 0 and at most 1e9. A JSON document of a video
+                comes at its end only.
+            deadline_s: seconds that the service gets for an answer, above 0 and at most 1e9; by default its own limit
+                counts.
             retry: how often a request is sent again, by default RetryPolicy().
             transport: sends requests in place of a network, for tests.
             sleep: waits for seconds, between tries and between questions about a job.
@@ -99,6 +103,8 @@ class Affect(Closeable):
         self._connection = Connection(
             url, key, timeout_s=timeout_s, retry=retry or RetryPolicy(), transport=transport, sleep=sleep
         )
+        if deadline_s is not None:
+            TIMEOUT_S.check("deadline_s", deadline_s)
         self._headers = {} if deadline_s is None else {"X-Request-Timeout-Ms": str(max(1, round(1000 * deadline_s)))}
 
     def frame(self, picture: Media, *, baseline: Media | None = None, **options: Unpack[FrameOptions]) -> Picture:
@@ -111,6 +117,7 @@ class Affect(Closeable):
         self, picture: Media, *, baseline: Media | None = None, **options: Unpack[FrameOptions]
     ) -> dict[str, Any]:
         """Return the service's own document about a picture."""
+        check_options(options)
         media = {"file": picture} | ({} if baseline is None else {"baseline": baseline})
         return self._connection.document(Request("POST", "/analyze/frame", options, self._headers, media))
 
@@ -145,6 +152,7 @@ class Affect(Closeable):
         Of pictures that come faster than the service analyses them the newest are taken. Raises MissingExtra without
         the package websockets.
         """
+        check_options(options)
         return LiveStream(self._connection, pictures, options)
 
     def find_job(self, job_id: str) -> Job:
@@ -164,5 +172,6 @@ class Affect(Closeable):
     def _video_request(
         self, video: Media, media_type: str, options: VideoOptions, headers: Mapping[str, str] | None = None
     ) -> Request:
+        check_options(options)
         accepted = {"Accept": media_type, **self._headers, **(headers or {})}
         return Request("POST", "/analyze/video", options, accepted, {"file": video})

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from affect_client.numbers import FINITE, SAMPLING_HZ
 from affect_client.recordings import Recording
 
 NAME = re.compile(r"sub-[a-zA-Z0-9]+(_ses-[a-zA-Z0-9]+)?_task-[a-zA-Z0-9]+(_[a-z]+-[a-zA-Z0-9]+)*_physio\.tsv\.gz")
@@ -34,7 +35,7 @@ class Physio:
 def physio(
     recording: Recording, track_id: int, *, sampling_hz: float | None = None, start_time_s: float = 0.0
 ) -> Physio:
-    """Return a track at regular times. Raises ValueError for an unknown track, and for a recording of a single frame.
+    """Return a track at regular times. Raises ValueError for an unknown track, a single frame, and wrong numbers.
 
     Each sample repeats the analysed frame that is nearest in time; nothing is interpolated. It is `n/a` where the track
     has no face in that frame, and where no frame is within half a step, that of the frames or that of the samples,
@@ -43,10 +44,13 @@ def physio(
     Args:
         recording: what is told.
         track_id: the person.
-        sampling_hz: samples a second; by default the usual rate of the analysed frames.
+        sampling_hz: samples a second, at most 10000; by default the usual rate of the analysed frames.
         start_time_s: time from the start of the acquisition that the recording belongs to, such as a scan, to 0 s of
             the video.
     """
+    FINITE.check("start_time_s", start_time_s)
+    if sampling_hz is not None:
+        SAMPLING_HZ.check("sampling_hz", sampling_hz)
     track = recording.track(track_id)
     columns = [name for name in _columns(recording) if not all(map(math.isnan, track[name]))]
     step_s = recording.step_s if sampling_hz is None else 1 / sampling_hz

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple, TypeAlias
 import httpx2
 
 from affect_client.errors import AffectError, problem_error
+from affect_client.numbers import COUNT, TIMEOUT_S, WAIT_S
 
 Media: TypeAlias = str | os.PathLike[str] | bytes
 """The path of a file, or what would be in it."""
+
+HIGHEST_PORT = 65535
 
 CONNECT_S = 10.0
 """Seconds in which a connection must be made."""
@@ -46,8 +49,8 @@ class RetryPolicy:
     """Longest wait between all tries together; a service that asks for more gets no further try."""
 
     def __post_init__(self) -> None:
-        if self.tries < 1:
-            raise ValueError(f"tries: {self.tries} is less than 1")
+        COUNT.check("tries", self.tries)
+        WAIT_S.check("max_wait_s", self.max_wait_s)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ class Connection:
     ) -> None:
         """`clock` gives seconds since 1970, for a Retry-After that is a date.
 
-        Raises ValueError for a wrong address, and for a key that no header may have.
+        Raises ValueError for a wrong address, a timeout out of range, and a key that no header may have.
         """
+        TIMEOUT_S.check("timeout_s", timeout_s)
         if key is not None and not re.fullmatch("[!-~]+( +[!-~]+)*", key):
             raise ValueError("the API key is empty, or has characters that no header may have")
         self.url = url
@@ -227,7 +231,7 @@ def _address(url: str) -> httpx2.URL:
         address = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise ValueError(f"{url!r} is no address: {error}") from None
-    if address.scheme not in {"http", "https"} or not address.host:
+    if address.scheme not in {"http", "https"} or not address.host or (address.port or 0) > HIGHEST_PORT:
         raise ValueError(f"{url!r} is no address of the form http://host:port")
     return address
 

@@ -1,8 +1,25 @@
 """The errors of the client: problems of the service and on the way to it, and packages that are not installed."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
+
+_REASONS = MappingProxyType(
+    {
+        errno.ENOENT: "there is no such file or folder",
+        errno.EACCES: "you may not read or write it",
+        errno.EPERM: "you may not read or write it",
+        errno.EISDIR: "is a folder, and not a file",
+        errno.ENOTDIR: "leads through a file, as if that were a folder",
+        errno.EEXIST: "is a file, and not a folder",  # only making a folder ends so here
+        errno.ENAMETOOLONG: "the name is too long",
+        errno.ENOSPC: "there is no space left",
+        errno.EROFS: "nothing can be written there",
+    }
+)
+"""What is wrong with a file, in words for a person."""
 
 
 class AffectError(Exception):
@@ -58,6 +75,14 @@ def needing(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "a package", extra) from error
+
+
+def sentence(error: Exception) -> str:
+    """Return what a person is told of an error."""
+    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
+        return str(error)
+    reason = _REASONS.get(error.errno, error.strerror)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 def problem_error(document: Mapping[str, Any]) -> AffectError:

@@ -1,13 +1,27 @@
 """Results on disk that are whole or not there: written under another name, and renamed when they are on the disk."""
 
+import errno
+import hashlib
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
 SUFFIX = ".affect-partial"
 """Ends the names of files that are being written."""
+
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on the usual file systems."""
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """Return a name with an ending; one that would be too long is cut, and told from others by a hash of all of it."""
+    if len(os.fsencode(name + ending)) <= LONGEST_NAME:
+        return name + ending
+    content = os.fsencode(name)
+    ending = f"~{hashlib.sha256(content).hexdigest()[:16]}{ending}"
+    return content[: LONGEST_NAME - len(os.fsencode(ending))].decode(errors="ignore") + ending
 
 
 class PartialFile:
@@ -15,9 +29,12 @@ class PartialFile:
 
     def __init__(self, path: Path) -> None:
         """Begin the file beside `path`, in whose place it will be. Raises OSError."""
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self.path = path
-        self._partial = path.with_name(f".{path.name}{SUFFIX}")
-        self._file = self._partial.open("wb")
+        self._partial = path.with_name(fitting_name(f".{path.name}", SUFFIX))
+        with _about(path if path.parent.is_dir() else path.parent):
+            self._file = self._partial.open("wb")
 
     @property
     def stream(self) -> IO[bytes]:
@@ -60,6 +77,15 @@ def remove_partial_files(folder: Path) -> None:
     """Remove what a killed process left in a folder and those below it."""
     for path in folder.rglob(f".*{SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name this path in an OSError, in place of one that nobody has heard of."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from affect_client.numbers import NOT_NEGATIVE, PROBABILITY
 from affect_client.recordings import Recording
 
 _TOLERANCE_S = 1e-6
@@ -36,6 +37,14 @@ class IntervalRules:
     """Shorter intervals are left out."""
     max_gap_s: float = 0.0
     """Intervals with at most this time between offset and onset are one. The face may be unseen in between."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number out of range."""
+        if self.unit_threshold is not None:
+            PROBABILITY.check("unit_threshold", self.unit_threshold)
+        PROBABILITY.check("expression_threshold", self.expression_threshold)
+        NOT_NEGATIVE.check("min_duration_s", self.min_duration_s)
+        NOT_NEGATIVE.check("max_gap_s", self.max_gap_s)
 
 
 def unit_intervals(recording: Recording, track_id: int, unit: str, rules: IntervalRules) -> list[Interval]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from affect_client.connection import Connection, Request, body, understanding
 from affect_client.errors import AffectError, problem_error
 from affect_client.files import write_whole
+from affect_client.numbers import WAIT_S
 from affect_client.results import JobStatus
 
 
@@ -56,8 +57,11 @@ class Job:
         """Return the job's state when it has succeeded or was cancelled; ask every `poll_s` seconds.
 
         `progress` is told the share that has been analysed. Raises the job's own problem where it failed, and `timeout`
-        after `timeout_s` seconds, while the job goes on.
+        after `timeout_s` seconds, while the job goes on. Raises ValueError for times out of range.
         """
+        if timeout_s != math.inf:
+            WAIT_S.check("timeout_s", timeout_s)
+        WAIT_S.check("poll_s", poll_s)
         latest_s = self._clock() + timeout_s
         while True:
             status = self.status()

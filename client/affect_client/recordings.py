@@ -5,7 +5,8 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from affect_client.columns import native_rows
 from affect_client.errors import needing
 from affect_client.faces import Frame
+from affect_client.numbers import FINITE
 from affect_client.results import document_frames
 
 Row: TypeAlias = Mapping[str, Any]
@@ -58,15 +60,29 @@ def read_recording(path: Path) -> Recording:
 
     Raises OSError, MissingExtra, and ValueError for a file that is none of these or without a track.
     """
-    content = _READERS.get(path.suffix, _read_csv)(path)
+    kind, read = _READERS.get(path.suffix, ("CSV", _read_csv))
+    with _understanding(path, kind):
+        content = read(path)
     if not content.rows:
         raise ValueError(f"{path}: there is no frame in it")
     if any(row.get(name) in (None, "") for row in content.rows for name in ("frame", "time_s")):
         raise ValueError(f"{path}: is no NDJSON and no table with the service's native columns")
-    recording = _recording(content)
+    with _understanding(path, kind):
+        recording = _recording(content)
     if not recording.tracks:
         raise ValueError(f"{path}: has no track: it is of a picture, or of a video without faces")
     return recording
+
+
+@contextmanager
+def _understanding(path: Path, kind: str) -> Iterator[None]:
+    """Raise ValueError for a file that is another than its name says, or whose values have no meaning here."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no {kind} of the service: it is no text") from error
+    except (csv.Error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{path}: is no {kind} of the service: {error}") from error
 
 
 class _Content(NamedTuple):
@@ -77,6 +93,8 @@ class _Content(NamedTuple):
 def _recording(content: _Content) -> Recording:
     rows = content.rows
     times_s = {int(row["frame"]): float(row["time_s"]) for row in rows}
+    for time_s in times_s.values():
+        FINITE.check("time_s", time_s)
     place = {frame: number for number, frame in enumerate(sorted(times_s))}
     names = dict.fromkeys(name for row in rows for name in row)
     units = sorted((name for name in names if f"{name}_active" in names), key=lambda name: int(name.removeprefix("AU")))
@@ -108,40 +126,45 @@ def _recording(content: _Content) -> Recording:
 
 def _read_csv(path: Path) -> _Content:
     with path.open(encoding="utf-8", newline="") as file:
-        return _Content(list(csv.DictReader(line for line in file if not line.startswith("#"))))
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    if any(None in row for row in rows):
+        raise ValueError("a line has more cells than the first one has names")
+    return _Content(rows)
 
 
 def _read_parquet(path: Path) -> _Content:
     with needing("tables"):
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
     with path.open("rb") as file:
-        return _Content(pq.read_table(file).to_pylist())
+        try:
+            return _Content(pq.read_table(file).to_pylist())
+        except (pa.ArrowException, OSError) as error:  # an OSError without a number, if the content is damaged
+            raise ValueError(f"it is damaged, or no Parquet at all ({error})") from error
 
 
 def _read_ndjson(path: Path) -> _Content:
     with path.open(encoding="utf-8") as file:
         objects = [json.loads(line) for line in file]
-    try:
-        frames = [Frame.of(values) for values in objects if values.get("type") == "frame"]
-        references = [_references(values) for values in objects if values.get("type") == "video"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: is no NDJSON of the service: {error}") from error
+    frames = [Frame.of(values) for values in objects if values.get("type") == "frame"]
+    references = [_references(values) for values in objects if values.get("type") == "video"]
     return _Content(_rows(frames), references[0] if references else {})
 
 
 def _read_document(path: Path) -> _Content:
     document = json.loads(path.read_bytes())
-    try:
-        return _Content(_rows(document_frames(document)), _references(document))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: is no document of a video: {error}") from error
+    return _Content(_rows(document_frames(document)), _references(document))
 
 
-_READERS: Mapping[str, Callable[[Path], _Content]] = MappingProxyType(
-    {".ndjson": _read_ndjson, ".json": _read_document, ".parquet": _read_parquet}
+_READERS: Mapping[str, tuple[str, Callable[[Path], _Content]]] = MappingProxyType(
+    {
+        ".ndjson": ("NDJSON", _read_ndjson),
+        ".json": ("JSON document", _read_document),
+        ".parquet": ("Parquet file", _read_parquet),
+    }
 )
-"""By the suffix of a result; what has another one is taken for a CSV."""
+"""What a result is called, and what reads it, by the suffix of a result; what has another one is taken for a CSV."""
 
 
 def _references(document: Mapping[str, Any]) -> Mapping[str, str]:

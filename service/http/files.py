@@ -12,7 +12,10 @@ from service.errors import RangeNotSatisfiable
 from service.http.middleware import is_head
 from service.http.uploads import BLOCK_BYTES
 
-_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII | re.IGNORECASE)
+
+_MOST_DIGITS = 1000
+"""Python reads a few thousand; no file needs more than 19."""
 
 
 def asked_range(request: Request, size: int, etag: str) -> range | None:
@@ -24,16 +27,23 @@ def asked_range(request: Request, size: int, etag: str) -> range | None:
     found = _RANGE.fullmatch(request.headers.get("range", ""))
     if found is None or is_head(request.scope) or request.headers.get("if-range", etag) != etag:
         return None
-    first, last = found.groups()
-    if not first and not last:
-        return None
-    if first and last and int(last) < int(first):
-        return None
-    start = int(first) if first else max(0, size - int(last))
-    stop = min(size, int(last) + 1) if first and last else size
+    first, last = (None if digits == "" else _position(digits) for digits in found.groups())
+    if first is None:
+        if last is None:
+            return None
+        start, stop = max(0, size - last), size
+    else:
+        if last is not None and last < first:
+            return None
+        start, stop = first, size if last is None else min(size, last + 1)
     if start >= stop:
         raise RangeNotSatisfiable(f"the file has {size} bytes", size=size)
     return range(start, stop)
+
+
+def _position(digits: str) -> int:
+    """Return a position in a file, or one beyond every file where it has more digits than Python would read."""
+    return int(digits.lstrip("0")[:_MOST_DIGITS] or 0)
 
 
 class FileAnswer(Response):

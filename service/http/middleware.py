@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -49,7 +48,7 @@ class RequestContext:
         started = time.perf_counter()
         status = 500
         received = not _announces_body(scope)
-        scope.setdefault("state", {}).update(request_id=request_id, route=route)
+        scope.setdefault("state", {}).update(request_id=request_id, route=route, routes=self._routes)
 
         async def receive_noting() -> Message:
             nonlocal received
@@ -63,8 +62,6 @@ class RequestContext:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                if status == HTTPStatus.METHOD_NOT_ALLOWED:
-                    headers["Allow"] = self._methods(scope)
                 if not received:
                     headers["Connection"] = "close"
             await send(message)
@@ -120,12 +117,6 @@ class RequestContext:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", UNMATCHED))
         return UNMATCHED
-
-    def _methods(self, scope: Scope) -> str:
-        """Return the methods of a path; the framework would name those of one route alone."""
-        found = [route for route in self._routes if route.matches(scope)[0] is not Match.NONE]
-        methods = {method for route in found for method in getattr(route, "methods", None) or ()}
-        return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 class HeadAsGet:

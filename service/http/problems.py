@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
@@ -30,8 +31,7 @@ from service.errors import (
 logger = logging.getLogger(__name__)
 
 _BY_STATUS: Mapping[int, type[ServiceError]] = {
-    error.status: error
-    for error in (MalformedRequest, NotFound, MethodNotAllowed, NotAcceptable, UploadTooLarge, UnsupportedMediaType)
+    error.status: error for error in (MalformedRequest, NotFound, NotAcceptable, UploadTooLarge, UnsupportedMediaType)
 }
 
 
@@ -41,7 +41,10 @@ def problem_response(error: ServiceError, request_id: str) -> JSONResponse:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Make an app answer every exception with a problem document; its request id is `request.state.request_id`."""
+    """Make an app answer every exception with a problem document.
+
+    Its request id is `request.state.request_id`; `request.state.routes` are the app's, where routers hide them.
+    """
     # `Exception` is for errors in middleware itself; Starlette raises them again, and the server logs them.
     kinds = (ServiceError, HTTPException, RequestValidationError, WebSocketRequestValidationError, ClientDisconnect)
     for kind in (*kinds, Exception):
@@ -94,16 +97,19 @@ async def answer(request: HTTPConnection, error: Exception) -> JSONResponse:
 
 def classified(request: HTTPConnection, error: Exception) -> ServiceError:
     """Return the ServiceError for an exception, and leave its code in the request's state for the metrics."""
-    found = _as_service_error(error)
+    found = _as_service_error(request, error)
     request.state.error_code = found.code
     return found
 
 
-def _as_service_error(error: Exception) -> ServiceError:
+def _as_service_error(request: HTTPConnection, error: Exception) -> ServiceError:
     """Return the ServiceError for an exception, also for one of the web framework; any other is an internal error."""
     match error:
         case ServiceError():
             return error
+        case HTTPException(status_code=HTTPStatus.METHOD_NOT_ALLOWED):
+            methods = _methods(request)
+            return MethodNotAllowed(f"this path takes {methods}", headers={"Allow": methods})
         case HTTPException() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = _BY_STATUS.get(error.status_code, MalformedRequest)
             return kind(error.detail, headers=error.headers)
@@ -116,6 +122,14 @@ def _as_service_error(error: Exception) -> ServiceError:
         case ClientDisconnect():
             return ClientGone("the client left before its answer was complete")
     return InternalError()
+
+
+def _methods(request: HTTPConnection) -> str:
+    """Return the methods of a path, among them HEAD where GET is; the framework would name those of one route alone."""
+    routes = getattr(request.state, "routes", request.app.routes)
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in found for method in getattr(route, "methods", None) or ()}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _message(item: Mapping[str, str]) -> str:

@@ -61,9 +61,9 @@ class Window:
 
     def __post_init__(self) -> None:
         if not 0 < self.fps < math.inf:
-            raise InvalidParameter("fps: must be a positive number")
+            raise InvalidParameter("fps: must be a finite number above 0")
         if not 0 <= self.start_s < math.inf:
-            raise InvalidParameter("start_s: must not be negative")
+            raise InvalidParameter("start_s: must be a finite number of at least 0")
         if self.end_s is not None and not self.end_s > self.start_s:
             raise InvalidParameter("end_s: must be greater than start_s")
 

@@ -230,10 +230,13 @@ def test_a_wrong_key_ends_it_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("words", "told"),
     [
         (["{tmp}/absent.mp4", "--out", "{tmp}/out"], "there is no such file or folder"),
-        (["{tmp}/clip.mp4", "--out", "{tmp}/clip.mp4"], "File exists"),
+        (["{tmp}/clip.mp4", "--out", "{tmp}/clip.mp4"], "clip.mp4: is a file, and not a folder"),
         (["{tmp}/clip.mp4", "--out", "{tmp}/out", "--url", "nowhere"], "is no address"),
         (["{tmp}/clip.mp4", "--out", "{tmp}/out", "--url", "http://127.0.0.1:1"], "(unreachable)"),
-        (["{tmp}/clip.mp4", "--out", "{tmp}/out", "--key-file", "{tmp}/absent"], "No such file"),
+        (
+            ["{tmp}/clip.mp4", "--out", "{tmp}/out", "--key-file", "{tmp}/absent"],
+            "absent: there is no such file or folder",
+        ),
     ],
 )
 def test_what_cannot_begin_is_one_line(

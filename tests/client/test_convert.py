@@ -146,9 +146,9 @@ def test_every_format_of_a_result_is_read(suffix: str, url: str, clips: Path, tm
         (["bids", "{result}", "--out", "{tmp}/clip.tsv.gz"], "BIDS asks for a name like"),
         (["bids", "{result}", "--out", "{tmp}/sub-01_task-a_physio.tsv.gz"], "several tracks (1, 2)"),
         (["bids", "{result}", "--out", "{tmp}/sub-01_task-a_physio.tsv.gz", "--track", "7"], "there is no track 7"),
-        (["eaf", "{tmp}/absent.csv"], "No such file"),
+        (["eaf", "{tmp}/absent.csv"], "absent.csv: there is no such file or folder"),
         (["eaf", "{result}", "--media", "{tmp}/absent.mp4"], "there is no such video"),
-        (["eaf", "{tmp}"], "Is a directory"),
+        (["eaf", "{tmp}"], "is a folder, and not a file"),
     ],
 )
 def test_what_cannot_be_converted_is_one_line(

@@ -166,6 +166,22 @@ def test_two_commands_do_not_share_a_folder(tmp_path: Path) -> None:
     ResultFolder(tmp_path).__exit__(None, None, None)
 
 
+def test_files_with_long_names_have_results_of_their_own(tmp_path: Path) -> None:
+    names = ["b.mp4", *("é" * half + end for half in (118, 125) for end in ("x.mp4", "y.mp4"))]
+    (tmp_path / "clips" / "day").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "clips" / "day" / name).write_bytes(name.encode())
+    assert analyze(tmp_path)[0] == 0
+    assert analyze(tmp_path) == (0, [])  # the names of the results are the same
+    results = {Path(str(entry["file"])).name: Path(str(entry["result"])) for entry in entries(tmp_path)}
+    assert {name: (tmp_path / "out" / result).read_bytes() for name, result in results.items()} == {
+        name: table_of(name.encode()) for name in names
+    }
+    assert {result.suffix for result in results.values()} == {".csv"}
+    assert results["b.mp4"] == Path("day/b.mp4.csv")
+    assert {path.name for path in (tmp_path / "out" / "day").iterdir()} == {each.name for each in results.values()}
+
+
 @pytest.mark.parametrize("line", [b"name,age\n", b'{"file": 1}\n', b"[]\n"])
 def test_a_file_of_that_name_that_is_no_manifest_is_left_alone(line: bytes, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_bytes(line + b"rest")

@@ -94,7 +94,7 @@ def test_a_picture_at_rest_goes_with_every_picture(tmp_path: Path) -> None:
     [
         (["--baseline", "auto", "--format", "ndjson"], "--baseline auto has no place in the format ndjson"),
         (["--baseline", "auto", "--format", "fex"], "--baseline auto has no place in the format fex"),
-        (["--baseline", "absent.jpg"], "No such file"),
+        (["--baseline", "absent.jpg"], "absent.jpg: there is no such file or folder"),
     ],
 )
 def test_what_does_not_go_together_is_told_at_once(

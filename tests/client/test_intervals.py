@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from affect_client.bids import physio
 from affect_client.intervals import (
     Interval,
     IntervalRules,
@@ -83,3 +84,16 @@ def test_what_is_not_there_is_told() -> None:
         face_intervals(recording(), 1)
     with pytest.raises(ValueError, match="only one frame"):
         face_intervals(recording([0.5], [0.0]), 3)
+
+
+@pytest.mark.parametrize("name", ["unit_threshold", "expression_threshold", "min_duration_s", "max_gap_s"])
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1])
+def test_rules_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: must be a finite number"):
+        IntervalRules(**{name: value})
+
+
+@pytest.mark.parametrize("numbers", [{"sampling_hz": math.inf}, {"sampling_hz": 0}, {"start_time_s": math.nan}])
+def test_samples_out_of_range_are_refused(numbers: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be a finite number"):
+        physio(recording(), 3, **numbers)

@@ -1,5 +1,6 @@
 """Jobs against a fake service that follows the contract."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,9 @@ def test_waiting_ends_in_time() -> None:
             Job(connection, "j1", clock=lambda: now_s[0]).wait(2.5)
         connection.close()
     assert now_s == [2.0]
+
+
+@pytest.mark.parametrize("times", [{"timeout_s": math.nan}, {"timeout_s": -1}, {"poll_s": math.inf}, {"poll_s": -1}])
+def test_times_out_of_range_are_refused(times: dict[str, float]) -> None:
+    with Affect() as affect, pytest.raises(ValueError, match="must be a finite number of at least 0 and at most 1e"):
+        affect.find_job("j1").wait(**times)

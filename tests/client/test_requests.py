@@ -1,16 +1,19 @@
 """What a request carries, when it is sent again, and which error it ends with."""
 
+import itertools
+import math
 import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from affect_client import Affect, AffectError, RetryPolicy
+from affect_client import Affect, AffectError, FrameOptions, RetryPolicy
 from affect_client.connection import Connection, Request
 from tests.client.fake_service import (
     MODELS,
@@ -221,9 +224,43 @@ def test_a_file_that_cannot_be_read() -> None:
         affect.frame("/no/such/picture.jpg")
 
 
-def test_at_least_one_try() -> None:
-    with pytest.raises(ValueError, match="tries"):
-        RetryPolicy(tries=0)
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("timeout_s", [math.inf, math.nan, -1, 0, 1e10, "soon"]),
+        ("deadline_s", [math.inf, math.nan, -1, 0, 1e10, 10**400]),
+        ("tries", [0, 1.5, math.inf, math.nan]),
+        ("max_wait_s", [math.inf, math.nan, -1, 1e10]),
+    ],
+)
+def test_times_and_tries_out_of_range_are_refused(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{name}: must be a (finite|whole) number .*, and is {value!r}$"):
+            _ = RetryPolicy(**{name: value}) if name in {"tries", "max_wait_s"} else Affect(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "allowed"),
+    [
+        ("fps", [math.inf, math.nan, 0, -1], 0.5),
+        ("start_s", [math.inf, math.nan, -0.1], 0),
+        ("end_s", [math.inf, math.nan, 0], 3),
+        ("baseline_s", [math.inf, math.nan, 0], 3),
+        ("max_faces", [math.inf, math.nan, 0, 1.5], 3),
+        ("min_confidence", [math.inf, math.nan, -0.1, 1.1], 1),
+    ],
+)
+def test_parameters_out_of_range_are_not_sent(name: str, values: list[Any], allowed: Any) -> None:
+    with fake_service(in_turn(refused(422, "undecodable_media"))) as service, Affect(service.url) as affect:
+        asking: list[Callable[..., object]] = [affect.video, affect.video_answer, affect.job]
+        if name in FrameOptions.__optional_keys__:
+            asking += [affect.frame, affect.live]
+        for ask, value in itertools.product(asking, values):
+            with pytest.raises(ValueError, match=f"^{name}: must be .*, and is {value!r}$"):
+                ask(b"a video", **{name: value})
+        assert service.seen == []
+        with pytest.raises(AffectError, match="undecodable_media"):
+            affect.video(b"a video", **{name: allowed})
 
 
 def test_the_client_imports_nothing_that_only_some_functions_need() -> None:

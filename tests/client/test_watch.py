@@ -2,13 +2,14 @@
 
 import csv
 import math
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from affect_client import AffectError, LiveAnswer
-from affect_client.__main__ import main
+from affect_client.__main__ import NOBODY_READS, main
 from affect_client.commands.camera import camera_pictures
 from affect_client.connection import Connection
 from affect_client.faces import Face
@@ -57,9 +58,23 @@ def test_no_more_pictures_are_sent_than_asked_for(clip: str, fps: float, count: 
     assert len(list(camera_pictures(clip, fps, clock, clock.sleep))) == count
 
 
-def test_a_camera_that_is_not_there_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["absent.mp4", "9" * 20])
+def test_a_camera_that_is_not_there_is_told(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match="cannot be opened"):
-        list(camera_pictures(str(tmp_path / "absent.mp4"), 10))
+        list(camera_pictures(source, 10))
+
+
+@pytest.mark.usefixtures("_instead_of_the_service")
+def test_it_ends_quietly_where_nobody_reads(clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    told = tmp_path / "told"
+    with fake_live(answer_each) as live, open(writing, "w") as unread, told.open("w", buffering=1) as errors:
+        monkeypatch.setattr(sys, "stdout", unread)
+        monkeypatch.setattr(sys, "stderr", errors)
+        assert main(["watch", "--camera", clip, "--url", live.url, "--fps", "100"]) == NOBODY_READS
+    assert told.read_text() == ""
 
 
 def model() -> Model:

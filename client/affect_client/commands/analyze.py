@@ -21,17 +21,22 @@ from typing import Any, Literal, cast
 from tqdm import tqdm
 
 from affect_client.affect import Affect, FrameOptions, VideoOptions
-from affect_client.commands.folder import MANIFEST, Entry, FolderInUse, Origin, ResultFolder
+from affect_client.commands.arguments import add_service, api_key, number
+from affect_client.commands.folder import MANIFEST, Entry, Origin, ResultFolder
 from affect_client.commands.formats import FORMATS, Format, document_csv, picture_csv, write_parquet
 from affect_client.commands.inputs import Input, Kind, find_inputs
 from affect_client.connection import RetryPolicy, understanding
-from affect_client.errors import AffectError, MissingExtra, needing
-from affect_client.files import PartialFile
+from affect_client.errors import AffectError, needing, sentence
+from affect_client.files import PartialFile, fitting_name
+from affect_client.numbers import OPTIONS, Range
 from affect_client.results import Models, Picture
 from affect_client.videos import CSV, JSON
 
 PATIENCE = RetryPolicy(tries=20, max_wait_s=600)
 """A busy service, or one that is started again, is waited for: nobody sits in front of a folder of videos."""
+
+JOBS = Range(1, 256, is_whole=True)
+"""Files that may be analysed at once; each has a thread."""
 
 ENDS_ALL = frozenset({"unreachable", "unauthorized"})
 """Errors after which no other file would fare better."""
@@ -43,19 +48,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a picture, a video, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="file that holds the API key")
-    parser.add_argument("--jobs", type=_positive, default=4, metavar="N", help="files at once (%(default)s)")
+    add_service(parser)
+    parser.add_argument("--jobs", type=number(JOBS), default=4, metavar="N", help="files at once (%(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="csv", help="format of the results (%(default)s)")
     options = parser.add_argument_group("parameters of the analysis, whose defaults are the service's")
-    options.add_argument("--max-faces", type=int, metavar="N", help="at most this many faces: the largest")
-    options.add_argument("--min-confidence", type=float, metavar="C", help="lowest detection confidence, 0 to 1")
-    options.add_argument("--fps", type=float, help="analysed frames a second of a video")
-    options.add_argument("--start-s", type=float, metavar="S", help="start of the analysed part of a video")
-    options.add_argument("--end-s", type=float, metavar="S", help="end of the analysed part of a video")
+    options.add_argument(
+        "--max-faces", type=number(OPTIONS["max_faces"]), metavar="N", help="at most this many faces: the largest"
+    )
+    options.add_argument(
+        "--min-confidence",
+        type=number(OPTIONS["min_confidence"]),
+        metavar="C",
+        help="lowest detection confidence, 0 to 1",
+    )
+    options.add_argument("--fps", type=number(OPTIONS["fps"]), help="analysed frames a second of a video")
+    options.add_argument(
+        "--start-s", type=number(OPTIONS["start_s"]), metavar="S", help="start of the analysed part of a video"
+    )
+    options.add_argument(
+        "--end-s", type=number(OPTIONS["end_s"]), metavar="S", help="end of the analysed part of a video"
+    )
     options.add_argument("--temporal", choices=("auto", "off"), help="off: only bundles without memory")
     options.add_argument("--smoothing", choices=("none", "causal", "offline"), help="smoothing of each track")
-    options.add_argument("--baseline-s", type=float, metavar="S", help="first seconds of each track that are at rest")
+    options.add_argument(
+        "--baseline-s",
+        type=number(OPTIONS["baseline_s"]),
+        metavar="S",
+        help="first seconds of each track that are at rest",
+    )
     options.add_argument(
         "--baseline",
         metavar="FILE|auto",
@@ -64,11 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Analyse the files; return 0 if all results are there, 1 if some are not, 130 after Ctrl-C."""
+    """Analyse the files; return 0 if all results are there, 1 if some are not, 130 after Ctrl-C.
+
+    Raises AffectError, FolderInUse, MissingExtra, OSError and ValueError.
+    """
     try:
         request = _request(arguments)
         inputs = find_inputs(arguments.paths)
-        key = arguments.key_file and arguments.key_file.read_text(encoding="utf-8").strip()
+        key = api_key(arguments)
         with ResultFolder(arguments.out) as folder:
             with Affect(arguments.url, key) as affect:
                 models = affect.models()  # without that patience: somebody has just typed the address
@@ -77,19 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
                 # A file that brings the service down must not keep the others from their turn.
                 inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
                 return analyze_all(batch, inputs, arguments.jobs)
-    except (AffectError, FolderInUse, MissingExtra, OSError, ValueError) as error:
-        print(f"affect analyze: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("affect analyze: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,8 @@ class Batch:
 
     def result_of(self, item: Input) -> str:
         """Return the path of a file's result in the folder."""
-        return f"{item.result}.{self._request.form.suffix}"
+        folder, slash, name = item.result.rpartition("/")
+        return folder + slash + fitting_name(name, f".{self._request.form.suffix}")
 
     def analyze(self, item: Input) -> Outcome:
         """Make a file's result unless it is there, or tell why it cannot be made. Raises Stopped, or OSError."""
@@ -204,7 +218,8 @@ class Batch:
         except (AffectError, OSError) as error:
             self.folder.note(self._entry(item, "failed", origin, error=_told(error)))
             ends_all = isinstance(error, AffectError) and error.code in ENDS_ALL
-            return Outcome(item.path, State.FAILED, str(error), ends_all)
+            told = sentence(error).removeprefix(f"{item.path}: ")
+            return Outcome(item.path, State.FAILED, told, ends_all)
 
     def _origin(self, path: Path, kind: Kind) -> Origin:
         with path.open("rb") as file:
@@ -264,7 +279,7 @@ class Batch:
 def _told(error: AffectError | OSError) -> dict[str, Any]:
     if isinstance(error, AffectError):
         return {"code": error.code, "status": error.status, "detail": error.detail}
-    return {"code": "unreadable_file", "status": None, "detail": str(error)}
+    return {"code": "unreadable_file", "status": None, "detail": sentence(error)}
 
 
 def analyze_all(batch: Batch, inputs: Sequence[Input], jobs: int) -> int:

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from affect_client.affect import Affect, VideoOptions
 from affect_client.commands.analyze import TRUNCATED
-from affect_client.errors import AffectError
+from affect_client.commands.arguments import add_service, api_key
+from affect_client.files import PartialFile
 from affect_client.jobs import Job
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
@@ -24,27 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the result, FILE.mp4 or FILE.webm")
     parser.add_argument("--blur", action="store_true", help="make every face one plain colour")
     parser.add_argument("--no-boxes", action="store_true", help="draw nothing")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="file that holds the API key")
+    add_service(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the video; return 1 where it cannot be made, and 130 after Ctrl-C."""
-    media_type = MEDIA_TYPES.get(arguments.out.suffix.lower())
+    """Write the video; return 1 where the job gives none. Raises AffectError, OSError and ValueError."""
+    out: Path = arguments.out
+    media_type = MEDIA_TYPES.get(out.suffix.lower())
     if media_type is None:
-        print(f"affect annotate: {arguments.out}: its name must end with {' or '.join(MEDIA_TYPES)}", file=sys.stderr)
-        return 1
+        raise ValueError(f"{out}: its name must end with {' or '.join(MEDIA_TYPES)}")
+    with PartialFile(out):
+        pass  # a result that cannot be written is told now, not after the work
     options = VideoOptions(blur="faces" if arguments.blur else "none", boxes="off" if arguments.no_boxes else "on")
-    try:
-        key = arguments.key_file and arguments.key_file.read_text(encoding="utf-8").strip()
-        with Affect(arguments.url, key) as affect:
-            return _save(affect.job(arguments.video, media_type, **options), arguments.out)
-    except (AffectError, OSError, ValueError) as error:
-        print(f"affect annotate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("affect annotate: interrupted", file=sys.stderr)
-        return 130
+    with Affect(arguments.url, api_key(arguments)) as affect:
+        return _save(affect.job(arguments.video, media_type, **options), out)
 
 
 def _save(job: Job, out: Path) -> int:

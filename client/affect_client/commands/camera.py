@@ -27,7 +27,7 @@ def camera_pictures(
     with needing("watch"):
         import cv2
 
-    is_camera = source.isascii() and source.isdecimal()
+    is_camera = source.isascii() and source.isdecimal() and len(source) < 10  # no camera has a longer number
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what fails is told here
     capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(source)
     try:

@@ -2,14 +2,14 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from affect_client.bids import NAME, physio
+from affect_client.commands.arguments import number
 from affect_client.elan import eaf
-from affect_client.errors import MissingExtra
 from affect_client.files import write_whole
 from affect_client.intervals import IntervalRules
+from affect_client.numbers import FINITE, NOT_NEGATIVE, PROBABILITY, SAMPLING_HZ
 from affect_client.recordings import Recording, read_recording
 
 
@@ -22,24 +22,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         each.add_argument("file", type=Path, help="a result of a video: NDJSON, JSON, Parquet, or CSV (native columns)")
     bids.add_argument("--out", type=Path, required=True, metavar="sub-LABEL_task-LABEL_physio.tsv.gz")
     bids.add_argument("--track", type=int, metavar="ID", help="the person; needed where there are several")
-    bids.add_argument("--sampling-hz", type=_positive, metavar="HZ", help="samples a second (the analysed frames')")
     bids.add_argument(
-        "--start-time-s", type=float, default=0.0, metavar="S", help="0 s of the video, since the acquisition began (0)"
+        "--sampling-hz", type=number(SAMPLING_HZ), metavar="HZ", help="samples a second (the analysed frames')"
+    )
+    bids.add_argument(
+        "--start-time-s",
+        type=number(FINITE),
+        default=0.0,
+        metavar="S",
+        help="0 s of the video, since the acquisition began (0)",
     )
     bids.set_defaults(convert=_to_bids)
     rules = IntervalRules()
     elan.add_argument("--out", type=Path, metavar="EAF", help="the annotations (FILE with the suffix .eaf)")
     elan.add_argument("--media", type=Path, metavar="VIDEO", help="the video, to which the annotations are linked")
-    elan.add_argument("--unit-threshold", type=float, metavar="P", help="of all units (each unit's own)")
+    elan.add_argument("--unit-threshold", type=number(PROBABILITY), metavar="P", help="of all units (each unit's own)")
     elan.add_argument(
-        "--expression-threshold", type=float, default=rules.expression_threshold, metavar="P", help="(%(default)s)"
+        "--expression-threshold",
+        type=number(PROBABILITY),
+        default=rules.expression_threshold,
+        metavar="P",
+        help="(%(default)s)",
     )
     elan.add_argument(
-        "--min-duration-s", type=float, default=0.0, metavar="S", help="leave out shorter intervals (%(default)s)"
+        "--min-duration-s",
+        type=number(NOT_NEGATIVE),
+        default=0.0,
+        metavar="S",
+        help="leave out shorter intervals (%(default)s)",
     )
     elan.add_argument(
         "--max-gap-s",
-        type=float,
+        type=number(NOT_NEGATIVE),
         default=0.0,
         metavar="S",
         help="join intervals with at most this between (%(default)s)",
@@ -48,21 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files and print their names; return 1 where that cannot be done."""
-    try:
-        for path in arguments.convert(read_recording(arguments.file), arguments):
-            print(path)
-    except (MissingExtra, OSError, ValueError) as error:
-        print(f"affect convert: {error}", file=sys.stderr)
-        return 1
+    """Write the files and print their names. Raises MissingExtra, OSError and ValueError."""
+    for path in arguments.convert(read_recording(arguments.file), arguments):
+        print(path)
     return 0
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError
-    return number
 
 
 def _to_bids(recording: Recording, arguments: argparse.Namespace) -> list[Path]:

@@ -42,13 +42,15 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
     """Return the files that paths name, and the pictures and videos of folders and those below them, each once.
 
     The result of a file from a folder has the same place in the folder of results. Raises ValueError for a path without
-    a file, and where two files would have the same result.
+    a file, where there is nothing to analyse, and where two files would have the same result.
     """
     found: dict[str, Path] = {}
     for path in paths:
         for file, result in _files(path):
             if found.setdefault(result, file).resolve() != file.resolve():
                 raise ValueError(f"{found[result]} and {file} would have the same result; name the folder of both")
+    if not found:
+        raise ValueError(f"{', '.join(map(str, paths))}: there is no picture and no video in it")
     return [Input(file, result) for result, file in found.items()]
 
 

@@ -2,11 +2,10 @@
 
 import argparse
 import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect_client.errors import MissingExtra, needing
+from affect_client.errors import needing
 from affect_client.files import write_whole
 from affect_client.recordings import Recording, read_recording
 
@@ -25,16 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the picture; return 1 where there is nothing to draw."""
+    """Write the picture. Raises MissingExtra, OSError, and ValueError where there is nothing to draw."""
+    figure = draw(read_recording(arguments.file))
     out = arguments.out or arguments.file.with_suffix(".png")
-    try:
-        figure = draw(read_recording(arguments.file))
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=120)
-        write_whole(out, [content.getvalue()])
-    except (MissingExtra, OSError, ValueError) as error:
-        print(f"affect plot: {error}", file=sys.stderr)
-        return 1
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    write_whole(out, [content.getvalue()])
     print(out)
     return 0
 

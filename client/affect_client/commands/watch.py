@@ -2,18 +2,18 @@
 
 import argparse
 import csv
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from affect_client.affect import Affect
 from affect_client.columns import native_columns, native_rows
+from affect_client.commands.arguments import add_service, api_key, number
 from affect_client.commands.camera import camera_pictures
-from affect_client.errors import AffectError, MissingExtra
 from affect_client.faces import Face
 from affect_client.live import LiveAnswer
 from affect_client.lsl import LslOutlet
+from affect_client.numbers import OPTIONS, POSITIVE
 from affect_client.results import Model
 
 
@@ -22,38 +22,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--camera", default="0", metavar="CAMERA", help="number of a camera, or a video file or stream (%(default)s)"
     )
-    parser.add_argument("--fps", type=_positive, default=15.0, help="pictures a second that are sent (%(default)s)")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="file that holds the API key")
+    parser.add_argument(
+        "--fps", type=number(POSITIVE), default=15.0, help="pictures a second that are sent (%(default)s)"
+    )
+    add_service(parser)
     parser.add_argument("--out", type=Path, metavar="CSV", help="write a table with the columns of a video's CSV")
     parser.add_argument(
         "--lsl", metavar="NAME", help="send the largest face of each picture to the Lab Streaming Layer, by this name"
     )
     options = parser.add_argument_group("parameters of the analysis, whose defaults are the service's")
-    options.add_argument("--max-faces", type=int, metavar="N", help="at most this many faces; 1 stays with one person")
-    options.add_argument("--min-confidence", type=float, metavar="C", help="lowest detection confidence, 0 to 1")
+    options.add_argument(
+        "--max-faces",
+        type=number(OPTIONS["max_faces"]),
+        metavar="N",
+        help="at most this many faces; 1 stays with one person",
+    )
+    options.add_argument(
+        "--min-confidence",
+        type=number(OPTIONS["min_confidence"]),
+        metavar="C",
+        help="lowest detection confidence, 0 to 1",
+    )
     options.add_argument("--smoothing", choices=("none", "causal"), help="smoothing of each track")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Watch until the camera ends or Ctrl-C is pressed; return 0, or 1 where that is not possible."""
+    """Watch until the camera ends or Ctrl-C is pressed. Raises AffectError, MissingExtra, OSError and ValueError."""
     try:
-        key = arguments.key_file and arguments.key_file.read_text(encoding="utf-8").strip()
-        with Affect(arguments.url, key) as affect:
+        with Affect(arguments.url, api_key(arguments)) as affect:
             _watch(affect, arguments)
-    except (AffectError, MissingExtra, OSError, ValueError) as error:
-        print(f"affect watch: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         pass
     return 0
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError
-    return number
 
 
 def _watch(affect: Affect, arguments: argparse.Namespace) -> None:

@@ -94,6 +94,10 @@ def test_a_job_gives_the_answer_of_the_request(tmp_path: Path, clip: bytes, medi
     assert len(without_times(result.text, NDJSON if media_type == NDJSON else CSV)) > 0
 
 
+BEYOND = ["9" * 18, "9" * 19, "18446744073709551616", "1" + "0" * 5000]
+"""Positions beyond the end of every file."""
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, str, bytes]]:
     """A client, the address of a job's table, and the table."""
@@ -117,6 +121,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
         ("bytes=990-1000000", slice(990, None)),
         ("bytes=-7", slice(-7, None)),
         ("bytes=-1000000", slice(0, None)),
+        *((f"bytes=990-{digits}", slice(990, None)) for digits in BEYOND),
+        *((f"bytes=-{digits}", slice(0, None)) for digits in BEYOND),
+        ("bytes=" + "0" * 5000 + "10-" + "0" * 5000 + "99", slice(10, 100)),
     ],
 )
 def test_a_range_of_a_result_is_given(table: tuple[TestClient, str, bytes], asked: str, part: slice) -> None:
@@ -140,7 +147,14 @@ def test_a_parameter_that_there_is_not_is_refused(table: tuple[TestClient, str, 
     assert client.get(address).content == whole
 
 
-@pytest.mark.parametrize("asked", ["bytes=1000000-", "bytes=-0"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("bytes=1000000-", "bytes=-0", f"bytes={'9' * 18}-{'9' * 19}"),
+        *(f"bytes={digits}-" for digits in BEYOND),
+        *(f"bytes={digits}-{digits}" for digits in BEYOND),
+    ],
+)
 def test_a_range_beyond_the_result_is_refused(table: tuple[TestClient, str, bytes], asked: str) -> None:
     client, address, whole = table
     answer = client.get(address, headers={"Range": asked})
@@ -148,7 +162,10 @@ def test_a_range_beyond_the_result_is_refused(table: tuple[TestClient, str, byte
     assert answer.headers["content-range"] == f"bytes */{len(whole)}"
 
 
-@pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "bytes=9-5", "bytes=-", "bytes=a-b", "lines=0-1", "bytes=²-", ""])
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,5-6", "bytes=9-5", f"bytes={'9' * 20}-{'9' * 19}", "bytes=-", "bytes=a-b", "lines=0-1", "bytes=²-", ""],
+)
 def test_what_is_no_single_range_is_ignored(table: tuple[TestClient, str, bytes], asked: str) -> None:
     client, address, whole = table
     answer = client.get(address, headers={"Range": asked.encode("latin-1")})

@@ -1,11 +1,8 @@
 """Query parameters as pydantic models."""
 
-import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from model_core.baseline import LOW_QUANTILE
 from model_core.inference.predictor import BundleEnsemble
@@ -23,38 +20,10 @@ LONGEST_BASELINE_S = 60.0
 """Longest beginning of a track, in seconds, that a request may take for its baseline."""
 
 
-_BOUNDS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "at most"}
-
-
 class Query(BaseModel):
     """Query parameters; one that is not listed is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_finite(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse infinity and NaN where a number is asked for, with the numbers that are allowed."""
-        allowed = _allowed(cls.model_fields[str(info.field_name)])
-        if allowed and isinstance(value, str | float) and _is_infinite_or_nan(value):
-            raise PydanticCustomError("finite_number", "must be {allowed}", {"allowed": allowed})
-        return value
-
-
-def _allowed(field: FieldInfo) -> str:
-    """Return which numbers a parameter takes, such as "a finite number above 0"; nothing for one that takes others."""
-    bounds = {name: getattr(bound, name) for bound in field.metadata for name in _BOUNDS if hasattr(bound, name)}
-    if not bounds:
-        return ""
-    kind = "whole" if field.annotation is int else "finite"
-    return f"a {kind} number {' and '.join(f'{_BOUNDS[name]} {value:g}' for name, value in bounds.items())}"
-
-
-def _is_infinite_or_nan(value: str | float) -> bool:
-    try:
-        return not math.isfinite(float(value))
-    except ValueError:
-        return False
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FrameQuery(Query):

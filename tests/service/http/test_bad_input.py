@@ -227,23 +227,24 @@ class TestParameters:
 
     @pytest.mark.parametrize("number", ["inf", "-Infinity", "nan", "1e999"])
     @pytest.mark.parametrize(
-        ("method", "path", "name", "allowed"),
+        ("method", "path", "name", "kind"),
         [
-            ("POST", "/analyze/frame", "max_faces", "a whole number of at least 1 and at most 64"),
-            ("POST", "/analyze/frame", "min_confidence", "a finite number of at least 0 and at most 1"),
-            ("POST", "/analyze/video", "min_confidence", "a finite number of at least 0 and at most 1"),
-            ("POST", "/analyze/video", "fps", "a finite number above 0 and at most 1000"),
-            ("POST", "/analyze/video", "start_s", "a finite number of at least 0"),
-            ("POST", "/analyze/video", "end_s", "a finite number above 0"),
-            ("POST", "/analyze/video", "baseline_s", "a finite number above 0 and at most 60"),
-            ("GET", "/live", "max_faces", "a whole number of at least 1 and at most 64"),
+            ("POST", "/analyze/frame", "max_faces", "valid integer"),
+            ("POST", "/analyze/frame", "min_confidence", "finite number"),
+            ("POST", "/analyze/video", "min_confidence", "finite number"),
+            ("POST", "/analyze/video", "fps", "finite number"),
+            ("POST", "/analyze/video", "start_s", "finite number"),
+            ("POST", "/analyze/video", "end_s", "finite number"),
+            ("POST", "/analyze/video", "baseline_s", "finite number"),
+            ("GET", "/live", "max_faces", "valid integer"),
         ],
     )
     def test_numbers_that_are_not_finite(
-        self, client: TestClient, method: str, path: str, name: str, allowed: str, number: str
+        self, client: TestClient, method: str, path: str, name: str, kind: str, number: str
     ) -> None:
         response = client.request(method, path, files={"file": png(9)}, params={name: number})
-        assert refused(response, 422, "invalid_parameter")["detail"] == f"{name}: must be {allowed}"
+        detail = refused(response, 422, "invalid_parameter")["detail"]
+        assert detail.startswith(f"{name}: Input should be a {kind}")
 
     @pytest.mark.parametrize("accept", ["video/mp4", "text/html", "application/json;q=0", "text/*;q=0, text/html"])
     @pytest.mark.parametrize("route", ["frame", "video"])

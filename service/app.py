@@ -31,7 +31,7 @@ from service.http.websockets import PATH as LIVE_PATH
 from service.jobs.worker import JobWorker
 from service.live.places import Places
 from service.loading import open_jobs
-from service.machine import free_bytes, memory_limit_bytes
+from service.machine import free_bytes, give_freed_memory_back, memory_limit_bytes
 from service.media.decoders import DecoderPool, RendererPool
 from service.media.limits import DecodeLimits
 from service.media.worker import file_memory_bytes
@@ -142,7 +142,7 @@ async def _serving(
 ) -> AsyncIterator[tuple[Readiness, Model]]:
     """The threads that work, from the first request to the last."""
     watchdog = Watchdog(settings.stall_s, on_hang)
-    pool = WorkerPool(settings.decode_workers, watchdog)
+    pool = WorkerPool(settings.decode_workers, watchdog, at_rest=give_freed_memory_back)
     encoders = _encoders(settings, predictors, telemetry, watchdog)
     estimator = Estimator(encoders)
     admission = _admission(settings, estimator, pool, clock)

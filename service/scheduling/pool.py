@@ -12,6 +12,9 @@ from service.scheduling.watchdog import Watchdog, WatchedCall, WorkerStalled
 
 R = TypeVar("R")
 
+REST_S = 5.0
+"""Seconds without a call after which a pool is at rest."""
+
 _CLOSING_S = 0.025
 """Seconds between two looks whether the last calls have ended."""
 
@@ -38,8 +41,14 @@ class WorkerPool:
     event loop, the one of its callers, and may be made before the loop runs.
     """
 
-    def __init__(self, workers: int, watchdog: Watchdog) -> None:
+    def __init__(
+        self, workers: int, watchdog: Watchdog, at_rest: Callable[[], None] = lambda: None, rest_s: float = REST_S
+    ) -> None:
+        """`at_rest` is called in one of the threads, `rest_s` seconds after the last call where no other has come."""
         self._workers = workers
+        self._at_rest = at_rest
+        self._rest_s = rest_s
+        self._resting: asyncio.TimerHandle | None = None
         self._watchdog = watchdog
         self._executor = ThreadPoolExecutor(workers + 1, thread_name_prefix="locate")
         self._queue: LaneQueue[asyncio.Future[Any], Callable[[], Any]] = LaneQueue()
@@ -62,6 +71,7 @@ class WorkerPool:
     def run(self, function: Callable[[], R], lane: Lane) -> "asyncio.Future[R]":
         """Have `function()` called; a future that is cancelled while it waits is never run."""
         loop = asyncio.get_running_loop()
+        self._wake()
         future: asyncio.Future[R] = loop.create_future()
         # A request that fails elsewhere may never await this one: its error is then nobody's.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -76,6 +86,7 @@ class WorkerPool:
         """End the threads, after their calls: no new one may come."""
         while self._running:
             await asyncio.sleep(_CLOSING_S)
+        self._wake()
         self._executor.shutdown()
 
     def _start_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -115,7 +126,16 @@ class WorkerPool:
                 future.set_exception(error)
             else:
                 future.set_result(ended.result())
-        self._start_waiting(ended.get_loop())
+        loop = ended.get_loop()
+        self._start_waiting(loop)
+        if not self._running:
+            self._wake()
+            self._resting = loop.call_later(self._rest_s, loop.run_in_executor, self._executor, self._at_rest)
+
+    def _wake(self) -> None:
+        """Be no more about to rest."""
+        if self._resting is not None:
+            self._resting.cancel()
 
     def _give_up(self, stalled: "asyncio.Future[Any]") -> None:
         """A running call has stalled: fail it, and all that waits in a lane to which no thread is left."""

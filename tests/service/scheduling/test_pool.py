@@ -277,3 +277,35 @@ def test_an_exhausted_iterator_is_an_error_like_any_other() -> None:
         await pool.close()
 
     asyncio.run(story())
+
+
+def test_a_pool_is_at_rest_once_no_further_call_has_come() -> None:
+    async def story() -> None:
+        rests: list[str] = []
+        rested = threading.Event()
+
+        def at_rest() -> None:
+            rests.append(threading.current_thread().name)
+            rested.set()
+
+        pool = WorkerPool(1, Watchdog(), at_rest, rest_s=0)
+        for _ in range(2):  # the second call comes before the timer of the first has run
+            await pool.run(lambda: None, Lane.BULK)
+        await until(rested.is_set)
+        assert len(rests) == 1
+        assert rests[0].startswith("locate")
+        await pool.close()
+
+    asyncio.run(story())
+
+
+def test_a_closed_pool_does_not_rest() -> None:
+    async def story() -> None:
+        rests: list[int] = []
+        pool = WorkerPool(1, Watchdog(), lambda: rests.append(1), rest_s=0)
+        await pool.run(lambda: None, Lane.BULK)
+        await pool.close()
+        await settle()
+        assert rests == []
+
+    asyncio.run(story())

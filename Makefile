@@ -30,9 +30,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 # Two processes, each with one thread: most tests would use a second core only now and then. One that has run all of its
-# tests takes half of the other's, so neither waits for a long file that comes last.
+# tests takes half of the other's, so neither waits for a long file that comes last. Bytecode is kept
+# even where the environment says otherwise: each of the many processes that tests start would compile the packages again.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # A part of the tests with the newest Python, for which no wheel carries the face detector. It is called by its name or is
 # one of pyenv's.

@@ -4,7 +4,8 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import cv2
 import structlog
@@ -62,6 +63,9 @@ SERVICE_BYTES = 1024**3
 RESULT_OVER_UPLOAD = 4
 """Largest annotated video, as a multiple of the largest upload of a job: it may be coded less tightly."""
 
+TITLE = "Facial affect service"
+ROUTERS = (analyze.router, jobs.router, live.router, operations.router, page.router)
+
 EXIT_HUNG = 70
 """Exit status of a process in which a thread hangs, so that a supervisor restarts it."""
 
@@ -70,6 +74,29 @@ def end_process() -> None:
     """End the process without waiting for its threads; called when one has hung for twice `stall_s`."""
     logger.critical("a thread hangs in the network or in face detection; the process ends", exit_status=EXIT_HUNG)
     os._exit(EXIT_HUNG)
+
+
+@cache
+def _document(open_routes: tuple[str, ...] | None) -> dict[str, Any]:
+    """Return the OpenAPI document; `open_routes` are those that require no key, None if no route requires one.
+
+    It is made once in a process, since that takes longer than everything else that an app consists of.
+    """
+    app = FastAPI(title=TITLE, version=code_version())
+    for router in ROUTERS:
+        app.include_router(router)
+    document = app.openapi()
+    complete(document, open_routes)
+    return document
+
+
+class _App(FastAPI):
+    """An app whose OpenAPI document is complete, and shared by the apps of a process."""
+
+    open_routes: tuple[str, ...] | None = None
+
+    def openapi(self) -> dict[str, Any]:
+        return _document(self.open_routes)
 
 
 def create_app(
@@ -119,8 +146,8 @@ def create_app(
                 finally:
                     decoders.close()  # before the threads end, for they wait for what it decodes
 
-    app = FastAPI(
-        title="Facial affect service",
+    app = _App(
+        title=TITLE,
         version=code_version(),
         lifespan=lifespan,
         docs_url=None,
@@ -205,17 +232,16 @@ def _traces(settings: Settings) -> TelemetryConfig:
     }
 
 
-def _mount(app: FastAPI, settings: Settings, telemetry: Telemetry, keys: ApiKeys | None) -> FastAPI:
+def _mount(app: _App, settings: Settings, telemetry: Telemetry, keys: ApiKeys | None) -> FastAPI:
     """Add routes, middleware and error handlers; if there are API keys, all routes but the open ones require one."""
     routes = list(app.router.routes)  # the framework's own
-    for router in (analyze.router, jobs.router, live.router, operations.router, page.router):
+    for router in ROUTERS:
         app.include_router(router)
         routes += router.routes
-    open_routes = None
     if keys is not None:
-        open_routes = page.OPEN_ROUTES + (() if settings.protect_operations else operations.OPEN_ROUTES)
-        app.add_middleware(RequireKey, keys=keys, open_routes=open_routes, asking_routes=(LIVE_PATH,))
-    complete(app.openapi(), open_routes)  # in place: the framework keeps the document that it has made
+        app.open_routes = page.OPEN_ROUTES + (() if settings.protect_operations else operations.OPEN_ROUTES)
+        app.add_middleware(RequireKey, keys=keys, open_routes=app.open_routes, asking_routes=(LIVE_PATH,))
+    app.openapi()  # no request has to wait until it is made
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, telemetry=telemetry, routes=routes)
     install_handlers(app)

@@ -217,12 +217,10 @@ def test_make_knows_the_target(target: str) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service with the included weights, for all commands that start one, since starting it takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AFFECT_ENGINE", "torch")
-        settings = {"AFFECT_THREADS": "1", "AFFECT_DRAIN_GRACE_S": "0"}
-        settings["AFFECT_JOBS_DIR"] = str(tmp_path_factory.mktemp("jobs"))
-        with running_service(port=free_port(), **settings) as process:
-            yield process
+    settings = {"AFFECT_THREADS": "1", "AFFECT_DRAIN_GRACE_S": "0"}
+    settings["AFFECT_JOBS_DIR"] = str(tmp_path_factory.mktemp("jobs"))
+    with running_service(port=free_port(), **settings) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")

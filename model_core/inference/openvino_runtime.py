@@ -47,6 +47,8 @@ def convert(network: "nn.Module", size: int, weights: "tuple[Tensor, ...]" = ())
     import torch
 
     openvino = import_openvino()
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     shapes = [
         openvino.PartialShape([-1, 3, size, size]),
         *(openvino.PartialShape(list(each.shape)) for each in weights),
@@ -57,7 +59,9 @@ def convert(network: "nn.Module", size: int, weights: "tuple[Tensor, ...]" = ())
         # A trace freezes some values silently, such as the batch size; such a network must not be served.
         warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         example = (torch.zeros(2, 3, size, size), *weights)
-        model = openvino.convert_model(network, input=shapes, example_input=example)
+        # PyTorch would check the trace by another one of the same images, which takes as long as all the rest.
+        trace = TorchScriptPythonDecoder(network, example_input=example, trace_kwargs={"check_trace": False})
+        model = openvino.convert_model(trace, input=shapes, example_input=example)
     # Images are in memory with channels innermost, and are not copied so.
     steps = openvino.preprocess.PrePostProcessor(model)
     steps.input(0).tensor().set_layout(openvino.Layout("NHWC"))

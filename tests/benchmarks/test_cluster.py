@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
 from tests.service.processes import free_port
 
-pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is absent: install the extra `cluster`")
 
 RUN = """
 import asyncio, json, sys

@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmarks.clip import HEIGHT, WIDTH, position, write_clip
 from benchmarks.forward import WARM_UPS, ceiling_ms, faces, interleaved, multiplication_gflops, operations
+from benchmarks.long_job import Look, Run
 from benchmarks.video import Analysed
 from model_core.preprocessing import InputSpec
 
@@ -71,3 +72,16 @@ def test_the_clip_is_what_it_says(tmp_path: Path) -> None:
 def test_a_clip_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot be written"):
         write_clip(tmp_path / "missing" / "clip.mp4", 1, 30)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([(1, 500), (2, 520), (3, 510), (10, 515)], -5),  # the first two are in the first fifth of the time
+        ([(0.5, 500), (1, 510)], 10),  # the first look is later than that
+        ([(0.5, 500)], 0),
+    ],
+)
+def test_memory_grows_after_the_first_fifth_of_a_job(looks: list[tuple[float, float]], expected: float) -> None:
+    run = Run([Look(time_s, 0, 0, memory_mb) for time_s, memory_mb in looks], looks[-1][0])
+    assert run.growth_mb() == expected

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from feat.utils.io import read_feat, read_openface
 from pandas.testing import assert_frame_equal
 
 from affect_client.__main__ import main
@@ -58,6 +57,8 @@ def test_the_document_is_the_services(url: str, clips: Path, tmp_path: Path) -> 
 
 
 def test_columns_of_other_tools(url: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from feat.utils.io import read_feat, read_openface
+
     for form in ("openface", "fex"):
         assert analyzed(url, [clips / "clip.mp4", clips / "grey.png"], tmp_path, "--format", form) == 1
         assert f"pictures have no table with the columns of {form}" in capsys.readouterr().err

@@ -45,14 +45,14 @@ def lines(text: str) -> list[dict[str, object]]:
     return [{k: v for k, v in json.loads(line).items() if k not in differs} for line in text.splitlines()]
 
 
-def test_a_job_survives_the_service_that_runs_it(quick_bundle_dir: Path, tmp_path: Path) -> None:
+def test_a_job_survives_the_service_that_runs_it(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     folder = tmp_path / "jobs"
     content = mp4(tmp_path / "clip.mp4", [100 + number % 50 for number in range(400)])
     variables = {
         "AFFECT_PORT": str(port),
-        "AFFECT_BUNDLES": str(quick_bundle_dir),
+        "AFFECT_BUNDLES": str(tiny_bundle_dir),
         "AFFECT_DEVICE": "cpu",
         "AFFECT_JOBS_DIR": str(folder),
     }

@@ -111,6 +111,19 @@ def test_openvino_takes_no_network_that_a_trace_would_freeze() -> None:
         build_tensor_runtime(Counts(), 8, CPU, RuntimeOptions("openvino"))
 
 
+def test_openvino_runs_a_network_only_to_trace_it() -> None:
+    """PyTorch's check of a trace would run it and the network again, and trace once more."""
+    calls = []
+
+    class Recorded(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(x.shape)
+            return x.flatten(1)
+
+    build_tensor_runtime(Recorded(), 8, CPU, RuntimeOptions("openvino"))
+    assert len(calls) == 1
+
+
 def test_openvino_is_for_cpus(network: AffectNetwork) -> None:
     with pytest.raises(ValueError, match="not on cuda"):
         build_runtime(network, TASKS, 112, "cuda", RuntimeOptions("openvino"))

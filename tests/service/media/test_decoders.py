@@ -84,6 +84,13 @@ def shown(source: IsolatedSource, cancelled: Event | None = None) -> Generator[T
     return (timed for timed in source.frames(cancelled or Event()) if timed is not None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _freeze_what_other_tests_left() -> None:
+    """Let `descriptors` look through what tests of this module leave alone, which takes 0.01 s instead of 0.4 s."""
+    gc.collect()
+    gc.freeze()
+
+
 def descriptors() -> int:
     gc.collect()  # what other tests have left is not closed in between
     return len(os.listdir("/proc/self/fd"))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from feat.utils.io import read_feat, read_openface
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
 from model_core.faces.pose import Pose, head_pose
@@ -70,6 +69,8 @@ def test_tasks_that_nobody_answers_have_no_columns() -> None:
 
 
 def test_pyfeat_opens_openfaces_columns(tmp_path: Path) -> None:
+    from feat.utils.io import read_openface  # brings scikit-learn, XGBoost and torchvision
+
     table = read_openface(str(written(tmp_path / "openface.csv", OpenFaceColumns())))
     assert table["frame"].tolist() == [1, 4, 7, 7]  # counted from 1
     assert table["timestamp"].tolist() == [0.0, 0.1, 0.2, 0.2]
@@ -84,6 +85,8 @@ def test_pyfeat_opens_openfaces_columns(tmp_path: Path) -> None:
 
 
 def test_pyfeat_opens_its_own_columns(tmp_path: Path) -> None:
+    from feat.utils.io import read_feat
+
     table = read_feat(str(written(tmp_path / "fex.csv", FexColumns())))
     assert table.detector == "Detectorv2"
     assert table["frame"].tolist() == [0, 3, 6, 6]

@@ -4,6 +4,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import count
 
 import numpy as np
@@ -385,6 +386,7 @@ class Client:
             yield
 
 
+@cache
 def busy_network(small: int, crowds: int) -> Network:
     """A network between the times of 100 and 600 s, with so many clients of one face, and of 64."""
     network = Network()

@@ -33,8 +33,7 @@ def kill_in_the_middle(finished: FinishedRun, folder: Path) -> None:
         [*command, "--set", "run.save_every=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + 60
-        while not (folder / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        while not (folder / "last.pt").exists() and process.poll() is None:
             time.sleep(0.005)
     finally:
         process.kill()

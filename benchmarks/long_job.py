@@ -68,9 +68,8 @@ class Run:
 
     def growth_mb(self) -> float:
         """Highest memory of the rest of the run, less the highest of its first LEARNING_SHARE."""
-        learned_s = max(
-            LEARNING_SHARE * self.seconds, self.looks[0].time_s
-        )  # of a short job the first look may be late
+        # The first look at a short job may come late.
+        learned_s = max(LEARNING_SHARE * self.seconds, self.looks[0].time_s)
         first = [look.memory_mb for look in self.looks if look.time_s <= learned_s]
         rest = [look.memory_mb for look in self.looks if look.time_s > learned_s]
         return max(rest, default=max(first)) - max(first)

@@ -23,7 +23,7 @@ from service.jobs.job import ENDED, LIVE, Job, State
 from service.jobs.table import MAX_DEATHS, JobTable
 
 LEASE_S = 30.0
-"""Seconds after a worker's last sign of life in which its job is taken up by another."""
+"""Seconds after a worker's last sign of life in which its job is taken up, where nothing else tells that it is dead."""
 
 TOMBSTONE_S = 7 * 86_400.0
 """Seconds for which an expired job is told from one that never was."""
@@ -164,6 +164,7 @@ class JobStore:
 
     def claim(self, worker: str) -> Job | None:
         """Take up a job for a worker, which then holds its lease; None where none waits."""
+        self._end_leases_of_dead()
         now_s = self._clock()
         return self.table.claim(worker, now_s, now_s + self._lease_s)
 
@@ -210,6 +211,8 @@ class JobStore:
 
         Any worker may do it at any time.
         """
+        self._end_leases_of_dead()
+        self.files.forget_dead()
         now_s = self._clock()
         error = InternalError("the service ended each time that it worked on this job, and tries it no more")
         given_up = self.table.give_up(now_s, now_s + self._ttl_s, _problem(error, ""))
@@ -219,6 +222,11 @@ class JobStore:
         self.table.forget(now_s - TOMBSTONE_S)
         self._remove_strays(now_s - STRAY_S)
         return given_up
+
+    def _end_leases_of_dead(self) -> None:
+        for job in self.table.running():
+            if job.worker is not None and self.files.is_dead(job.worker):
+                self.table.end_lease(job, self._clock())
 
     def _require_place(self, caller: str, idempotency_key: str | None) -> None:
         most = self._most_queued

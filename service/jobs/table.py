@@ -126,6 +126,10 @@ class JobTable:
         with self._engine.connect() as connection:
             return int(connection.scalar(select(func.count()).where(_c.state == State.QUEUED)) or 0)
 
+    def running(self) -> list[Job]:
+        """Return the jobs that workers have, dead ones among them."""
+        return self._select(_c.state == State.RUNNING)
+
     def oldest_queued_s(self) -> float | None:
         """Return when the oldest job that waits was accepted; None where none waits."""
         with self._engine.connect() as connection:
@@ -168,6 +172,10 @@ class JobTable:
     def beat(self, job: Job, progress: float, now_s: float, lease_s: float) -> bool:
         """Renew the lease of a claimed job, and note its progress; False where the job is no longer this worker's."""
         return bool(self._update(_held(job), lease_s=lease_s, heartbeat_s=now_s, progress=progress))
+
+    def end_lease(self, job: Job, now_s: float) -> bool:
+        """End the lease of a worker that has died; False where the job is no longer that worker's."""
+        return bool(self._update(_held(job), lease_s=now_s))
 
     def succeed(self, job: Job, now_s: float, expires_s: float, *, truncated: bool = False) -> bool:
         """End a claimed job whose result is on disk; False where the job is no longer this worker's."""

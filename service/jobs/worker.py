@@ -1,12 +1,9 @@
 """Works on jobs in the service's event loop: claims them, writes their results, and gives signs of life."""
 
 import asyncio
-import os
-import secrets
-import socket
 from asyncio import to_thread
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Protocol, TypeVar
@@ -28,6 +25,7 @@ from service.errors import (
 from service.jobs.files import ResultWriter, telling_what_storage_lacks
 from service.jobs.job import ENDED, Job, State
 from service.jobs.journal import JobJournal
+from service.jobs.liveness import worker_name
 from service.jobs.store import JobStore
 
 BEAT_S = 1.0
@@ -121,14 +119,18 @@ class JobWorker:
         self._time_limit = time_limit
         self._most = most
         self._may_claim = may_claim
-        # Containers may share host names and process ids.
-        self.name = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = worker_name()
         self._working: dict[str, asyncio.Task[None]] = {}
         self._lost: set[str] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._waiting = asyncio.Event()
+        self._alive = ExitStack()
 
     async def __aenter__(self) -> "JobWorker":
+        try:
+            self._alive.enter_context(self._store.files.alive(self.name))
+        except OSError as error:
+            logger.warning("others will see the death of this worker late", error=error.strerror)
         loops = [*(self._serve() for _ in range(self._most)), self._keep_house()]
         self._loops = [asyncio.create_task(each) for each in loops]
         return self
@@ -138,6 +140,7 @@ class JobWorker:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        self._alive.close()
 
     def wake(self) -> None:
         """Tell that a job has been accepted."""

@@ -14,6 +14,7 @@ from service.errors import IdempotencyConflict, JobExpired, Limit, NotFound, Out
 from service.jobs import files
 from service.jobs.files import telling_what_storage_lacks
 from service.jobs.job import State
+from service.jobs.liveness import SUFFIX, worker_name
 from service.jobs.store import STRAY_S, TOMBSTONE_S, JobStore
 from service.jobs.table import JobTable
 from tests.service.jobs.fakes import Clock, accepted
@@ -167,6 +168,21 @@ def test_a_worker_that_comes_too_late_leaves_no_result(tmp_path: Path, store: Jo
     assert names(tmp_path) == [f"results/{job_id}.2"]
     with store.result(store.find(job_id, "me")) as file:
         assert file.read() == b"the other's"
+
+
+def test_a_job_whose_worker_was_killed_on_this_machine_is_taken_up_at_once(tmp_path: Path, store: JobStore) -> None:
+    job = accepted(store, b"video")
+    dead, living = worker_name(), worker_name()
+    first = store.claim(dead)
+    assert first is not None
+    assert store.claim(living) is None  # what is not known to be dead keeps its lease
+    (tmp_path / "jobs" / f"{dead}{SUFFIX}").touch()  # a lock that nobody holds
+    second = store.claim(living)
+    assert second is not None
+    assert (second.id, second.attempt, second.deaths) == (job.id, 2, 1)
+    assert not store.beat(first, 0.5)
+    store.sweep()
+    assert not (tmp_path / "jobs" / f"{dead}{SUFFIX}").exists()
 
 
 def test_what_a_crash_left_is_removed_and_what_is_needed_stays(tmp_path: Path, store: JobStore, clock: Clock) -> None:

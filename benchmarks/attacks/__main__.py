@@ -47,6 +47,7 @@ from benchmarks.attacks.seeds import VIDEO_ROUTE, Media, photograph, whole_files
 from benchmarks.attacks.watching import Footprint, Watch, footprint
 from benchmarks.process import running_service
 from benchmarks.reporting import circumstances, section, table
+from service.scheduling.pool import REST_S
 
 HEAD_S = 12.0
 """Seconds after which the service has closed a connection whose request has no end of its headers, and 2 s more."""
@@ -86,6 +87,8 @@ class Plan:
     """Copies of a bomb that are sent together."""
     rounds: int = 4
     """Times that each whole file is sent before and after."""
+    rest_s: float = 2 * REST_S
+    """Seconds without a request after which memory is compared: at rest the service gives back what it has freed."""
     frames: int = MOST_FRAMES
     """Frames of the long film."""
     quick: bool = False
@@ -95,7 +98,9 @@ class Plan:
     """Parts of the attack; whole files are sent before and after in any case."""
 
 
-QUICK = Plan(bodies=60, requests=30, flood=5000, slow=20, slow_live=5, hold_s=0.5, rounds=1, frames=10_000, quick=True)
+QUICK = Plan(
+    bodies=60, requests=30, flood=5000, slow=20, slow_live=5, hold_s=0.5, rounds=1, rest_s=0, frames=10_000, quick=True
+)
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,7 @@ class Attack:
                 await asyncio.sleep(0.1)
             if left := await self._in_flight():
                 part.faults.append(f"{left:g} requests are in flight that nobody waits for")
+            await asyncio.sleep(self._plan.rest_s)
 
     async def _damaged_files(self) -> None:
         async with self._part("damaged files") as part:

@@ -123,8 +123,8 @@ def metric(client: httpx2.Client, name: str) -> float:
     return float(found[1]) if found else float("nan")
 
 
-def open_videos(service: ServiceProcess) -> int:
-    """Return the number of uploads that the service has open, as files in its private folder (Linux)."""
+def open_files(service: ServiceProcess) -> int:
+    """Return the number of files that the service has open in its private folder, which is one of them (Linux)."""
     count = 0
     for descriptor in Path(f"/proc/{service.pid}/fd").iterdir():
         try:
@@ -161,12 +161,13 @@ def reading_curl(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
 def killed(service: ServiceProcess, path: Path) -> tuple[float, float]:
     """Kill a client amid its stream: seconds until no request is in flight, and until its upload is closed."""
     in_flight = f'affect_in_flight{{route="{ROUTE}"}}'
+    before = open_files(service)
     with httpx2.Client() as client, reading_curl(path) as curl:
-        if metric(client, in_flight) != 1 or open_videos(service) == 0:
+        if metric(client, in_flight) != 1 or open_files(service) == before:
             raise SystemExit("the clip was over before its client could be killed")
         curl.send_signal(signal.SIGKILL)
         left_s = seconds_until(lambda: metric(client, in_flight) == 0, 10)
-        return left_s, left_s + seconds_until(lambda: open_videos(service) == 0, 10)
+        return left_s, left_s + seconds_until(lambda: open_files(service) == before, 10)
 
 
 def measure(clip_s: float, crowd_s: float) -> str:

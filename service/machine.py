@@ -4,6 +4,13 @@ import ctypes
 import os
 from pathlib import Path
 
+ARENAS = 4
+"""Arenas of the C library that all threads share. With two, 16 clients got a tenth fewer answers a second; with one for
+each thread, the service kept 100 MB more after large frames, and was no faster."""
+
+_M_ARENA_MAX = -8
+"""The parameter's number in <malloc.h>."""
+
 
 def memory_limit_bytes(root: Path = Path("/")) -> int:
     """Return the bytes of memory that this process and its children may use (Linux).
@@ -15,6 +22,16 @@ def memory_limit_bytes(root: Path = Path("/")) -> int:
     for place, name in _memory_groups(root):
         limits += filter(None, (_number(folder / name) for folder in (place, *place.parents)))
     return min(limits)
+
+
+def share_arenas() -> None:
+    """Have the threads that begin from now on share a few arenas of the C library (glibc).
+
+    Each would have one of its own, which keeps what was freed in it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def give_freed_memory_back() -> None:

@@ -34,12 +34,16 @@ def worker_name() -> str:
 def alive(folder: Path, worker: str) -> Iterator[None]:
     """Show others that a worker is alive, for the length of the block. Raises OSError."""
     path = folder / f"{worker}{SUFFIX}"
-    with open(path, "wb", opener=private) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    # It has another name until it is locked, so that nobody takes it for a dead one's.
+    unnamed = folder / f".{worker}"
+    with open(unnamed, "wb", opener=private) as file:
         try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            unnamed.rename(path)
             yield
         finally:
-            path.unlink(missing_ok=True)
+            for each in (unnamed, path):
+                each.unlink(missing_ok=True)
 
 
 def is_dead(folder: Path, worker: str) -> bool:

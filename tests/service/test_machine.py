@@ -1,8 +1,10 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from service.machine import free_bytes, memory_limit_bytes
+from service.machine import ARENAS, free_bytes, memory_limit_bytes
 
 GIB = 1024**3
 
@@ -54,3 +56,31 @@ def test_free_room_is_what_the_file_system_says(tmp_path: Path, monkeypatch: pyt
     assert free_bytes(tmp_path) == 0
     monkeypatch.setattr(ReadOnly, "f_flag", 0)
     assert free_bytes(tmp_path) == 40960
+
+
+THREADS = """
+import ctypes, threading
+from service.machine import share_arenas
+{call}
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(6)
+def work():
+    libc.malloc(100)
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(6)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+"""Six threads take memory; then the C library writes what it has, an element `heap` for each arena."""
+
+
+@pytest.mark.parametrize(("call", "shared"), [("share_arenas()", True), ("", False)])
+def test_threads_share_arenas(call: str, shared: bool) -> None:
+    code = THREADS.format(call=call)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    arenas = told.count("<heap nr=")
+    assert (arenas == ARENAS) == shared
+    assert arenas >= ARENAS

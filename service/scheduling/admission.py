@@ -12,7 +12,8 @@ completed. By Little's law the time in a system is the number of requests in it 
 * A turn may cost several units: a picture costs one for each face. Until its faces are found it counts as one. Requests
   share all stages by turns of one unit, so a small request waits for one unit of each large one, and a large request
   for as many units of the others as it has itself. Its wait is judged again when its cost is known.
-* The expected wait is the number of such units ahead, less the free places, multiplied by the mean time per unit.
+* The mean wait is the number of such units ahead, less the free places, multiplied by the mean time per unit. A request
+  is expected to wait for LATE times as long, which nearly all keep to.
 * A request that finds a free place is admitted, however slow the service is.
 * A request that has been admitted with its cost is never refused later.
 * A lane that was full refuses some of the further requests, though they would fit: by chance, and the more, the longer
@@ -35,6 +36,10 @@ from random import random
 
 from service.scheduling.lanes import Lane
 from service.scheduling.pace import MovingAverage
+
+LATE = 1.25
+"""The wait that is expected of a request, as a multiple of the mean wait. At three times the load that a service of two
+cores can answer, 95 % of the admitted pictures then took no longer than the longest wait and two idle answers."""
 
 REFUSES_FROM = 0.5
 """Wait of late, as a share of the longest wait, from which on a lane that was full refuses some.
@@ -242,7 +247,7 @@ class Admission:
         """Raise WouldWait if a request, admitted or not, would wait too long for its turn at its cost."""
         line = self._lines[ticket.lane]
         limit_s = line.limit_s if ticket.within_s is None else ticket.within_s
-        expected_s = self._wait_s(ticket.lane, ticket.cost, but_for=ticket)
+        expected_s = LATE * self._wait_s(ticket.lane, ticket.cost, but_for=ticket)
         refused = expected_s > limit_s
         if ticket.within_s is None:
             if refused:

@@ -261,7 +261,7 @@ class Admission:
         """Return True for a request that is refused though its wait would be short enough."""
         if cost < line.full_for:
             return False
-        share = self._wait_of_late_s(line.lane, cost) / line.limit_s
+        share = LATE * self._wait_of_late_s(line.lane, cost) / line.limit_s
         if share <= OPENS_AT:
             line.full_for = math.inf
         return share > REFUSES_FROM + (1 - REFUSES_FROM) * self._random()

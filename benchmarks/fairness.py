@@ -52,17 +52,6 @@ class Plan:
 QUICK = Plan(rounds=1, load_s=0.2, returning=(4,), returning_s=0.2, photographs=4)
 
 
-@dataclass
-class Returns:
-    """What became of requests that were sent again after a refusal, when the client had been told to."""
-
-    statuses: Counter[int] = field(default_factory=Counter)
-
-    def share(self) -> float:
-        """Return the share that was answered; NaN where nobody had to come back."""
-        return self.statuses[200] / self.statuses.total() if self.statuses else float("nan")
-
-
 async def post(http: httpx2.AsyncClient, content: bytes, query: str = "") -> tuple[int, float]:
     """Send a picture; return the status, NO_ANSWER without one, and the seconds of a Retry-After."""
     try:
@@ -115,9 +104,9 @@ def crowds_table(alone: Answers, beside: Answers, crowds: Mapping[int, int], kep
     return table(("one-face clients", "faces/s", "429", "crowds answered", "share kept"), rows)
 
 
-async def returning(sent: Sequence[bytes], clients: int, seconds: float) -> Returns:
-    """Let clients send one picture after another, and come back when they are told to; count how they then fare."""
-    returns = Returns()
+async def returning(sent: Sequence[bytes], clients: int, seconds: float) -> Counter[int]:
+    """Let clients send one picture after another, and come back as told; count the statuses that they get then."""
+    returns: Counter[int] = Counter()
     end_s = time.perf_counter() + seconds
 
     async def send(http: httpx2.AsyncClient, number: int) -> None:
@@ -125,7 +114,7 @@ async def returning(sent: Sequence[bytes], clients: int, seconds: float) -> Retu
         while time.perf_counter() < end_s:
             status, again_s = await post(http, sent[number % len(sent)])
             if told:
-                returns.statuses[status] += 1
+                returns[status] += 1
             told = status == 429
             await asyncio.sleep(min(again_s, max(0.0, end_s - time.perf_counter())))
 
@@ -135,9 +124,11 @@ async def returning(sent: Sequence[bytes], clients: int, seconds: float) -> Retu
     return returns
 
 
-def returns_table(returns: Mapping[int, Returns]) -> str:
-    """A row for each number of clients."""
-    rows = [(clients, each.statuses.total(), each.share()) for clients, each in returns.items()]
+def returns_table(returns: Mapping[int, Counter[int]]) -> str:
+    """A row for each number of clients; the share is NaN where nobody had to come back."""
+    rows = [
+        (clients, each.total(), each[200] / each.total() if each else float("nan")) for clients, each in returns.items()
+    ]
     return table(("clients", "came back as told", "of them answered"), rows)
 
 

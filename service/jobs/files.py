@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from asyncio import to_thread
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -24,7 +24,6 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from service.errors import OutOfResources, ServiceError, StorageFull
 from service.jobs.job import Job
 from service.jobs.journal import JobJournal, private
-from service.jobs.liveness import alive, forget_dead, is_dead
 
 BLOCK_BYTES = 1024 * 1024
 """Bytes of a result that are written together, in a thread: the event loop is not to wait for a disk."""
@@ -67,23 +66,10 @@ class JobFiles:
 
     def __init__(self, root: Path) -> None:
         """Make the folder. Raises OSError."""
-        self._root = root
         self._uploads = root / "uploads"
         self._results = root / "results"
         for folder in (root, self._uploads, self._results):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def alive(self, worker: str) -> AbstractContextManager[None]:
-        """Show others that a worker is alive, for the length of the block. Raises OSError."""
-        return alive(self._root, worker)
-
-    def is_dead(self, worker: str) -> bool:
-        """Return True for a worker of this machine that has died; False for a living one, and where that is unknown."""
-        return is_dead(self._root, worker)
-
-    def forget_dead(self) -> None:
-        """Remove the locks of workers of this machine that have died."""
-        forget_dead(self._root)
 
     def require_room(self, upload_bytes: int) -> None:
         """Raise StorageFull where an upload that announces its length does not fit the disk."""

@@ -20,6 +20,7 @@ from sqlalchemy import URL
 from service.errors import IdempotencyConflict, InternalError, JobExpired, Limit, NotFound, Overloaded, ServiceError
 from service.jobs.files import JobFiles, telling_what_storage_lacks
 from service.jobs.job import ENDED, LIVE, Job, State
+from service.jobs.liveness import forget_dead, is_dead
 from service.jobs.table import MAX_DEATHS, JobTable
 
 LEASE_S = 30.0
@@ -75,6 +76,7 @@ class JobStore:
         most_queued: the number of jobs that may wait; None sets no limit.
         lease_s, max_deaths: see LEASE_S and MAX_DEATHS. clock: seconds since 1970.
         """
+        self.folder = folder
         self.files = JobFiles(folder)
         self.table = JobTable(url or URL.create("sqlite", database=str(folder / "jobs.sqlite3")), max_deaths)
         self._ttl_s = ttl_s
@@ -212,7 +214,7 @@ class JobStore:
         Any worker may do it at any time.
         """
         self._end_leases_of_dead()
-        self.files.forget_dead()
+        forget_dead(self.folder)
         now_s = self._clock()
         error = InternalError("the service ended each time that it worked on this job, and tries it no more")
         given_up = self.table.give_up(now_s, now_s + self._ttl_s, _problem(error, ""))
@@ -225,7 +227,7 @@ class JobStore:
 
     def _end_leases_of_dead(self) -> None:
         for job in self.table.running():
-            if job.worker is not None and self.files.is_dead(job.worker):
+            if job.worker is not None and is_dead(self.folder, job.worker):
                 self.table.end_lease(job, self._clock())
 
     def _require_place(self, caller: str, idempotency_key: str | None) -> None:

@@ -25,7 +25,7 @@ from service.errors import (
 from service.jobs.files import ResultWriter, telling_what_storage_lacks
 from service.jobs.job import ENDED, Job, State
 from service.jobs.journal import JobJournal
-from service.jobs.liveness import worker_name
+from service.jobs.liveness import alive, worker_name
 from service.jobs.store import JobStore
 
 BEAT_S = 1.0
@@ -128,7 +128,7 @@ class JobWorker:
 
     async def __aenter__(self) -> "JobWorker":
         try:
-            self._alive.enter_context(self._store.files.alive(self.name))
+            self._alive.enter_context(alive(self._store.folder, self.name))
         except OSError as error:
             logger.warning("others will see the death of this worker late", error=error.strerror)
         loops = [*(self._serve() for _ in range(self._most)), self._keep_house()]

@@ -13,7 +13,7 @@ completed. By Little's law the time in a system is the number of requests in it 
   share all stages by turns of one unit, so a small request waits for one unit of each large one, and a large request
   for as many units of the others as it has itself. Its wait is judged again when its cost is known.
 * The mean wait is the number of such units ahead, less the free places, multiplied by the mean time per unit. A request
-  is expected to wait for LATE times as long, which nearly all keep to.
+  is expected to wait for LATE times as long.
 * A request that finds a free place is admitted, however slow the service is.
 * A request that has been admitted with its cost is never refused later.
 * A lane that was full refuses some of the further requests, though they would fit: by chance, and the more, the longer
@@ -38,8 +38,8 @@ from service.scheduling.lanes import Lane
 from service.scheduling.pace import MovingAverage
 
 LATE = 1.25
-"""The wait that is expected of a request, as a multiple of the mean wait. At three times the load that a service of two
-cores can answer, 95 % of the admitted pictures then took no longer than the longest wait and two idle answers."""
+"""The wait that is expected of a request, as a multiple of the mean wait, about which waits vary. It rests on a longest
+wait of 0.25 s and three times the load that two cores can answer (docs/benchmarks.md)."""
 
 REFUSES_FROM = 0.5
 """Wait of late, as a share of the longest wait, from which on a lane that was full refuses some.

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from benchmarks.fairness import Returns, crowds_table, returns_table
+from benchmarks.fairness import crowds_table, returns_table
 from benchmarks.load import Answers
 
 
@@ -13,7 +13,7 @@ def test_one_face_clients_beside_crowds() -> None:
 
 
 def test_the_share_of_those_who_come_back_and_are_answered() -> None:
-    returns = {16: Returns(Counter({200: 9, 429: 1})), 64: Returns()}
+    returns = {16: Counter({200: 9, 429: 1}), 64: Counter[int]()}
     *_, some, none = returns_table(returns).splitlines()
     assert some == "| 16 | 10 | 0.9 |"
     assert none == "| 64 | 0 | nan |"

@@ -48,7 +48,7 @@ FLOORS = {
         ("loading", "app", "server", "cluster", "__main__"),
     ),
     "model_core": (
-        ("affect", "preprocessing", "calibration", "baseline", "losses", "metrics", "faces"),
+        ("affect", "preprocessing", "calibration", "baseline", "losses", "metrics", "openvino_package", "faces"),
         ("models",),
         ("bundles",),
         ("inference",),

@@ -18,9 +18,10 @@ from model_core.bundles.bundle import Bundle, BundleError, locate_bundle, open_b
 from model_core.bundles.manifest import PrecisionGate
 from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
-from model_core.inference.openvino_runtime import has_bfloat16, import_openvino
+from model_core.inference.openvino_runtime import has_bfloat16
 from model_core.inference.predictor import Predictor
 from model_core.inference.runtimes import RuntimeOptions
+from model_core.openvino_package import import_openvino
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS, Split

@@ -13,7 +13,8 @@ import numpy as np
 
 from model_core.bundles.bundle import Weights
 from model_core.inference.folded_weights import folded_weights
-from model_core.inference.openvino_runtime import Model, fold_constants, import_openvino
+from model_core.inference.openvino_runtime import Model, fold_constants
+from model_core.openvino_package import import_openvino
 
 FOLDER = Path(__file__).parent / "graphs"
 """The folder of graphs, each named by its backbone."""

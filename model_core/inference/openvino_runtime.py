@@ -1,14 +1,13 @@
 """The engine OpenVINO, for CPUs: models made from torch's networks, which needs torch, and runtimes, which do not."""
 
-import sys
 import warnings
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.inference.runtimes import Runtime, RuntimeOptions
+from model_core.openvino_package import import_openvino
 from model_core.preprocessing import Images
 
 if TYPE_CHECKING:
@@ -16,19 +15,6 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = Any
 """An openvino.Model, which has no types. It maps images, float32 [B, S, S, 3], to outputs, float32 [B, D]."""
-
-
-def import_openvino() -> Any:
-    """Return the module. Raises ModuleNotFoundError, which names the extra, if it is not installed."""
-    # OpenVINO reports its import and use to a server on the internet, unless this module cannot be imported.
-    sys.modules["openvino_telemetry"] = cast("ModuleType", None)
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the engine openvino is not installed; install the extra `openvino`", name=error.name
-        ) from error
-    return openvino
 
 
 def has_bfloat16() -> bool:

@@ -6,9 +6,8 @@ completed. By Little's law the time in a system is the number of requests in it 
 
 * A request counts from its admission, before its upload is read, until its answer is complete. So the first requests of
   a burst count for the later ones.
-* Work is measured in turns. A picture is one turn, and each chunk of a video is one. Turns of a lane that are under way
-  together share the time: with `n` of them, each gets `1 / n` of every second. What a turn has got is the time that it
-  takes for itself. Uploads are not measured.
+* Work is measured in turns. A picture is one turn, and each chunk of a video is one. A lane's pace is the time in which
+  any of its turns are under way, divided by what they complete. Uploads are not measured.
 * A turn may cost several units: a picture costs one for each face. Until its faces are found it counts as one. Requests
   share all stages by turns of one unit, so a small request waits for one unit of each large one, and a large request
   for as many units of the others as it has itself. Its wait is judged again when its cost is known.
@@ -35,7 +34,7 @@ from heapq import heappop, heappush
 from random import random
 
 from service.scheduling.lanes import Lane
-from service.scheduling.pace import MovingAverage
+from service.scheduling.pace import Pace
 
 LATE = 1.25
 """The wait that is expected of a request, as a multiple of the mean wait, about which waits vary. It rests on a longest
@@ -56,7 +55,7 @@ OF_LATE = 0.5
 COSTS = (1, 2, 4, 8, 16, 32, 64)
 """Costs for which the wait of late is known; any other request goes by the next lower one."""
 
-TURNS_A_RETURN = 6
+TURNS_A_RETURN = 7
 """Turns that are completed for each client that comes back after a refusal."""
 
 MAX_SPREAD_S = 120.0
@@ -120,16 +119,14 @@ class _Line:
         self.lane = lane
         self.limit_s = limit_s
         self.tickets: set[Ticket] = set()
-        self.pace = MovingAverage(most=4)
-        """Seconds that a unit takes for itself."""
+        self.pace = Pace()
+        """Seconds for each unit."""
         self.full_for = math.inf
         """Least cost of a request for which the lane has been full, and not open to all since."""
         self._clock = clock
         self._seen_s = clock()
         self._under_way = 0
         """Turns under way."""
-        self._share_s = 0.0
-        """Seconds that a turn would have got for itself if it had been under way all the time."""
         self._units = [0] * len(COSTS)
         """Units ahead of a request of each of COSTS, in the requests that have started."""
         self._units_of_late = [0.0] * len(COSTS)
@@ -153,11 +150,10 @@ class _Line:
             ticket.started = True
             self._count(0, ticket.cost)
         self._under_way += 1
-        before_s = self._share_s
         try:
             yield
             self._pass_time()
-            self.pace.note((self._share_s - before_s) / ticket.cost)
+            self.pace.completed(ticket.cost, max(ticket.cost, self._units[-1]))
         finally:
             self._pass_time()
             self._under_way -= 1
@@ -187,7 +183,7 @@ class _Line:
         passed_s = now_s - self._seen_s
         self._seen_s = now_s
         if self._under_way:
-            self._share_s += passed_s / self._under_way
+            self.pace.passed(passed_s)
         kept = math.exp(-passed_s / (OF_LATE * self.limit_s))
         self._units_of_late = [
             now + kept * (late - now) for now, late in zip(self._units, self._units_of_late, strict=True)

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.scheduling.pace import MovingAverage
+from service.scheduling.pace import MovingAverage, Pace
 
 VALUES = st.floats(1e-3, 1e3)
 
@@ -47,3 +49,54 @@ def test_a_pace_that_has_changed_is_learned(before: float, after: float) -> None
     for value in [before] * 3 + [after] * 200:
         average.note(value)
     assert average.value == pytest.approx(after, rel=0.1)
+
+
+def after(*works: tuple[float, int, int]) -> Pace:
+    """A pace that has seen times of work, at the end of each of which units were completed of those under way."""
+    pace = Pace()
+    for work_s, units, under_way in works:
+        pace.passed(work_s)
+        pace.completed(units, under_way)
+    return pace
+
+
+def test_a_pace_by_hand() -> None:
+    assert Pace().value == 0
+    assert after((0.1, 1, 1)).value == pytest.approx(0.1)
+    kept = math.exp(-0.02 / 4)
+    assert after((0.01, 1, 1), (0.02, 1, 1)).value == pytest.approx((0.01 * kept + 0.02) / (kept + 1))
+    assert after((0.1, 1, 1), (0.5, 5, 5)).value == pytest.approx(0.1)
+    # Of slow units the last twenty or so count, not those of four seconds.
+    kept = math.exp(-1 / 20)
+    assert after((3, 1, 1), (6, 1, 1)).value == pytest.approx((3 * kept + 6) / (kept + 1))
+
+
+@pytest.mark.parametrize("together", [1, 8, 32])
+@pytest.mark.parametrize("waiting", [0, 50, 500])
+def test_neither_batches_nor_those_who_wait_change_a_pace(together: int, waiting: int) -> None:
+    batch = [(0.02 * together, 1, together + waiting), *[(0.0, 1, waiting + 1)] * (together - 1)]
+    pace = after(*batch * (640 // together))
+    assert pace.value == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_queue_that_grows_does_not_look_fast() -> None:
+    # 100 come each second and 50 are answered, so from the first answer on their number grows.
+    pace = after(*((0.02, 1, 1 + answered) for answered in range(300)))
+    assert pace.value == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("under_way", [1, 10])
+def test_a_process_that_was_stopped_costs_few_their_turn(under_way: int) -> None:
+    usual = [(0.01, 1, under_way)] * 1000
+    assert after(*usual, (3600, 1, under_way)).value <= 0.01 * (1 + 4 * under_way / 100)
+    assert after(*usual, (3600, 1, under_way), *usual[:500]).value == pytest.approx(0.01, rel=0.05 * under_way)
+
+
+@given(st.floats(0.02, 1), st.floats(0.02, 50))
+def test_a_changed_pace_is_learned(before: float, now: float) -> None:
+    pace = after(*[(before, 1, 1)] * 3, *[(now, 1, 1)] * math.ceil(3 * max(20, 4 / now)))
+    assert pace.value == pytest.approx(now, rel=0.2)
+
+
+def test_a_pace_of_nothing_can_rise() -> None:
+    assert after((0, 1, 1), (5, 1, 1)).value > 1

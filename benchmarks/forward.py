@@ -1,7 +1,8 @@
 """`python -m benchmarks.forward`: the forward pass of the included network in several forms.
 
-Beside them stands what a matrix product of this machine allows. The forms take turns in every round, so that a busy
-moment of the machine meets all of them; medians are compared.
+Each reads a face as the service does: as it is, and as its mirror image where the bundle says so. Beside them stands
+what a matrix product of this machine allows. The forms take turns in every round, so that a busy moment of the machine
+meets all of them; medians are compared.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def faces(count: int, spec: InputSpec) -> Tensor:
 def forms(bundle: Bundle) -> Mapping[str, Callable[[Tensor], Tensor]]:
     """Name -> function of a contiguous float [B, 3, S, S], for each form of a bundle's network."""
     tasks, size = bundle.manifest.network.tasks, bundle.manifest.input.size
+    read = with_mirror_image if bundle.manifest.input.with_mirror_image else lambda network: network
     plain = ConcatenatedNetwork(bundle.network, tasks).eval()
     runtimes = cpu_runtimes(bundle.network, tasks, size)
     last = deepcopy(plain).to(memory_format=torch.channels_last)
@@ -50,11 +52,21 @@ def forms(bundle: Bundle) -> Mapping[str, Callable[[Tensor], Tensor]]:
     def served(run: Runtime) -> Callable[[Tensor], Tensor]:
         return lambda x: torch.from_numpy(run(x.numpy()))
 
-    return {
+    networks = {
         BASELINE: plain,
         "eager, channels_last": lambda x: last(x.contiguous(memory_format=torch.channels_last)),
         **{f"served, {options}": served(run) for options, run in zip(CPU_OPTIONS, runtimes, strict=True)},
     }
+    return {name: read(network) for name, network in networks.items()}
+
+
+def with_mirror_image(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the mean of a network's outputs for faces and for their mirror images, all in one batch."""
+
+    def read(x: Tensor) -> Tensor:
+        return network(torch.cat([x, x.flip(3)])).unflatten(0, (2, len(x))).mean(dim=0)
+
+    return read
 
 
 def operations(network: Callable[[Tensor], object], image: Tensor) -> int:

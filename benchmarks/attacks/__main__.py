@@ -43,7 +43,7 @@ from benchmarks.attacks.live import (
     live_attacks,
 )
 from benchmarks.attacks.mutations import mutated
-from benchmarks.attacks.seeds import VIDEO_ROUTE, Media, photograph, whole_files
+from benchmarks.attacks.seeds import VIDEO_ROUTE, Media, photographs, whole_files
 from benchmarks.attacks.watching import Footprint, Watch, footprint
 from benchmarks.process import running_service
 from benchmarks.reporting import circumstances, section, table
@@ -207,13 +207,13 @@ class Attack:
     async def _settle(self, name: str) -> None:
         """Send whole files, which must all be answered, and wait until nothing is in flight.
 
-        Photographs are among them, and several are sent at a time, so that each thread of the service takes the memory
-        that it works in.
+        Photographs of many sizes are among them, and several are sent at a time, so that each thread of the service
+        takes the memory that it works in, and engines keep as much for sizes as they ever do.
         """
         async with self._part(name) as part:
             uploads = self._uploads(part)
-            photographs = [] if self._plan.quick else self._plan.clients * [photograph()]
-            sent = self._plan.rounds * [*self._whole, *photographs]
+            others = [] if self._plan.quick else photographs()
+            sent = self._plan.rounds * [*self._whole, *others]
 
             async def send(number: int) -> None:
                 answer = await uploads.send(sent[number])

@@ -81,10 +81,26 @@ def whole_files() -> list[Media]:
     return made + [Media(name, VIDEO_ROUTE, content) for name, content in videos.items()]
 
 
-def photograph() -> Media:
-    """Return an ordinary photograph of 12 megapixels, which shows a face."""
-    large = cv2.resize(data.astronaut(), (4000, 3000), interpolation=cv2.INTER_LINEAR)
-    return Media("photograph.jpg", FRAME_ROUTE, saved(Image.fromarray(large), "JPEG"))
+def photograph(width: int = 4000, height: int = 3000) -> Media:
+    """Return an ordinary photograph, by default of 12 megapixels, which shows a face."""
+    picture = cv2.resize(data.astronaut(), (width, height), interpolation=cv2.INTER_LINEAR)
+    return Media(f"photograph of {width} x {height}", FRAME_ROUTE, saved(Image.fromarray(picture), "JPEG"))
+
+
+def photographs() -> list[Media]:
+    """Return photographs of the sides that people send: of cameras, of the web, and cut around a face."""
+    sides = [
+        (4000, 3000),
+        (3000, 4000),
+        (4000, 2250),
+        (3000, 2000),
+        (1920, 1080),
+        (1080, 1080),
+        (1024, 768),
+        (640, 480),
+    ]
+    cuts = [(side, height) for side in range(96, 513, 64) for height in (side, side * 5 // 4)]
+    return [photograph(*each) for each in [*sides, *cuts]]
 
 
 def saved(image: Image.Image, form: str, **options: object) -> bytes:

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from benchmarks.clip import HEIGHT, WIDTH, position, write_clip
-from benchmarks.forward import WARM_UPS, ceiling_ms, faces, interleaved, multiplication_gflops, operations
+from benchmarks.forward import (
+    WARM_UPS,
+    ceiling_ms,
+    faces,
+    interleaved,
+    multiplication_gflops,
+    operations,
+    with_mirror_image,
+)
 from benchmarks.long_job import Look, Run
 from benchmarks.video import Analysed
 from model_core.preprocessing import InputSpec
@@ -22,6 +30,15 @@ def test_operations_by_hand() -> None:
     # A 3 x 3 convolution from 2 to 4 channels on 5 x 5 pixels, then a product with a 100 x 10 matrix.
     network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(100, 10))
     assert operations(network, torch.zeros(1, 2, 5, 5)) == 2 * (25 * 4 * 2 * 9 + 100 * 10)
+
+
+def test_a_face_is_read_with_its_mirror_image() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2, bias=False))
+    x = torch.rand(5, 3, 4, 4)
+    read = with_mirror_image(network)
+    torch.testing.assert_close(read(x), (network(x) + network(x.flip(3))) / 2)
+    torch.testing.assert_close(read(x), read(x.flip(3)))
+    assert operations(read, x) == 2 * operations(network, x)
 
 
 def test_the_faces_differ_and_have_the_network_s_shape() -> None:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from model_core.faces.detection.contract import Candidates
-from model_core.faces.detection.yuface_model import LEAST_CONFIDENCE, CompiledModel, build_model
+from model_core.faces.detection.yuface_model import LEAST_CONFIDENCE, CompiledModels, build_model
 from model_core.faces.geometry import Frame
-from model_core.faces.per_thread import PerThread
 
 
 class _Finder(Protocol):
-    """CompiledModel or LibFaceDetection."""
+    """CompiledModels or LibFaceDetection."""
 
     def find(self, image: Frame, min_confidence: float) -> NDArray[np.float64]: ...
 
@@ -37,9 +36,9 @@ class YuFaceNetwork:
         try:
             model = build_model(library.weights)
         except ModuleNotFoundError:
-            self._finders: PerThread[_Finder] = PerThread(lambda: library)
+            self._finder: _Finder = library
         else:
-            self._finders = PerThread(lambda: CompiledModel(model))
+            self._finder = CompiledModels(model)
 
     @property
     def name(self) -> str:
@@ -48,7 +47,7 @@ class YuFaceNetwork:
 
     def find(self, image: Frame, min_confidence: float) -> Candidates:
         """See FaceNetwork."""
-        rows = self._finders.value.find(image, min_confidence)
+        rows = self._finder.find(image, min_confidence)
         return Candidates(rows[:, 1:5], rows[:, 5:15].reshape(-1, 5, 2), rows[:, 0] / 100)
 
 
@@ -79,7 +78,7 @@ class LibFaceDetection:
         return np.array((ctypes.c_float * size).in_dll(self._library, name), dtype=np.float32)
 
     def find(self, image: Frame, min_confidence: float) -> NDArray[np.float64]:
-        """Return what CompiledModel.find does, and perhaps faces below `min_confidence`, by the library's own code.
+        """Return what CompiledModels.find does, and perhaps faces below `min_confidence`, by the library's own code.
 
         Every call has a result buffer of its own, so that several threads may call at once.
         """

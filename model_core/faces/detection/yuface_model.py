@@ -4,7 +4,9 @@ The layers are those of YuNet (Wu et al., MIR 2023), and their weights are read 
 what the library finds, its whole numbers included, since the included bundles were trained on such crops.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from queue import LifoQueue
 from typing import Any, TypeAlias
 
 import cv2
@@ -40,10 +42,6 @@ _MOST_FACES = 512
 
 _LARGEST_EXPONENT = 12.0
 """Limit of the outputs for a box's size; no image that is searched has sides of a tenth of it."""
-
-_KEPT_KERNELS = 256
-"""Number of kernels that OpenVINO keeps for sides that it has seen, enough for those of a video. Its default of 5,000
-would take a gigabyte where pictures have many sizes."""
 
 _LARGE_PX = 640 * 640
 """Number of pixels from which the memory of a search is given back at once."""
@@ -143,24 +141,19 @@ class _Layers:
         return self._operations.constant(np.ascontiguousarray(values, dtype=np.float32))
 
 
-class CompiledModel:
-    """A model in one thread. Calls must not overlap."""
+class CompiledModels:
+    """A model, compiled as often as threads use it at once, and at most once for each core.
+
+    A further thread waits, since a search computes all the time. Each compiled model has memory of its own, so the one
+    that was used last is taken first.
+    """
 
     def __init__(self, model: Model) -> None:
-        """Compile a model of `build_model`, which takes a tenth of a second."""
-        self._model = (
-            import_openvino()
-            .Core()
-            .compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": "f32",  # so the answer equals the library's
-                    "INFERENCE_NUM_THREADS": 1,  # the caller's
-                    "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_KERNELS,
-                },
-            )
-        )
+        """Take a model of `build_model`."""
+        self._model = model
+        self._free: LifoQueue[_CompiledModel | None] = LifoQueue()
+        for _ in os.sched_getaffinity(0):
+            self._free.put(None)
 
     def find(self, image: Frame, min_confidence: float) -> NDArray[np.float64]:
         """Return a row for each face of an image, uint8 [H, W, 3] RGB, by falling confidence: float64 [N, 15].
@@ -170,14 +163,44 @@ class CompiledModel:
         height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in image.shape[:2])
         padded = np.zeros((1, height, width, 3), np.uint8)
         padded[0, : image.shape[0], : image.shape[1]] = image
-        outputs = np.array(self._model(padded)[0])
-        if height * width > _LARGE_PX:
-            self._model.release_memory()
+        compiled = self._free.get()
+        try:
+            compiled = compiled or _CompiledModel(self._model)
+            outputs = compiled.outputs(padded)
+        finally:
+            self._free.put(compiled)
         return faces(outputs, (height, width), max(min_confidence, LEAST_CONFIDENCE))
 
 
+class _CompiledModel:
+    """A compiled model. Calls must not overlap."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = (
+            import_openvino()
+            .Core()
+            .compile_model(  # which takes a tenth of a second
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": "f32",  # so the answer equals the library's
+                    "INFERENCE_NUM_THREADS": 1,  # the caller's
+                    # What OpenVINO would keep for sides that it has seen takes up to 600 MB; oneDNN keeps a part of it anyway.
+                    "CPU_RUNTIME_CACHE_CAPACITY": 0,
+                },
+            )
+        )
+
+    def outputs(self, image: Frame) -> NDArray[np.float32]:
+        """Return the outputs, float32 [N, 16], for an image, uint8 [1, H, W, 3]."""
+        outputs = np.array(self._model(image)[0])
+        if image[0, ..., 0].size > _LARGE_PX:
+            self._model.release_memory()
+        return outputs
+
+
 def faces(outputs: NDArray[np.float32], size: Sequence[int], min_confidence: float) -> NDArray[np.float64]:
-    """Return the rows that CompiledModel.find describes for the outputs, float32 [N, 16], of an image.
+    """Return the rows that CompiledModels.find describes for the outputs, float32 [N, 16], of an image.
 
     `size` is the image's height and width, which are multiples of 32.
     """

@@ -1,4 +1,5 @@
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -8,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
 
-from model_core.faces.detection import YuFaceNetwork, scan
+from model_core.faces.detection import YuFaceNetwork, scan, yuface_model
 from model_core.faces.detection.yuface import LibFaceDetection
-from model_core.faces.detection.yuface_model import CompiledModel, build_model, faces
+from model_core.faces.detection.yuface_model import CompiledModels, build_model, faces
 from model_core.faces.geometry import Frame
 
 LIBRARY = LibFaceDetection()
-MODEL = CompiledModel(build_model(LIBRARY.weights))
+MODEL = CompiledModels(build_model(LIBRARY.weights))
 
 
 @pytest.mark.parametrize("percent", range(20, 101, 5))
 def test_a_face_of_just_the_least_confidence_counts(monkeypatch: pytest.MonkeyPatch, percent: int) -> None:
     network = YuFaceNetwork()
     answer = np.array([[percent, 1, 2, 3, 4, *range(10)]], dtype=np.float64)
-    monkeypatch.setattr(CompiledModel, "find", lambda self, image, min_confidence: answer)
+    monkeypatch.setattr(CompiledModels, "find", lambda self, image, min_confidence: answer)
     frame = np.zeros((8, 8, 3), dtype=np.uint8)
     assert len(scan(network, frame, min_confidence=percent / 100)) == 1
     assert scan(network, frame, min_confidence=percent / 100 + 0.005) == []
@@ -45,6 +46,26 @@ def test_the_model_finds_exactly_what_the_library_finds(longer_side: int, faces_
 def test_noise_of_any_size_has_the_same_faces_in_both(height: int, width: int, seed: int) -> None:
     picture: Frame = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     np.testing.assert_array_equal(MODEL.find(picture, 0.2), LIBRARY.find(picture, 0.2))
+
+
+def test_threads_get_the_same_answers_and_take_turns() -> None:
+    picture = np.asarray(data.astronaut()[:300, 50:350], dtype=np.uint8)
+    pictures = [picture[: 300 - 8 * number] for number in range(8)]
+    found = [MODEL.find(each, 0.2).tolist() for each in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            assert [rows.tolist() for rows in pool.map(lambda each: MODEL.find(each, 0.2), pictures)] == found
+
+
+def test_a_search_that_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = CompiledModels(build_model(LIBRARY.weights))
+    picture = np.zeros((32, 32, 3), np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr(yuface_model, "_CompiledModel", lambda model: 1 / 0)
+        for _ in range(200):
+            with pytest.raises(ZeroDivisionError):
+                models.find(picture, 0.6)
+    assert len(models.find(picture, 0.6)) == 0
 
 
 def test_a_cell_tells_where_its_face_is() -> None:
@@ -92,7 +113,7 @@ def resident_kb() -> float:
 
 
 @pytest.mark.parametrize("network", [LIBRARY, MODEL], ids=["library", "model"])
-def test_memory_does_not_grow_with_calls(network: LibFaceDetection | CompiledModel) -> None:
+def test_memory_does_not_grow_with_calls(network: LibFaceDetection | CompiledModels) -> None:
     frame = np.zeros((48, 48, 3), np.uint8)
     for _ in range(100):
         network.find(frame, 0.6)

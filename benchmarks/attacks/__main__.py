@@ -207,20 +207,21 @@ class Attack:
     async def _settle(self, name: str) -> None:
         """Send whole files, which must all be answered, and wait until nothing is in flight.
 
-        Photographs of many sizes are among them, and several are sent at a time, so that each thread of the service
-        takes the memory that it works in, and engines keep as much for sizes as they ever do.
+        Photographs of many sizes are among them, and several are sent at a time, once as many as ever come together, so
+        that each thread of the service and its network take the memory that they work in.
         """
         async with self._part(name) as part:
             uploads = self._uploads(part)
             others = [] if self._plan.quick else photographs()
             sent = self._plan.rounds * [*self._whole, *others]
 
-            async def send(number: int) -> None:
-                answer = await uploads.send(sent[number])
+            async def send(media: Media) -> None:
+                answer = await uploads.send(media)
                 if answer.status != 200:
-                    part.faults.append(f"{sent[number].name}: {answer.label}, though it is whole")
+                    part.faults.append(f"{media.name}: {answer.label}, though it is whole")
 
-            await in_turns(len(sent), self._plan.clients, send)
+            await in_turns(len(sent), self._plan.clients, lambda number: send(sent[number]))
+            await in_turns(len(others), self._plan.at_once, lambda number: send(others[number]))
             end_s = time.monotonic() + SETTLE_S
             while await self._in_flight() and time.monotonic() < end_s:
                 await asyncio.sleep(0.1)

@@ -88,7 +88,7 @@ def photograph(width: int = 4000, height: int = 3000) -> Media:
 
 
 def photographs() -> list[Media]:
-    """Return photographs of the sides that people send: of cameras, of the web, and cut around a face."""
+    """Return photographs of many sides, as a service sees them in time: of cameras, of the web, and of faces."""
     sides = [
         (4000, 3000),
         (3000, 4000),
@@ -99,7 +99,7 @@ def photographs() -> list[Media]:
         (1024, 768),
         (640, 480),
     ]
-    cuts = [(side, height) for side in range(96, 513, 64) for height in (side, side * 5 // 4)]
+    cuts = [(side, round(side * ratio)) for side in range(64, 641, 32) for ratio in (0.75, 1, 1.25)]
     return [photograph(*each) for each in [*sides, *cuts]]
 
 

@@ -185,7 +185,7 @@ class _CompiledModel:
                 {
                     "INFERENCE_PRECISION_HINT": "f32",  # so the answer equals the library's
                     "INFERENCE_NUM_THREADS": 1,  # the caller's
-                    # What OpenVINO would keep for sides that it has seen takes up to 600 MB; oneDNN keeps a part of it anyway.
+                    # OpenVINO would keep up to 600 MB for sides that it has seen; oneDNN keeps a part of it anyway.
                     "CPU_RUNTIME_CACHE_CAPACITY": 0,
                 },
             )

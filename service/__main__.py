@@ -15,7 +15,7 @@ from model_core.faces.detection import FaceDetector
 from model_core.inference.predictor import Predictor
 from service.loading import LOADING_ERRORS, load_detector, load_predictors, open_jobs
 from service.logs import configure_logs
-from service.machine import share_arenas
+from service.machine import keep_little_freed_memory
 from service.server import DrainingServer
 from service.settings import Settings, load_settings, variable
 
@@ -41,7 +41,7 @@ def main() -> None:
         try:
             settings = load_settings()
             configure_logs(settings.log_format, settings.log_level)
-            share_arenas()
+            keep_little_freed_memory()
             # What can be found out at once is, for loading takes long.
             _require_temporary_folder()
             if (jobs := open_jobs(settings)) is not None:

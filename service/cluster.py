@@ -11,7 +11,7 @@ from ray import serve
 from service.app import create_app
 from service.loading import load_detector, load_predictors
 from service.logs import configure_logs
-from service.machine import share_arenas
+from service.machine import keep_little_freed_memory
 from service.settings import load_settings
 
 ONGOING = 16
@@ -38,7 +38,7 @@ class Replica:
         """Load what the settings name. Raises as the service's start does, which Ray shows in its log."""
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
-        share_arenas()
+        keep_little_freed_memory()
         detector = load_detector(settings)
         predictor, *others = load_predictors(settings, detector)
         self._app = create_app(settings, detector, predictor, replicas=others)

@@ -55,7 +55,7 @@ OF_LATE = 0.5
 COSTS = (1, 2, 4, 8, 16, 32, 64)
 """Costs for which the wait of late is known; any other request goes by the next lower one."""
 
-TURNS_A_RETURN = 7
+TURNS_A_RETURN = 8
 """Turns that are completed for each client that comes back after a refusal."""
 
 MAX_SPREAD_S = 120.0

@@ -60,7 +60,7 @@ def test_free_room_is_what_the_file_system_says(tmp_path: Path, monkeypatch: pyt
 
 THREADS = """
 import ctypes, threading
-from service.machine import share_arenas
+from service.machine import keep_little_freed_memory
 {call}
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -77,10 +77,35 @@ libc.fflush(None)
 """Six threads take memory; then the C library writes what it has, an element `heap` for each arena."""
 
 
-@pytest.mark.parametrize(("call", "shared"), [("share_arenas()", True), ("", False)])
-def test_threads_share_arenas(call: str, shared: bool) -> None:
+@pytest.mark.parametrize(("call", "shared"), [("keep_little_freed_memory()", True), ("", False)])
+def test_threads_keep_little_freed_memory(call: str, shared: bool) -> None:
     code = THREADS.format(call=call)
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     arenas = told.count("<heap nr=")
     assert (arenas == ARENAS) == shared
     assert arenas >= ARENAS
+
+
+LARGE = """
+import numpy
+from service.machine import LARGE_BYTES, keep_little_freed_memory
+{call}
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+numpy.ones(30_000_000, numpy.uint8)  # freed at once
+begin = resident_mb()
+kept = []
+for _ in range(8):
+    large = numpy.ones(LARGE_BYTES + 100_000, numpy.uint8)
+    kept.append(bytes(1_000))  # lies behind the large block, and does not leave with it
+    del large
+print(resident_mb() - begin)
+"""
+"""Once a large block has been freed, the C library takes further ones from its arena."""
+
+
+@pytest.mark.parametrize(("call", "kept"), [("keep_little_freed_memory()", False), ("", True)])
+def test_freed_large_blocks_are_not_kept(call: str, kept: bool) -> None:
+    code = LARGE.format(call=call)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert (float(told) > 3) == kept

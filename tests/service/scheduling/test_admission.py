@@ -294,8 +294,8 @@ def test_refused_clients_are_spread_over_the_time_that_the_queue_takes() -> None
         for returning, number in enumerate((0.0, 0.5, 1.0), 1):
             with pytest.raises(WouldWait) as refusal, admission.admitted(Lane.INTERACTIVE):
                 pass
-            # 0.3 s are expected, and there is room at half of 0.25 s; each that comes back has the time of seven turns.
-            assert refusal.value.retry_s == pytest.approx(0.3 - 0.125 + (0.5 + number) * 7 * returning * 0.08)
+            # 0.3 s are expected, and there is room at half of 0.25 s; each that comes back has the time of eight turns.
+            assert refusal.value.retry_s == pytest.approx(0.3 - 0.125 + (0.5 + number) * 8 * returning * 0.08)
 
 
 def test_a_lane_that_was_full_opens_at_half_its_wait_and_a_request_may_allow_another() -> None:
@@ -420,8 +420,8 @@ def test_a_large_request_is_judged_when_its_cost_is_known() -> None:
             third.costs(0)  # counts as one
             with pytest.raises(WouldWait, match=r"a wait of 1\.5 s is expected, at most 1\.25 s") as refusal:
                 third.costs(6)
-            # There is room at half of the limit, and each that comes back has the time of seven turns of its cost.
-            assert refusal.value.retry_s == pytest.approx(1.5 - 0.625 + 7 * 6 * 0.1)
+            # There is room at half of the limit, and each that comes back has the time of eight turns of its cost.
+            assert refusal.value.retry_s == pytest.approx(1.5 - 0.625 + 8 * 6 * 0.1)
         with admission.admitted(Lane.INTERACTIVE) as another:
             another.costs(2)  # 0.4 s
             with pytest.raises(WouldWait):

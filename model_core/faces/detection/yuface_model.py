@@ -176,20 +176,13 @@ class _CompiledModel:
     """A compiled model. Calls must not overlap."""
 
     def __init__(self, model: Model) -> None:
-        self._model = (
-            import_openvino()
-            .Core()
-            .compile_model(  # which takes a tenth of a second
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": "f32",  # so the answer equals the library's
-                    "INFERENCE_NUM_THREADS": 1,  # the caller's
-                    # OpenVINO would keep up to 600 MB for sides that it has seen; oneDNN keeps a part of it anyway.
-                    "CPU_RUNTIME_CACHE_CAPACITY": 0,
-                },
-            )
-        )
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # so the answer equals the library's
+            "INFERENCE_NUM_THREADS": 1,  # the caller's
+            # OpenVINO would keep up to 600 MB for sides that it has seen; oneDNN keeps a part of it anyway.
+            "CPU_RUNTIME_CACHE_CAPACITY": 0,
+        }
+        self._model = import_openvino().Core().compile_model(model, "CPU", settings)  # takes a tenth of a second
 
     def outputs(self, image: Frame) -> NDArray[np.float32]:
         """Return the outputs, float32 [N, 16], for an image, uint8 [1, H, W, 3]."""

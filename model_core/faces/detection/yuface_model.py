@@ -200,22 +200,25 @@ def faces(outputs: NDArray[np.float32], size: Sequence[int], min_confidence: flo
     logits = np.clip(outputs[:, :2], -80, 80)
     confidences = np.sqrt((1 / (1 + np.exp(-logits))).prod(axis=1))
     chosen = np.flatnonzero(confidences >= min_confidence)
-    corners, cell = _cells(size)
-    corners, cell, outputs = corners[chosen], cell[chosen, None], outputs[chosen]
+    confidences = confidences[chosen]
+    outputs = outputs[chosen]
+    all_corners, all_sides = _cells(size)
+    corners = all_corners[chosen]
+    cell = all_sides[chosen, None]
     middles = outputs[:, 2:4] * cell + corners
     sides = np.exp(np.minimum(outputs[:, 4:6], _LARGEST_EXPONENT)) * cell
     boxes = np.column_stack([middles - sides / 2, sides])
-    points = (outputs[:, 6:].reshape(-1, 5, 2) * cell[:, None] + corners[:, None]).reshape(-1, 10)
-    kept = np.asarray(
-        cv2.dnn.NMSBoxes(boxes.tolist(), confidences[chosen].tolist(), 0.0, _OVERLAP, top_k=_MOST_CANDIDATES), int
-    )[:_MOST_FACES]
-    rows: NDArray[np.float32] = np.column_stack([confidences[chosen] * 100, boxes, points])[kept]
-    return np.trunc(rows.astype(np.float64))
+    points = outputs[:, 6:].reshape(-1, 5, 2) * cell[:, None] + corners[:, None]
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), confidences.tolist(), 0.0, _OVERLAP, top_k=_MOST_CANDIDATES)
+    rows = np.column_stack([confidences * 100, boxes, points.reshape(-1, 10)])
+    found: NDArray[np.float64] = rows[np.asarray(kept, int)[:_MOST_FACES]].astype(np.float64)
+    return np.trunc(found)
 
 
 def _cells(size: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the upper left corner of each cell, float32 [N, 2] as (x, y), and its side, float32 [N]."""
-    corners, sides = [], []
+    corners = []
+    sides = []
     for stride in STRIDES:
         rows, columns = np.mgrid[0 : size[0] : stride, 0 : size[1] : stride]
         corners.append(np.column_stack([columns.ravel(), rows.ravel()]))

@@ -10,34 +10,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model_core.inference.backbone_graphs import FOLDER, IMAGES, WEIGHTS, save_graph
-from model_core.inference.openvino_runtime import Model, convert, fold_constants
-from model_core.models.ddamfn import ConvBlock
+from model_core.inference.openvino_runtime import Model, convert
 from model_core.models.folding import folded
-from model_core.models.local import DENSE, LocalFeatures
 from model_core.models.registry import BACKBONES
 from model_core.models.spec import BACKBONE_SHAPES
-
-
-class DenseBlock(nn.Module):
-    """A folded ConvBlock whose kernel covers its whole map, as a matrix product.
-
-    OpenVINO's convolution for it answers a single image wrongly in bfloat16 (seen with 2026.4.1 on a CPU with AMX), and
-    takes ten times as long.
-    """
-
-    def __init__(self, block: ConvBlock) -> None:
-        """Take a module whose weights keep their names."""
-        super().__init__()
-        self.conv = block.conv
-        self.prelu = block.prelu
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a map [B, C_out, 1, 1] for a map [B, C_in, H, W]."""
-        y: Tensor = self.prelu(F.linear(x.flatten(1), self.conv.weight.flatten(1), self.conv.bias))
-        return y[:, :, None, None]
 
 
 class WeightsAsInputs(nn.Module):
@@ -71,50 +49,19 @@ class WeightsAsInputs(nn.Module):
 
 def graph_of(backbone: nn.Module, size: int) -> Model:
     """Return the graph of a backbone for images of `size` pixels; it names its inputs and the backbone's weights."""
-    serving = folded(backbone)
-    for module in list(serving.modules()):
-        if isinstance(module, LocalFeatures):
-            dense = module[DENSE]
-            assert isinstance(dense, ConvBlock)
-            module[DENSE] = DenseBlock(dense)
-    network = WeightsAsInputs(serving)
+    network = WeightsAsInputs(folded(backbone))
     model = convert(network, size, tuple(network.weights.values()))
     for name, parameter in zip([IMAGES, *(f"backbone.{name}" for name in network.weights)], model.inputs, strict=True):
         parameter.get_node().set_friendly_name(name)
     shapes = {f"backbone.{name}": list(tensor.shape) for name, tensor in _weights(backbone).items()}
     model.set_rt_info(json.dumps(shapes), WEIGHTS)
-    return simplified(model)
+    return model
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     """Return the weights of a network by name, as bundles have them."""
     state = network.state_dict().items()
     return {name: tensor.detach() for name, tensor in state if not name.endswith("num_batches_tracked")}
-
-
-def simplified(model: Model) -> Model:
-    """Return the same model, which starts and runs faster: sizes that are known are numbers, and means are poolings.
-
-    OpenVINO computes a mean over one axis of a map in float32 and converts it, which takes three times as long as a
-    pooling.
-    """
-    fold_constants(model)  # which imports OpenVINO
-    from openvino import opset13
-
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == "ReduceMean":
-            maps, axes = (node.input_value(i) for i in range(2))
-            averaged = {int(axis) for axis in axes.get_node().get_vector()}
-            kernel = [maps.get_partial_shape()[axis].get_length() if axis in averaged else 1 for axis in (2, 3)]
-            pool = opset13.avg_pool(maps, [1, 1], [0, 0], [0, 0], kernel, exclude_pad=True)
-            node.output(0).replace(pool.output(0))
-        elif node.get_type_name() == "Reshape" and node.input_value(0).get_node().get_type_name() == "Parameter":
-            # A bias is fused into its convolution only if no other one shares it.
-            for consumer in list(node.output(0).get_target_inputs())[1:]:
-                own = opset13.reshape(node.input_value(0), node.input_value(1), special_zero=False)
-                consumer.replace_source_output(own.output(0))
-    model.validate_nodes_and_infer_types()
-    return model
 
 
 def main() -> None:

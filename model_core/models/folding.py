@@ -11,9 +11,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model_core.models.ddamfn import ConvNorm, DirectionGates, MixedBlock, MixedDepthwise
+from model_core.models.ddamfn import ConvBlock, ConvNorm, DirectionGates, MixedBlock, MixedDepthwise
+from model_core.models.local import DENSE, LocalFeatures
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class DenseBlock(nn.Module):
+    """A folded ConvBlock whose kernel covers its whole map, as a matrix product.
+
+    OpenVINO's convolution for it answers a single image wrongly in bfloat16 (seen with 2026.4.1 on a CPU with AMX), and
+    takes ten times as long.
+    """
+
+    def __init__(self, block: ConvBlock) -> None:
+        """Take a module whose weights keep their names."""
+        super().__init__()
+        self.conv = block.conv
+        self.prelu = block.prelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map [B, C_out, 1, 1] for a map [B, C_in, H, W]."""
+        y: Tensor = self.prelu(F.linear(x.flatten(1), self.conv.weight.flatten(1), self.conv.bias))
+        return y[:, :, None, None]
 
 
 def folded(network: M) -> M:
@@ -26,6 +46,11 @@ def folded(network: M) -> M:
             _fold(module, "conv1", "bn1")
         elif isinstance(module, MixedBlock):
             module.register_module("conv_dw", merged(module.conv_dw))
+    for module in list(network.modules()):
+        if isinstance(module, LocalFeatures):  # whose parts are folded by now
+            dense = module[DENSE]
+            assert isinstance(dense, ConvBlock)
+            module[DENSE] = DenseBlock(dense)
     return network
 
 

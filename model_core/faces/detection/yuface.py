@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from model_core.faces.detection.contract import Candidates
-from model_core.faces.detection.yuface_model import LEAST_CONFIDENCE, CompiledModels, build_model
+from model_core.faces.detection.yuface_model import LEAST_CONFIDENCE, YuFaceModel
 from model_core.faces.geometry import Frame
 
 
 class _Finder(Protocol):
-    """CompiledModels or LibFaceDetection."""
+    """YuFaceModel or LibFaceDetection."""
 
     def find(self, image: Frame, min_confidence: float) -> NDArray[np.float64]: ...
 
@@ -34,11 +34,9 @@ class YuFaceNetwork:
         library = LibFaceDetection()
         self._name = f"yuface-{version('yuface')}"
         try:
-            model = build_model(library.weights)
+            self._finder: _Finder = YuFaceModel(library.weights)
         except ModuleNotFoundError:
-            self._finder: _Finder = library
-        else:
-            self._finder = CompiledModels(model)
+            self._finder = library
 
     @property
     def name(self) -> str:
@@ -78,7 +76,7 @@ class LibFaceDetection:
         return np.array((ctypes.c_float * size).in_dll(self._library, name), dtype=np.float32)
 
     def find(self, image: Frame, min_confidence: float) -> NDArray[np.float64]:
-        """Return what CompiledModels.find does, and perhaps faces below `min_confidence`, by the library's own code.
+        """Return what YuFaceModel.find does, and perhaps faces below `min_confidence`, by the library's own code.
 
         Every call has a result buffer of its own, so that several threads may call at once.
         """

@@ -4,25 +4,19 @@ The layers are those of YuNet (Wu et al., MIR 2023), and their weights are read 
 what the library finds, its whole numbers included, since the included bundles were trained on such crops.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from queue import LifoQueue
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model_core.faces.compiled_models import CompiledModels, Model
 from model_core.faces.geometry import Frame
 from model_core.openvino_package import import_openvino
 
 Weights: TypeAlias = Callable[[str, int], NDArray[np.float32]]
 """Returns the library's array of a name, which has the given number of values: float32 [N]."""
-
-Model: TypeAlias = Any
-"""An openvino.Model, which has no types. It maps an image, uint8 [1, H, W, 3] RGB whose sides are multiples of 32, to a
-row of outputs for each cell of three grids, float32 [N, 16]: the two logits of a face, then four for its box and ten
-for its points."""
 
 Node: TypeAlias = Any
 """An output of a layer, which has no types."""
@@ -48,7 +42,11 @@ _LARGE_PX = 640 * 640
 
 
 def build_model(weights: Weights) -> Model:
-    """Return the model with the library's weights. Raises ModuleNotFoundError if OpenVINO is not installed."""
+    """Return the model with the library's weights. Raises ModuleNotFoundError if OpenVINO is not installed.
+
+    It maps an image, uint8 [1, H, W, 3] RGB whose sides are multiples of 32, to a row of outputs for each cell of three
+    grids, float32 [N, 16]: the two logits of a face, then four for its box and ten for its points.
+    """
     openvino = import_openvino()
     from openvino import opset13
 
@@ -141,19 +139,12 @@ class _Layers:
         return self._operations.constant(np.ascontiguousarray(values, dtype=np.float32))
 
 
-class CompiledModels:
-    """A model, compiled as often as threads use it at once, and at most once for each core.
+class YuFaceModel:
+    """The network with the library's weights; safe to call from several threads at once."""
 
-    A further thread waits, since a search computes all the time. Each compiled model has memory of its own, so the one
-    that was used last is taken first.
-    """
-
-    def __init__(self, model: Model) -> None:
-        """Take a model of `build_model`."""
-        self._model = model
-        self._free: LifoQueue[_CompiledModel | None] = LifoQueue()
-        for _ in os.sched_getaffinity(0):
-            self._free.put(None)
+    def __init__(self, weights: Weights) -> None:
+        """Raise ModuleNotFoundError if OpenVINO is not installed."""
+        self._models = CompiledModels(build_model(weights))
 
     def find(self, image: Frame, min_confidence: float) -> NDArray[np.float64]:
         """Return a row for each face of an image, uint8 [H, W, 3] RGB, by falling confidence: float64 [N, 15].
@@ -163,37 +154,12 @@ class CompiledModels:
         height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in image.shape[:2])
         padded = np.zeros((1, height, width, 3), np.uint8)
         padded[0, : image.shape[0], : image.shape[1]] = image
-        compiled = self._free.get()
-        try:
-            compiled = compiled or _CompiledModel(self._model)
-            outputs = compiled.outputs(padded)
-        finally:
-            self._free.put(compiled)
+        outputs = self._models.run(padded, release_memory=height * width > _LARGE_PX)
         return faces(outputs, (height, width), max(min_confidence, LEAST_CONFIDENCE))
 
 
-class _CompiledModel:
-    """A compiled model. Calls must not overlap."""
-
-    def __init__(self, model: Model) -> None:
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # so the answer equals the library's
-            "INFERENCE_NUM_THREADS": 1,  # the caller's
-            # OpenVINO would keep up to 600 MB for sides that it has seen; oneDNN keeps a part of it anyway.
-            "CPU_RUNTIME_CACHE_CAPACITY": 0,
-        }
-        self._model = import_openvino().Core().compile_model(model, "CPU", settings)  # takes a tenth of a second
-
-    def outputs(self, image: Frame) -> NDArray[np.float32]:
-        """Return the outputs, float32 [N, 16], for an image, uint8 [1, H, W, 3]."""
-        outputs = np.array(self._model(image)[0])
-        if image[0, ..., 0].size > _LARGE_PX:
-            self._model.release_memory()
-        return outputs
-
-
 def faces(outputs: NDArray[np.float32], size: Sequence[int], min_confidence: float) -> NDArray[np.float64]:
-    """Return the rows that CompiledModels.find describes for the outputs, float32 [N, 16], of an image.
+    """Return the rows that YuFaceModel.find describes for the outputs, float32 [N, 16], of an image.
 
     `size` is the image's height and width, which are multiples of 32.
     """

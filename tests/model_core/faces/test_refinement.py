@@ -1,5 +1,6 @@
 """The landmarks and the box of a face are the same from whichever detection they begin."""
 
+import sys
 from dataclasses import replace
 
 import cv2
@@ -44,6 +45,17 @@ def test_landmarks_do_not_depend_on_the_detection(astronaut: Frame, refiner: Lan
         assert placed.settled
         assert placed.landmarks.as_array() == pytest.approx(reference.landmarks.as_array(), abs=0.15)
         assert vars(placed.box) == pytest.approx(vars(reference.box), abs=0.5)
+
+
+def test_opencv_places_a_face_where_openvino_does(
+    astronaut: Frame, refiner: LandmarkRefiner, found: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    expected = refiner.refine(astronaut, found)
+    placed = LandmarkRefiner().refine(astronaut, found)
+    assert placed.landmarks.as_array() == pytest.approx(expected.landmarks.as_array(), abs=1e-3)
+    assert vars(placed.box) == pytest.approx(vars(expected.box), abs=1e-3)
+    assert placed.settled == expected.settled
 
 
 def moved(face: Face, x: float) -> Face:

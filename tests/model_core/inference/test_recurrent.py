@@ -29,7 +29,7 @@ def assert_equal(network: AffectNetwork, found: RecurrentNetwork, tasks: tuple[s
     for time in range(VECTORS.shape[1]):
         outputs, state = found.step(VECTORS[:, time], state)
         assert outputs.dtype == np.float64
-        assert outputs == pytest.approx(expected[:, time], abs=1e-5)
+        assert outputs == pytest.approx(expected[:, time], abs=1e-4)  # those of prompts are up to 100
 
 
 @pytest.mark.parametrize("hidden", [None, 5])

@@ -140,14 +140,14 @@ def _change_values(changes: Mapping[str, Change]) -> dict[str, Any]:
     return {name: vars(change) for name, change in changes.items()}
 
 
-def encoded(values: Mapping[str, Any]) -> bytes:
+def encoded(values: dict[str, Any]) -> bytes:
     """Return an object as JSON; keys whose value is None are left out, at any depth."""
     return to_json(_present(values), inf_nan_mode="null")
 
 
 def _present(value: Any) -> Any:
     """The same without None. The serializer would leave it out of models only, not of plain dicts."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):  # of which all are made; asking for a Mapping takes ten times as long
         return {name: _present(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_present(item) for item in value]

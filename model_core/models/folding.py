@@ -1,6 +1,7 @@
 """Folding of a trained network for inference: batch norms go into convolutions, and mixed kernels become one.
 
-The folded network computes the same function in fewer and larger steps. Bundles store the form that is trained.
+A convolution that covers its whole map becomes a matrix product. The folded network computes the same function in fewer
+and larger steps. Bundles store the form that is trained.
 """
 
 from copy import deepcopy

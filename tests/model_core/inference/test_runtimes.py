@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import LABEL_SETS
+from model_core.inference import openvino_runtime
 from model_core.inference.networks import ConcatenatedNetwork, build_runtime, build_tensor_runtime
 from model_core.inference.runtimes import CPU_OPTIONS, RuntimeOptions
 from model_core.inference.torch_runtime import convert_weights
@@ -63,6 +64,23 @@ def test_openvino_answers_as_many_images_as_there_are(network: AffectNetwork, pr
         assert found.shape == (count, 22)
         # Eight are computed at once, so here are one to three passes, of which the last one may be filled up.
         np.testing.assert_allclose(found, np.concatenate([run(many[:4]), run(many[4:7]), run(many[7:])]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("axes", "keepdim", "pooled"),
+    [(2, True, True), (3, True, True), ((2, 3), True, True), (-1, True, True), ((2, 3), False, False), (1, True, False)],
+)
+def test_means_over_the_sides_of_a_map_are_poolings(axes: int | tuple[int, ...], keepdim: bool, pooled: bool) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=axes, keepdim=keepdim).flatten(1)
+
+    model = openvino_runtime.convert(Mean(), 8)
+    kinds = {node.get_type_name() for node in model.get_ordered_ops()}
+    assert ("AvgPool" in kinds, "ReduceMean" in kinds) == (pooled, not pooled)
+    asked = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    found = openvino_runtime.compiled(model, RuntimeOptions("openvino", threads=1))(asked.numpy())
+    assert found == pytest.approx(Mean()(asked).numpy(), abs=1e-6)
 
 
 def test_openvino_tells_nobody_that_it_is_used() -> None:

@@ -63,6 +63,9 @@ _ALIVE_S = 0.5
 
 _MAX_DESCRIPTORS = 64
 
+_NICENESS = 5
+"""How far the service goes before this process where both want a core: files that take long would delay all answers."""
+
 
 def limit_process(memory_bytes: int, file_bytes: int = 0) -> None:
     """Bound the memory, the descriptors and the files of this process, which leaves no core dump.
@@ -215,6 +218,7 @@ def begin() -> socket.socket:
     """Return the channel to the service, with which this process ends, and by nothing else."""
     for number in (signal.SIGINT, signal.SIGTERM):  # these are the service's to handle, which may still be draining
         signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICENESS)
     threading.Thread(target=_end_with_the_service, daemon=True).start()
     cv2.setNumThreads(1)
     return socket.socket(fileno=int(sys.argv[1]))

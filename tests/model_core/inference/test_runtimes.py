@@ -68,7 +68,14 @@ def test_openvino_answers_as_many_images_as_there_are(network: AffectNetwork, pr
 
 @pytest.mark.parametrize(
     ("axes", "keepdim", "pooled"),
-    [(2, True, True), (3, True, True), ((2, 3), True, True), (-1, True, True), ((2, 3), False, False), (1, True, False)],
+    [
+        (2, True, True),
+        (3, True, True),
+        ((2, 3), True, True),
+        (-1, True, True),
+        ((2, 3), False, False),
+        (1, True, False),
+    ],
 )
 def test_means_over_the_sides_of_a_map_are_poolings(axes: int | tuple[int, ...], keepdim: bool, pooled: bool) -> None:
     class Mean(torch.nn.Module):

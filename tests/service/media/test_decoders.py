@@ -302,6 +302,14 @@ def test_shared_memory_cannot_be_shrunk() -> None:
                 os.truncate(file.fileno(), size)
 
 
+def test_a_decoder_gives_way_to_the_service() -> None:
+    with decoders() as pool:
+        list(shown(pool.picture(io.BytesIO(png(1)), LIMITS)))
+        [decoder] = pool._idle
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, decoder._process.pid) == min(own + 5, 19)
+
+
 def test_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
     before = children()
     pool = DecoderPool(2, 1_000_000)

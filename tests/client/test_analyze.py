@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from affect_client import Affect
 from affect_client.__main__ import main
+from affect_client.commands.analyze import Batch
 from affect_client.commands.folder import MANIFEST
+from affect_client.commands.inputs import Input
 from tests.client.fake_service import (
     MODELS,
     Answer,
@@ -162,6 +165,22 @@ def test_control_c_leaves_nothing_half_written(tmp_path: Path) -> None:
         service.go_on.set()
         assert main(["analyze", str(tmp_path / "clips"), "--out", str(tmp_path / "out"), "--url", server.url]) == 0
     assert_each_once(tmp_path / "out", good=4, bad=0)
+
+
+def test_an_interrupted_command_calls_no_file_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads may still read answers when the connections close, and must not write that down."""
+    closed = []
+
+    def interrupted(batch: Batch, inputs: Sequence[Input], jobs: int) -> int:
+        monkeypatch.setattr(batch.folder, "close", lambda close=batch.folder.close: (closed.append("folder"), close()))
+        monkeypatch.setattr(Affect, "close", lambda self, close=Affect.close: (closed.append("service"), close(self)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("affect_client.commands.analyze.analyze_all", interrupted)
+    write_clips(tmp_path / "clips", good=1, bad=0)
+    with served(Service()) as server:
+        assert main(["analyze", str(tmp_path / "clips"), "--out", str(tmp_path / "out"), "--url", server.url]) == 130
+    assert closed == ["folder", "service"]
 
 
 def test_pictures_and_videos_get_their_own_parameters(tmp_path: Path) -> None:

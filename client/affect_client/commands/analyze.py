@@ -92,14 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
         request = _request(arguments)
         inputs = find_inputs(arguments.paths)
         key = api_key(arguments)
-        with ResultFolder(arguments.out) as folder:
-            with Affect(arguments.url, key) as affect:
-                models = affect.models()  # without that patience: somebody has just typed the address
-            with Affect(arguments.url, key, retry=PATIENCE) as affect:
-                batch = Batch(affect, folder, models, request)
-                # A file that brings the service down must not keep the others from their turn.
-                inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
-                return analyze_all(batch, inputs, arguments.jobs)
+        # The folder is closed first: no file has failed because a command that ends closes its connections.
+        with Affect(arguments.url, key, retry=PATIENCE) as affect, ResultFolder(arguments.out) as folder:
+            with Affect(arguments.url, key) as impatient:
+                models = impatient.models()  # somebody has just typed the address
+            batch = Batch(affect, folder, models, request)
+            # A file that brings the service down must not keep the others from their turn.
+            inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
+            return analyze_all(batch, inputs, arguments.jobs)
     except KeyboardInterrupt:
         print("affect analyze: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -61,6 +61,16 @@ def relative_squared_error(logits: Tensor, target: Tensor, mask: Tensor, varianc
     return _masked_mean((logits.sigmoid() - target).square() / variance, mask)
 
 
+def change_loss(logits: Tensor, at_rest: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean cross-entropy of what faces show beyond the same faces at rest, over mask [B, U].
+
+    The logits [B, U] of a face less those of the same face at rest, `at_rest` [B, U], are taken as those of a face
+    whose logits at rest are the mean of all. So a network learns to tell movements, whose targets [B, U] are in [0, 1],
+    from the looks of a person.
+    """
+    return soft_binary_cross_entropy(logits - at_rest + at_rest.detach().mean(dim=0), target, mask)
+
+
 def attention_distances(maps: Sequence[Tensor]) -> Tensor:
     """Return each face's mean squared distance [B] between attention maps [B, ...], over elements and pairs of maps."""
     distances = [(a - b).square().flatten(1).mean(dim=1) for i, a in enumerate(maps) for b in maps[i + 1 :]]

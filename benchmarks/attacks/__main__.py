@@ -60,6 +60,9 @@ READY_S = 600.0
 
 SKIPS = 2
 
+SETTLED = 0.01
+"""Share by which a tour of whole files may still enlarge the resident memory of a service that has settled."""
+
 LIVE_AT_ONCE = 8
 """Live connections that are attacked at a time."""
 
@@ -86,7 +89,9 @@ class Plan:
     at_once: int = 20
     """Copies of a bomb that are sent together."""
     rounds: int = 4
-    """Times that each whole file is sent before and after."""
+    """Times that each whole file is sent in a tour of them; there are tours before the attack, and one after it."""
+    tours: int = 6
+    """Most tours before the attack: it begins after one that leaves hardly any memory taken."""
     rest_s: float = 2 * REST_S
     """Seconds without a request after which memory is compared: at rest the service gives back what it has freed."""
     frames: int = MOST_FRAMES
@@ -99,7 +104,17 @@ class Plan:
 
 
 QUICK = Plan(
-    bodies=60, requests=30, flood=5000, slow=20, slow_live=5, hold_s=0.5, rounds=1, rest_s=0, frames=10_000, quick=True
+    bodies=60,
+    requests=30,
+    flood=5000,
+    slow=20,
+    slow_live=5,
+    hold_s=0.5,
+    rounds=1,
+    tours=1,
+    rest_s=0,
+    frames=10_000,
+    quick=True,
 )
 
 
@@ -128,9 +143,9 @@ class Report:
 
     parts: list[Part] = field(default_factory=list)
     begin: Footprint | None = None
-    """After a settling round; None for a service of which only the address is known."""
+    """After the tours of whole files; None for a service of which only the address is known."""
     end: Footprint | None = None
-    """After everything, and another such round."""
+    """After everything, and one more tour."""
     beside_s: float = 0.0
     """99th percentile of the answers to pictures beside long skips, in seconds."""
     lost_decoders: dict[str, int] = field(default_factory=dict)
@@ -164,13 +179,11 @@ class Attack:
         async with httpx2.AsyncClient(base_url=self._url, timeout=900, limits=limits) as self._http:
             with self._watch:
                 lost = await self._lost_decoders()
-                await self._settle("whole files")
-                self.report.begin = self._footprint()
+                self.report.begin = await self._settled()
                 for name, attack in self._attacks().items():
                     if name in self._plan.only:
                         await attack()
-                await self._settle("whole files again")
-                self.report.end = self._footprint()
+                self.report.end = await self._tour("whole files again")
                 now = await self._lost_decoders()
                 self.report.lost_decoders = {reason: count - lost.get(reason, 0) for reason, count in now.items()}
 
@@ -204,11 +217,23 @@ class Attack:
         if self._pid is not None and not Path(f"/proc/{self._pid}").exists():
             raise SystemExit(f"{name}: the service's process has ended\n" + "\n".join(part.faults))
 
-    async def _settle(self, name: str) -> None:
-        """Send whole files, which must all be answered, and wait until nothing is in flight.
+    async def _settled(self) -> Footprint | None:
+        """Send whole files until the service has taken the memory that it works in, and return what it holds then.
 
-        Photographs of many sizes are among them, and several are sent at a time, once as many as ever come together, so
-        that each thread of the service and its network take the memory that they work in.
+        One tour is not enough: which threads take which files, and in which batches faces come together, is chance.
+        """
+        held = await self._tour("whole files")
+        for number in range(2, self._plan.tours + 1):
+            before = held
+            held = await self._tour(f"whole files, tour {number}")
+            if before is None or held is None or held.resident_mb <= before.resident_mb * (1 + SETTLED):
+                break
+        return held
+
+    async def _tour(self, name: str) -> Footprint | None:
+        """Send whole files, which must all be answered, wait until nothing is in flight, and return what is held then.
+
+        Photographs of many sizes are among them, and several are sent at a time, once as many as ever come together.
         """
         async with self._part(name) as part:
             uploads = self._uploads(part)
@@ -228,6 +253,7 @@ class Attack:
             if left := await self._in_flight():
                 part.faults.append(f"{left:g} requests are in flight that nobody waits for")
             await asyncio.sleep(self._plan.rest_s)
+        return self._footprint()
 
     async def _damaged_files(self) -> None:
         async with self._part("damaged files") as part:

@@ -11,6 +11,7 @@ from model_core.losses import (
     attention_distances,
     attention_loss,
     ccc_loss,
+    change_loss,
     consistency_loss,
     relative_squared_error,
     soft_binary_cross_entropy,
@@ -55,6 +56,19 @@ def test_guessing_the_mean_has_a_relative_squared_error_of_one() -> None:
     mean = target.mean(dim=0).expand(2, 2)
     error = relative_squared_error(mean.logit(), target, torch.ones(2, 2), target.var(dim=0, correction=0))
     assert error.item() == pytest.approx(1)
+
+
+def test_change_loss_by_hand() -> None:
+    # At rest one face is above the mean logit of 0 by 2, the other one below it: ln 3 and -ln 3 are left of them.
+    logits = torch.tensor([[math.log(3) + 2], [-math.log(3) - 2]])
+    loss = change_loss(logits, torch.tensor([[2.0], [-2.0]]), torch.tensor([[1.0], [0.0]]), torch.ones(2, 1))
+    assert loss.item() == pytest.approx(-math.log(0.75))
+
+
+def test_a_change_is_learned_from_both_pictures() -> None:
+    logits, at_rest = (torch.zeros(1, 1, requires_grad=True) for _ in range(2))
+    change_loss(logits, at_rest, torch.ones(1, 1), torch.ones(1, 1)).backward()
+    assert (logits.grad, at_rest.grad) == (torch.tensor([[-0.5]]), torch.tensor([[0.5]]))
 
 
 def test_ccc_loss_by_hand() -> None:

@@ -186,6 +186,8 @@ class LocalLoss(Section):
     """Weight of the soft binary cross-entropy."""
     unit_error: float = 0.6
     """Weight of the action units' `relative_squared_error`."""
+    change: float = Field(0.0, ge=0)
+    """Weight of the `change_loss` of rendered faces, which are compared with the same person at rest."""
 
 
 class LocalRunConfig(Section):

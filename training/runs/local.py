@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model_core.affect import TASKS
-from model_core.losses import LossWeights
+from model_core.losses import LossWeights, change_loss
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LOCAL_SIZE, LocalDDAMFN
@@ -25,6 +25,7 @@ from model_core.preprocessing import InputSpec
 from training.data.batch_order import BatchOrder
 from training.data.batches import targets, unit_variance
 from training.data.prepared import PreparedFaces
+from training.datasets import DatasetError
 from training.datasets.raw import Split
 from training.measuring.scoring import Outputs, headline
 from training.runs.checkpoint import CheckpointError
@@ -35,7 +36,7 @@ from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.start import continue_from
 from training.runs.step import total_loss
 from training.runs.trained import load_evaluable, require_match
-from training.runs.training_data import load_training_faces, origin, require_targets
+from training.runs.training_data import load_training_faces, origin, records_at_rest, require_targets
 from training.targets.auxiliary import OUTPUTS, AuxiliaryTargets, auxiliary_targets
 
 
@@ -63,6 +64,8 @@ class LocalRun(Run[NDArray[np.int64]]):
     train: StoredFaces
     validation: StoredFaces
     auxiliary: AuxiliaryTargets | None
+    at_rest: NDArray[np.int64]
+    """int64 [N]: for each stored training face the position of the same person at rest, or -1: it is not compared."""
     folder: Path
 
     def __post_init__(self) -> None:
@@ -104,13 +107,25 @@ class LocalRun(Run[NDArray[np.int64]]):
     def _loss(self, positions: NDArray[np.int64]) -> Tensor:
         """Return the loss of a batch, whose faces are seen in the epoch's view."""
         number = self.progress.epoch % len(self.train.views)
+        compared = np.flatnonzero(self.at_rest[positions] >= 0)
+        seen = np.concatenate([positions, self.at_rest[positions[compared]]])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.precision == "bfloat16"):
-            vectors = vectors_of(self._backbone, self.train.views[number][positions]).float()
+            vectors = vectors_of(self._backbone, self.train.views[number][seen]).float()
+        vectors, vectors_at_rest = vectors.tensor_split([len(positions)])
         indices = self.train.indices[positions]
-        weights = LossWeights(attention=0, **self.config.loss.model_dump())
-        loss = total_loss(
-            self.network.forward_vectors(vectors), targets(self.faces, indices), None, weights, self._variance
-        )
+        weights = LossWeights(attention=0, **self.config.loss.model_dump(exclude={"change"}))
+        logits, target = self.network.forward_vectors(vectors), targets(self.faces, indices)
+        loss = total_loss(logits, target, None, weights, self._variance)
+        if len(compared):
+            resting = self.network.forward_vectors(vectors_at_rest)
+            assert logits.action_units is not None
+            assert resting.action_units is not None
+            loss = loss + self.config.loss.change * change_loss(
+                logits.action_units[compared],
+                resting.action_units,
+                target.action_units[compared],
+                target.action_units_mask[compared],
+            )
         if self.auxiliary is None:
             return loss
         outputs = self._trained["auxiliary"](vectors[:, VECTOR_SIZE:])
@@ -162,8 +177,23 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     rows, weights = faces.indices("train", config.data.limit), config.auxiliary
     auxiliary = auxiliary_targets(faces, rows, weights) if weights.blendshapes or weights.shape else None
     train, validation = _stored_faces(config, faces, source.input, network, folder)
+    at_rest = _positions_at_rest(config, faces, spec, train.indices)
     answering = replace(source.input, with_mirror_image=config.network.with_mirror_image)
-    return LocalRun(config, faces, spec, answering, network, train, validation, auxiliary, folder)
+    return LocalRun(config, faces, spec, answering, network, train, validation, auxiliary, at_rest, folder)
+
+
+def _positions_at_rest(
+    config: LocalConfig, faces: PreparedFaces, spec: NetworkSpec, indices: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return where among the records `indices` those at rest are, int64 [N]; see LocalRun. Raises DatasetError."""
+    if not config.loss.change:
+        return np.full(len(indices), -1)
+    records = records_at_rest(config.data, faces)[indices]
+    positions = np.searchsorted(indices, records).clip(max=len(indices) - 1)
+    found = np.where((records >= 0) & (indices[positions] == records), positions, -1)
+    if "action_units" not in spec.tasks or not (found >= 0).any():
+        raise DatasetError("loss.change compares the action units of rendered faces with the same faces at rest")
+    return found
 
 
 def _stored_faces(

@@ -3,11 +3,15 @@
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model_core.affect import ACTION_UNITS
 from model_core.models.spec import NetworkSpec
 from training.data.mixture import MixedFaces, Source, mix
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
+from training.measuring.resting import read_sittings
 from training.runs.config import DataConfig
 
 
@@ -48,6 +52,24 @@ def origin(faces: PreparedFaces) -> dict[str, Any]:
         for source in faces.sources
     ]
     return {"prepared": asdict(faces.info), "sets": sets}
+
+
+def records_at_rest(config: DataConfig, faces: PreparedFaces) -> NDArray[np.int64]:
+    """Return for each of N records that of the same person at rest in the same pose and light, int64 [N].
+
+    It is -1 for records of sets that are not rendered, and for those that others are compared with. Raises
+    DatasetError.
+    """
+    members = [source.faces for source in faces.sources] if isinstance(faces, MixedFaces) else [faces]
+    folders = [each.prepared for each in config.sets] if config.prepared is None else [config.prepared]
+    parts = []
+    start = 0
+    for folder, member in zip(folders, members, strict=True):
+        records = np.arange(len(member))
+        first = read_sittings(folder, member).baseline if member.info.rendered else np.full(len(member), -1)
+        parts.append(np.where((first < 0) | (first == records), -1, first + start))
+        start += len(member)
+    return np.concatenate(parts)
 
 
 def require_targets(faces: PreparedFaces, spec: NetworkSpec) -> None:

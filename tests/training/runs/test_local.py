@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from model_core.affect import LABEL_SETS, TASKS
+from model_core.losses import change_loss
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from tests.fakes import write_prepared
+from tests.training.sittings import AU12, write_sittings
 from training import train
 from training.data.prepared import load_prepared
 from training.datasets import DatasetError
@@ -19,6 +21,7 @@ from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_train
 from training.runs.config import LocalConfig
 from training.runs.config_file import checked, read_values
 from training.runs.local import LocalRun, build_local_run
+from training.runs.maps import vectors_of
 from training.runs.norms import batch_norms
 
 LABELS = LABEL_SETS["ferplus"]
@@ -119,6 +122,39 @@ def test_local_features_learn_from_several_sets(earlier: Path, tmp_path: Path) -
     assert not torch.equal(run.network.heads["action_units"].weight, before)
     assert {"prepared/ccc_v", "other/au_r", "score"} <= run.progress.history[0].keys()
     assert "other/accuracy" not in run.progress.history[0]
+
+
+def mixed_run(earlier: Path, folder: Path, rendered: Path, *overrides: str) -> LocalRun:
+    """A run that also learns the units of a rendered set."""
+    sets = f'[{{prepared="{earlier / "prepared"}"}}, {{prepared="{rendered}", tasks=["action_units"]}}]'
+    values = read_values(earlier / "config.toml", [f"data.sets={sets}", *overrides])
+    del values["data"]["prepared"]
+    return build_local_run(checked(LocalConfig, values, "config.toml"), folder)
+
+
+@torch.no_grad()
+def test_rendered_faces_are_compared_with_the_same_person_at_rest(earlier: Path, tmp_path: Path) -> None:
+    """Two sittings of four pictures, the first of them at rest; no face is found in the second one's first picture."""
+    rendered = write_sittings(tmp_path / "rendered", ["train", "train", "validation"], missing=(4,))
+    plain, run = (mixed_run(earlier, tmp_path, rendered, f"loss.change={weight}") for weight in (0, 2))
+    assert run.at_rest.tolist() == 11 * [-1] + [-1, 11, 11, 11] + 3 * [-1]
+    run.network.load_state_dict(plain.network.state_dict())
+    for each in (plain, run):
+        each._trained.eval()
+    logits = run.network.forward_vectors(vectors_of(run._backbone, run.train.views[0])).action_units
+    assert logits is not None
+    target = torch.tensor([12 * [0.0], 12 * [0.0]])
+    target[0, AU12] = 0.8
+    change = change_loss(logits[[12, 14]], logits[[11, 11]], target, torch.ones(2, 12))
+    batch = np.array([3, 12, 14, 15])
+    assert float(run._loss(batch) - plain._loss(batch)) == pytest.approx(2 * float(change), rel=1e-3)
+    alone = np.array([3, 11, 15])
+    assert torch.equal(run._loss(alone), plain._loss(alone))
+
+
+def test_changes_need_faces_at_rest(earlier: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"loss\.change compares the action units of rendered faces"):
+        run_of(earlier, tmp_path / "run", "loss.change=1")
 
 
 def test_what_the_teacher_read_beside_is_learned_and_left_behind(

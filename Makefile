@@ -68,9 +68,10 @@ train: $(STAMP)
 # skins and ICT-FaceKit's model:
 # make bundle FERPLUS=folder TEACHER=face_landmarker.task SKINS=folder ICT=ict_facekit.npz
 # It takes a day on two cores; after an interruption the same command continues.
-STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112
+STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112 \
+	9_changes_local_112
 # Three prepared sets: FER+; rendered people of all splits, a part of whom measure; and further rendered people to learn
-# from, each of whom sits once.
+# from, each of whom sits once, in smaller pictures.
 PREPARED := data/ferplus-112
 RENDERED := data/rendered-112
 PEOPLE := data/rendered-people-112
@@ -80,7 +81,7 @@ PEOPLE_COUNT := 3336
 PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped. \
 	Rendered faces: ICT-FaceKit (MIT), MakeHuman's mesh and skins (CC0).
-EXPORT = $(BIN)/python -m training.export --run runs/ferplus-8 --name ferplus-ddamfn --version 6.1 --licence Apache-2.0 \
+EXPORT = $(BIN)/python -m training.export --run runs/ferplus-9 --name ferplus-ddamfn --version 6.2 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)
@@ -88,17 +89,19 @@ bundle: $(STAMP)
 	test -d $(RENDERED) || { $(RENDER) --out data/renders --count $(RENDERED_COUNT) && \
 		$(PREPARE) --dataset rendered --root data/renders --out $(RENDERED); }
 	test -d $(PEOPLE) || { $(RENDER) --out data/renders-people --count $(PEOPLE_COUNT) --people 3000 --seed 1 \
-		--splits train validation && $(PREPARE) --dataset rendered --root data/renders-people --out $(PEOPLE); }
+		--size 192 --samples 4 --splits train validation && \
+		$(PREPARE) --dataset rendered --root data/renders-people --out $(PEOPLE); }
 	for stage in $(STAGES); do \
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
-	$(BIN)/python -m training.calibrate --run runs/ferplus-8 --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
+	$(BIN)/python -m training.calibrate --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
 		--weights 40 1 1 --rest $(PEOPLE)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
+	$(BIN)/python -m training.studies.twins --root $(FERPLUS) --out runs/twins.csv
 	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(PREPARED) --out runs/quality.json \
-		--plots runs/plots
+		--groups runs/twins.csv --group-by twin --plots runs/plots
 	$(BIN)/python -m training.evaluate --model runs/unmeasured --prepared $(RENDERED) --out runs/rendered.json
 	$(EXPORT) --out runs/bundle --quality runs/quality.json runs/rendered.json
 	rm -r runs/unmeasured

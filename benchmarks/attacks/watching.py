@@ -18,6 +18,9 @@ from typing import Final, NoReturn, Self
 LOOK_S: Final = 0.05
 """Seconds between two looks."""
 
+_NICENESS: Final = -10
+"""Priority of the process that watches, where it may have one: its own wait for a core is not the service's delay."""
+
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -165,6 +168,8 @@ def main() -> None:
 
     Each line of the input is answered with a line of what was seen since the one before, as JSON.
     """
+    with suppress(PermissionError):
+        os.nice(_NICENESS)
     host, port, *pid = sys.argv[1:]
     looks = _Looks(host, int(port), int(pid[0]) if pid else None)
     threading.Thread(target=looks.run, daemon=True).start()

@@ -31,18 +31,20 @@ class Source:
     """The action units that are learned from its targets."""
     neutral_at_rest: bool = False
     """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
+    resting_factor: float = 1.0
+    """Where at least 0.7 of the votes are neutral, the targets of trusted units are multiplied by this, in [0, 1]."""
 
     @property
     def known_units(self) -> NDArray[np.bool_]:
         """bool [N, 12]: True where a unit's target is learned."""
-        learned = self._trusted | self._resting[:, None]
+        learned = self._trusted | self._absent
         return self.faces.known_units & learned & ("action_units" in self.tasks)
 
     @property
     def action_units(self) -> NDArray[np.float32]:
         """float32 [N, 12]: the units' targets."""
-        absent = self._resting[:, None] & ~self._trusted
-        return np.where(absent, np.float32(0), self.faces.action_units)
+        factor = np.where(self._resting[:, None], np.float32(self.resting_factor), np.float32(1))
+        return np.where(self._absent, np.float32(0), factor * self.faces.action_units)
 
     @property
     def _trusted(self) -> NDArray[np.bool_]:
@@ -50,9 +52,14 @@ class Source:
 
     @property
     def _resting(self) -> NDArray[np.bool_]:
-        """bool [N]: True where a face teaches that units are absent."""
+        """bool [N]: True where a face is taken to be at rest."""
         neutral = distributions(self.faces.votes)[:, self.faces.info.labels.index("neutral")]
-        return (neutral >= _NEUTRAL_FROM) & self.neutral_at_rest
+        return np.asarray(neutral >= _NEUTRAL_FROM)
+
+    @property
+    def _absent(self) -> NDArray[np.bool_]:
+        """bool [N, 12]: True where a face teaches that a unit is absent, whatever its target says."""
+        return self._resting[:, None] & ~self._trusted & self.neutral_at_rest
 
     @property
     def with_valence_arousal(self) -> NDArray[np.bool_]:

@@ -34,6 +34,8 @@ class SetConfig(Section):
     """The action units that are learned from it."""
     neutral_at_rest: bool = False
     """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
+    resting_factor: float = Field(1.0, ge=0, le=1)
+    """Where at least 0.7 of the votes are neutral, the targets of trusted units are multiplied by this."""
 
 
 class DataConfig(Section):

@@ -28,6 +28,7 @@ def load_training_faces(config: DataConfig) -> PreparedFaces:
                 each.tasks,
                 each.trusted_units,
                 each.neutral_at_rest,
+                each.resting_factor,
             )
             for each in config.sets
         ]
@@ -48,6 +49,7 @@ def origin(faces: PreparedFaces) -> dict[str, Any]:
             "tasks": [task for task in source.tasks if source.teaches(task)],
             "trusted_units": list(source.trusted_units),
             "neutral_at_rest": source.neutral_at_rest,
+            "resting_factor": source.resting_factor,
         }
         for source in faces.sources
     ]

@@ -90,6 +90,16 @@ def test_neutral_faces_teach_that_units_are_absent(ferplus: PreparedFaces, rende
     assert not other_task.known_units.any()
 
 
+def test_what_the_teacher_reads_in_neutral_faces_may_count_less(ferplus: PreparedFaces) -> None:
+    ferplus.votes[:] = 0
+    ferplus.votes[[0, 2], ferplus.info.labels.index("neutral")] = [7, 6]
+    ferplus.votes[2, ferplus.info.labels.index("anger")] = 4
+    ferplus.action_units[:] = 0.5
+    source = Source("a", ferplus, trusted_units=("AU12",), neutral_at_rest=True, resting_factor=0.5)
+    assert source.action_units[0].tolist() == [0.25 if name == "AU12" else 0 for name in ACTION_UNITS]
+    assert source.action_units[2].tolist() == 12 * [0.5]
+
+
 def test_the_variance_of_a_unit_is_that_of_the_targets_that_are_learned(
     ferplus: PreparedFaces, rendered: PreparedFaces
 ) -> None:

@@ -14,6 +14,8 @@ Doubts:
   `mouth-compression` also lifts them.
 * AU6 is ICT's `cheekRaiser`; ARKit's `cheekSquint` raises the cheek and the lower lid, so it has some of AU7.
   MakeHuman drew no cheek raiser, and `expression` borrows that of ARKit.
+* AU7 is drawn weakly. At intensity 1, ICT's `eyeSquint` lifts the lower lid by a fifth of the way that closes the eye,
+  and leaves the upper lid where it is; at 0.2 that is less than half a pixel of a crop of 112 pixels.
 * ICT's `noseSneer` lifts the upper lip, too: its AU9 carries some AU10, which is not counted.
 * A jaw that is wide open is AU27. AU26 at intensity 1 is half of it.
 * AU25 is not drawn but measured: it is the distance of the lips in the middle (see `lips_part`), whatever parts them.

@@ -77,7 +77,7 @@ RENDERED := data/rendered-112
 PEOPLE := data/rendered-people-112
 RENDER = $(BIN)/python -m training.render --skins $(SKINS) --ict $(ICT)
 RENDERED_COUNT := 3400
-PEOPLE_COUNT := 3336
+PEOPLE_COUNT := 5600
 PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped. \
 	Rendered faces: ICT-FaceKit (MIT), MakeHuman's mesh and skins (CC0).

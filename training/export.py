@@ -105,7 +105,7 @@ def _described(each: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of one of the sets that a bundle was trained on."""
     return {
         "dataset": each["prepared"]["dataset"],
-        **{name: each[name] for name in ("share", "tasks", "trusted_units")},
+        **{name: each[name] for name in ("share", "tasks", "trusted_units", "neutral_at_rest", "resting_factor")},
     }
 
 

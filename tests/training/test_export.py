@@ -99,10 +99,11 @@ def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
     trained = load_evaluable(folder)
     prepared = trained.training["prepared"]
     every = ["valence_arousal", "expression", "action_units"]
+    alike = {"share": 1.0, "neutral_at_rest": False, "resting_factor": 1.0}
+    rendered = {**prepared, "dataset": "rendered", "rendered": True}
     sets = [
-        {"prepared": prepared, "share": 1.0, "tasks": every, "trusted_units": ["AU1", "AU2"]},
-        {"prepared": {**prepared, "dataset": "rendered", "rendered": True}, "share": 1.0, "tasks": every[1:]}
-        | {"trusted_units": list(ACTION_UNITS)},
+        alike | {"prepared": prepared, "tasks": every, "trusted_units": ["AU1", "AU2"]},
+        alike | {"prepared": rendered, "tasks": every[1:], "trusted_units": list(ACTION_UNITS)},
     ]
     mixed = replace(trained, training={**trained.training, "sets": sets})
     notes = export.manifest_of(mixed, export.Labelling("n", "1", "MIT", "")).unit_notes
@@ -114,8 +115,8 @@ def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
     assert manifest.references == {"valence_arousal": "derived", "expression": "rendered", "action_units": "rendered"}
     assert manifest.unit_notes is None
     assert export.manifest_of(mixed, export.Labelling("n", "1", "MIT", "")).references["expression"] == "annotated"
-    alike = replace(trained, training={**trained.training, "sets": sets[:1]})
-    assert export.manifest_of(alike, export.Labelling("n", "1", "MIT", "")).unit_notes is None
+    single = replace(trained, training={**trained.training, "sets": sets[:1]})
+    assert export.manifest_of(single, export.Labelling("n", "1", "MIT", "")).unit_notes is None
 
 
 def test_no_path_of_the_training_machine_is_published(

@@ -143,8 +143,17 @@ def test_a_bundle_says_what_it_was_trained_on(whole: NetworkRun) -> None:
             "share": 3,
             "tasks": ["valence_arousal", "expression", "action_units"],
             "trusted_units": ["AU2", "AU12"],
+            "neutral_at_rest": False,
+            "resting_factor": 1,
         },
-        {"dataset": "rendered", "share": 1, "tasks": ["action_units"], "trusted_units": list(ACTION_UNITS)},
+        {
+            "dataset": "rendered",
+            "share": 1,
+            "tasks": ["action_units"],
+            "trusted_units": list(ACTION_UNITS),
+            "neutral_at_rest": False,
+            "resting_factor": 1,
+        },
     ]
     json.dumps(manifest.training)
 

@@ -15,7 +15,7 @@ from model_core.faces.detection import FaceDetector
 from model_core.inference.predictor import Predictor
 from service.loading import LOADING_ERRORS, load_detector, load_predictors, open_jobs
 from service.logs import configure_logs
-from service.machine import keep_little_freed_memory
+from service.machine import exempt_loaded_objects, keep_little_freed_memory
 from service.server import DrainingServer
 from service.settings import Settings, load_settings, variable
 
@@ -53,6 +53,7 @@ def main() -> None:
             from service.http.connections import ConnectionLimits, most_connections, server_options
 
             app = create_app(settings, detector, predictor, replicas=replicas)
+            exempt_loaded_objects()
         except (CannotStart, *LOADING_ERRORS) as error:
             sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
 

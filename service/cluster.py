@@ -11,7 +11,7 @@ from ray import serve
 from service.app import create_app
 from service.loading import load_detector, load_predictors
 from service.logs import configure_logs
-from service.machine import keep_little_freed_memory
+from service.machine import exempt_loaded_objects, keep_little_freed_memory
 from service.settings import load_settings
 
 ONGOING = 16
@@ -42,6 +42,7 @@ class Replica:
         detector = load_detector(settings)
         predictor, *others = load_predictors(settings, detector)
         self._app = create_app(settings, detector, predictor, replicas=others)
+        exempt_loaded_objects()
 
     def __serve_build_asgi_app__(self) -> object:
         """Return the ASGI app, whose lifespan Ray then starts."""

@@ -1,6 +1,7 @@
 """What the machine grants the service: memory, and room for temporary files."""
 
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def give_freed_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def exempt_loaded_objects() -> None:
+    """Have Python's garbage collector pass over all objects that there are, which live as long as the process.
+
+    A full collection visited the 130,000 objects of libraries and models: 65 ms on an idle core and 0.2 s on a busy
+    machine, in which no thread of the process runs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _memory_groups(root: Path) -> list[tuple[Path, str]]:

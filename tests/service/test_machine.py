@@ -109,3 +109,20 @@ def test_freed_large_blocks_are_not_kept(call: str, kept: bool) -> None:
     code = LARGE.format(call=call)
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert (float(told) > 3) == kept
+
+
+EXEMPT = """
+import gc
+from service.machine import exempt_loaded_objects
+loaded = [[] for _ in range(1000)]
+exempt_loaded_objects()
+later = [[]]
+later.append(later)
+del later
+print(gc.get_freeze_count() > 1000, gc.collect())
+"""
+
+
+def test_collections_pass_over_what_is_loaded_and_find_later_garbage() -> None:
+    told = subprocess.run([sys.executable, "-c", EXEMPT], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["True", "2"]

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -23,39 +23,30 @@ AHEAD_S = 1000.0
 
 
 class Killed:
-    """A worker that is killed after some of its steps."""
+    """A worker that is killed at one of its steps, unless it has no more to do before."""
 
-    def __init__(self, folder: Path, url: str, offset_s: float) -> None:
+    def __init__(self, folder: Path, url: str, offset_s: float, last: int | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.service.jobs.killed"])
         self._steps, theirs = context.Pipe(duplex=False)
-        self._process: ForkServerProcess = context.Process(target=work, args=(folder, url, offset_s, theirs))
+        self._process: ForkServerProcess = context.Process(target=work, args=(folder, url, offset_s, theirs, last))
         self._process.start()
         theirs.close()
 
-    def told(self, most: int | None = None) -> list[str]:
-        """The ids of jobs that it ended within so many steps, or in all."""
-        return [step for step in read(self._steps, most) if step]
-
-    def kill(self) -> list[str]:
-        self._process.kill()
-        return self.join()
-
     def join(self) -> list[str]:
-        ended = self.told()
+        """The ids of jobs that it ended, once it is no more."""
+        ended = [step for step in read(self._steps) if step]
         self._process.join(60)
         self._steps.close()
         self._process.close()
         return ended
 
 
-def read(steps: Connection, most: int | None) -> list[str]:
+def read(steps: Connection) -> list[str]:
     found: list[str] = []
-    try:
-        while most is None or len(found) < most:
+    with suppress(EOFError):
+        while True:
             found.append(steps.recv())
-    except EOFError:
-        pass
     return found
 
 
@@ -71,10 +62,9 @@ def test_every_job_ends_once_with_the_result_of_an_undisturbed_run(tmp_path: Pat
             for place in range(4):
                 content = f"video {number}.{place}".encode()
                 contents[accepted(store, content).id] = content
-            pair = [Killed(folder, url, AHEAD_S * (number + 1)) for _ in range(2)]
+            pair = [Killed(folder, url, AHEAD_S * (number + 1), random.randrange(1, 25)) for _ in range(2)]
             for each in pair:
-                ended.update(each.told(random.randrange(1, 25)))
-                ended.update(each.kill())
+                ended.update(each.join())
         for each in [Killed(folder, url, AHEAD_S * (ROUNDS + 1)) for _ in range(2)]:
             ended.update(each.join())
 

@@ -54,8 +54,8 @@ def give_freed_memory_back() -> None:
 def exempt_loaded_objects() -> None:
     """Have Python's garbage collector pass over all objects that there are, which live as long as the process.
 
-    A full collection visited the 130,000 objects of libraries and models: 65 ms on an idle core and 0.2 s on a busy
-    machine, in which no thread of the process runs.
+    A full collection visited the 130,000 objects of libraries and models: 65 ms on an idle core, and longer on a busy
+    one, in which no thread of the process runs.
     """
     gc.collect()
     gc.freeze()

@@ -1,7 +1,8 @@
 """`python -m benchmarks.forward`: the forward pass of the included network in several forms.
 
-Each reads a face as the service does: as it is, and as its mirror image where the bundle says so. Beside them stands
-what a matrix product of this machine allows. The forms take turns in every round, so that a busy moment of the machine
+Each reads a face as often as the service does: once, and as its mirror image, too, where the bundle averages both. (Of
+oriented faces the service reads a tenth both ways, which is not counted.) Beside them stands what a matrix product of
+this machine allows. The forms take turns in every round, so that a busy moment of the machine
 meets all of them; medians are compared.
 """
 

@@ -71,6 +71,17 @@ def change_loss(logits: Tensor, at_rest: Tensor, target: Tensor, mask: Tensor) -
     return soft_binary_cross_entropy(logits - at_rest + at_rest.detach().mean(dim=0), target, mask)
 
 
+def vector_loss(vectors: Tensor, taught: Tensor) -> Tensor:
+    """Return the squared error of vectors [B, D] from those of a teacher, relative to their variance over the B faces.
+
+    It is the mean over components of 1 - R^2. With fewer than two faces it is 0 and has no gradient.
+    """
+    variance = taught.var(dim=0, correction=0)
+    return (
+        ((vectors - taught).square().mean(dim=0) / (variance + 1e-3)).mean() if len(taught) > 1 else vectors.sum() * 0
+    )
+
+
 def attention_distances(maps: Sequence[Tensor]) -> Tensor:
     """Return each face's mean squared distance [B] between attention maps [B, ...], over elements and pairs of maps."""
     distances = [(a - b).square().flatten(1).mean(dim=1) for i, a in enumerate(maps) for b in maps[i + 1 :]]
@@ -122,6 +133,12 @@ class LossWeights:
 
     consistency: float = 0.0
     """Weight of `consistency_loss` between both views of the faces that a batch repeats."""
+
+    vector: float = 0.0
+    """Weight of the `vector_loss` of the faces that a teacher reads, too."""
+
+    change: float = 0.0
+    """Weight of the `change_loss` of rendered faces, which are compared with the same person at rest."""
 
 
 def affect_losses(logits: AffectLogits, target: AffectTarget) -> Mapping[str, Tensor]:

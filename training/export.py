@@ -105,7 +105,10 @@ def _described(each: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of one of the sets that a bundle was trained on."""
     return {
         "dataset": each["prepared"]["dataset"],
-        **{name: each[name] for name in ("share", "tasks", "trusted_units", "neutral_at_rest", "resting_factor")},
+        **{
+            name: each[name]
+            for name in ("share", "tasks", "trusted_units", "neutral_at_rest", "resting_factor", "taught")
+        },
     }
 
 
@@ -113,6 +116,8 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration without its places: where files lay on the training machine is nobody's business."""
     options = {name: table for name, table in config.items() if name not in ("data", "run", "encoder")}
     options["network"] = {name: value for name, value in options["network"].items() if name != "start_from"}
+    if options.get("teacher"):
+        options["teacher"] = {name: value for name, value in options["teacher"].items() if name != "network"}
     return options
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.distributed import get_node_local_rank
 
@@ -28,7 +29,8 @@ from training.runs.network import NetworkRun
 from training.runs.processes import ALONE, Processes, joined_processes
 from training.runs.run import TrainingDiverged
 from training.runs.start import freeze, start_from
-from training.runs.training_data import load_training_faces, require_targets
+from training.runs.teaching import load_teacher
+from training.runs.training_data import load_training_faces, records_at_rest, require_targets
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig
 from training.video.predictions import ProtocolError
@@ -52,8 +54,21 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
         if processes.leads:
             print(taken)
     freeze(network, config.network.frozen)
+    teacher = None
+    if config.teacher:
+        if processes.count > 1:
+            raise ConfigError("a network that has a teacher is trained by one process")
+        taught = tuple(number for number, each in enumerate(config.data.sets) if each.taught)
+        teacher = load_teacher(config.teacher, faces, network, taught)
+    at_rest = np.zeros(0, dtype=np.int64)
+    if config.optimizer.compared:
+        if processes.count > 1:
+            raise ConfigError("a run with optimizer.compared is done by one process")
+        at_rest = records_at_rest(config.data, faces)
+        if not (at_rest[faces.indices("train", config.data.limit)] >= 0).any():
+            raise DatasetError("loss.change compares the action units of rendered faces with the same faces at rest")
     folder.mkdir(parents=True, exist_ok=True)
-    return NetworkRun(config, faces, spec, input_spec, network, folder, device, processes)
+    return NetworkRun(config, faces, spec, input_spec, network, folder, device, processes, teacher, at_rest)
 
 
 RunConfig = TrainConfig | LocalConfig | SequenceConfig

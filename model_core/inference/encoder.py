@@ -18,7 +18,7 @@ from model_core.inference.heads import Heads
 from model_core.inference.layout import EncoderLayout
 from model_core.inference.openvino_runtime import Model
 from model_core.inference.runtimes import Runtime, RuntimeOptions
-from model_core.preprocessing import Images, to_batch, with_mirror_images
+from model_core.preprocessing import Images, InputSpec, own_weights, readings, to_batch, weighted_answers
 
 Features: TypeAlias = NDArray[np.float64]
 """One face's features, float64 [F]: the columns of an EncoderLayout, or for all encoders those of a FeatureLayout."""
@@ -55,11 +55,17 @@ class Encoder:
         """
         if not crops:
             return []
-        images = to_batch(crops, self.input)
-        if not self.input.with_mirror_image:
-            return list(self._run(images))
-        columns = self._run(with_mirror_images(images))
-        return list(columns.reshape(2, len(crops), -1).mean(axis=0))
+        return list(answers_to(to_batch(crops, self.input), self.input, self._run))
+
+
+def answers_to(images: Images, spec: InputSpec, run: Runtime) -> NDArray[np.float64]:
+    """Return a runtime's outputs for images, float64 [B, D], averaged with those for mirror images as `spec` says."""
+    weights = own_weights(images, spec)
+    shown = readings(images, weights)
+    # A lone face is seldom read twice, and another size of batch costs OpenVINO more than a second pass.
+    size = 1 if spec.oriented and len(images) == 1 else len(shown)
+    outputs = [run(shown[start : start + size]) for start in range(0, len(shown), size)]
+    return weighted_answers(np.concatenate(outputs), weights)
 
 
 def grouped(bundles: Sequence[Bundle]) -> list[list[int]]:

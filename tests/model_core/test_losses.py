@@ -16,6 +16,7 @@ from model_core.losses import (
     relative_squared_error,
     soft_binary_cross_entropy,
     soft_cross_entropy,
+    vector_loss,
 )
 
 seeds = st.integers(0, 10_000)
@@ -69,6 +70,15 @@ def test_a_change_is_learned_from_both_pictures() -> None:
     logits, at_rest = (torch.zeros(1, 1, requires_grad=True) for _ in range(2))
     change_loss(logits, at_rest, torch.ones(1, 1), torch.ones(1, 1)).backward()
     assert (logits.grad, at_rest.grad) == (torch.tensor([[-0.5]]), torch.tensor([[0.5]]))
+
+
+def test_vector_loss_by_hand() -> None:
+    # Squared errors of 1 and 4 against variances of 1 and 4 (and 0.001 to keep constant components finite).
+    taught = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])
+    loss = vector_loss(taught + torch.tensor([1.0, 2.0]), taught)
+    assert loss.item() == pytest.approx((1 / 1.001 + 4 / 4.001) / 2)
+    assert vector_loss(taught, taught).item() == 0
+    assert vector_loss(taught[:1] + 1, taught[:1]).item() == 0
 
 
 def test_ccc_loss_by_hand() -> None:

@@ -14,11 +14,21 @@ from torch import Tensor
 from model_core.affect import AffectTarget
 from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
-from model_core.preprocessing import InputSpec, to_batch
+from model_core.preprocessing import InputSpec, oriented, to_batch
 from training.data.augmentation import Augmentation
 from training.data.prepared import PreparedFaces, distributions
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a trained network says of some of a batch's faces."""
+
+    places: NDArray[np.int64]
+    """int64 [R]: their places in the batch."""
+    vectors: Tensor
+    """float32 [R, D]: the vectors of its backbone."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,10 @@ class Batch:
     """int64 [B]: the records' positions in the prepared set."""
     repeated: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """int64 [R]: the places of the faces that the last R images show once more, mirrored."""
+    lesson: Lesson | None = None
+    """What a teacher says, where the run has one; the targets of the faces that it teaches are its answers."""
+    compared: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [R]: the places of the faces whose people R further images show at rest; these have no targets."""
 
 
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
@@ -71,6 +85,10 @@ class EpochPlan:
     """The places within a batch whose images are made; the other processes make the rest."""
     repeated: int = 0
     """This many faces of a batch, evenly spread over it, follow once more at its end, mirrored."""
+    compared: int = 0
+    """The people of so many faces of a batch, drawn among those that `at_rest` knows, follow at its end at rest."""
+    at_rest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [N]: for each record of the set that of the same person at rest, or -1."""
 
 
 def training_batches(
@@ -86,13 +104,29 @@ def training_batches(
     shown = np.concatenate([np.arange(size), repeated])
     for number in range(plan.first, len(plan.order)):
         chosen = plan.order[number][shown]
+        compared = _compared(plan, number, chosen)
         crops = []
         for place in range(len(shown))[plan.share]:
             second = place >= size
             mirrored = augmentation.mirrors(np.random.default_rng((*plan.seed, number, shown[place]))) != second
             rng = np.random.default_rng((*plan.seed, number, place))
             crops.append(augmentation.apply(faces.crops[chosen[place]], spec.size, rng, mirrored))
-        yield Batch(image_batch(crops, spec), targets(faces, chosen), chosen, repeated)
+        for place, row in enumerate(plan.at_rest[chosen[compared]] if len(compared) else [], start=len(shown)):
+            rng = np.random.default_rng((*plan.seed, number, place))
+            crops.append(augmentation.apply(faces.crops[row], spec.size, rng))
+        images = to_batch(crops, spec)
+        if spec.oriented:
+            images = oriented(images)
+        yield Batch(torch.from_numpy(images), targets(faces, chosen), chosen, repeated, compared=compared)
+
+
+def _compared(plan: EpochPlan, number: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of a batch's faces that are compared with the same people at rest, in ascending order."""
+    if not plan.compared:
+        return np.zeros(0, dtype=np.int64)
+    known = np.flatnonzero(plan.at_rest[chosen] >= 0)
+    rng = np.random.default_rng((*plan.seed, number))
+    return np.sort(rng.choice(known, min(plan.compared, len(known)), replace=False))
 
 
 def image_batch(crops: Sequence[Crop], spec: InputSpec) -> Tensor:

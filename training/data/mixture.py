@@ -33,6 +33,8 @@ class Source:
     """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
     resting_factor: float = 1.0
     """Where at least 0.7 of the votes are neutral, the targets of trusted units are multiplied by this, in [0, 1]."""
+    taught: bool = False
+    """True: a teacher's answers are learned in place of its targets."""
 
     @property
     def known_units(self) -> NDArray[np.bool_]:

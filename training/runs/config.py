@@ -36,6 +36,8 @@ class SetConfig(Section):
     """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
     resting_factor: float = Field(1.0, ge=0, le=1)
     """Where at least 0.7 of the votes are neutral, the targets of trusted units are multiplied by this."""
+    taught: bool = False
+    """True: its faces teach the answers of `teacher` in place of their own targets, which only validation has then."""
 
 
 class DataConfig(Section):
@@ -74,6 +76,8 @@ class InputConfig(Section):
     """Divides what is left, by channel."""
     with_mirror_image: bool = False
     """True: answers are averaged with those to mirror images, which takes twice the time. It changes no weights."""
+    oriented: bool = False
+    """True: faces are mirrored that are brighter on the right, in training as in serving (see InputSpec)."""
 
 
 class NetworkConfig(Section):
@@ -89,6 +93,17 @@ class NetworkConfig(Section):
     """Source of the first weights: a run's `best.pt`, a bundle's folder, or a `trunk.pt`. None: new weights."""
     frozen: tuple[str, ...] = ()
     """Substrings of the names of parameters to freeze; their gradients are not computed."""
+
+
+class TeacherConfig(Section):
+    """A trained network whose answers another one learns, with `loss.vector` its vectors, too."""
+
+    network: Path
+    """Folder of a run or a bundle with the same backbone."""
+    engine: Engine = "torch"
+    """Engine that computes its answers."""
+    precision: CPUPrecision = "float32"
+    """Number format of their arithmetic."""
 
 
 class StepsConfig(Section):
@@ -117,6 +132,8 @@ class OptimizerConfig(StepsConfig):
     """Parts into which each process divides its share of a batch, to save memory."""
     repeated: int = Field(0, ge=0)
     """This many faces of a step are seen a second time in it, mirrored; `loss.consistency` compares the answers."""
+    compared: int = Field(0, ge=0)
+    """With so many rendered faces of a step the same people at rest are seen; `loss.change` compares the units."""
     average_decay: float = Field(0.998, gt=0, lt=1)
     """Decay per step of the weights' exponential moving average, which remembers about 1 / (1 - decay) steps."""
     fixed_norm_epochs: int = Field(0, ge=0)
@@ -147,14 +164,32 @@ class TrainConfig(Section):
     data: DataConfig
     network: NetworkConfig
     input: InputConfig = InputConfig()
+    teacher: TeacherConfig | None = None
     loss: LossWeights = LossWeights()
     augmentation: Augmentation = Augmentation()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
 
+    @model_validator(mode="after")
+    def _teacher_and_pupils(self) -> Self:
+        if (self.teacher is None) == any(each.taught for each in self.data.sets):
+            raise ValueError("a teacher needs sets that are taught, and these need a teacher")
+        if self.loss.vector and self.teacher is None:
+            raise ValueError("loss.vector needs a teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _changes(self) -> Self:
+        if bool(self.loss.change) != bool(self.optimizer.compared):
+            raise ValueError("loss.change needs optimizer.compared, and the other way round")
+        if self.optimizer.compared and "action_units" not in self.network.tasks:
+            raise ValueError("loss.change compares action units, which network.tasks leaves out")
+        return self
+
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain JSON values."""
-        return self.model_dump(mode="json", exclude={"run": {"compile", "threads", "save_every", "log_every"}})
+        hidden = {"compile", "threads", "save_every", "log_every"}
+        return self.model_dump(mode="json", exclude={"run": hidden, "teacher": {"engine"}})
 
 
 class ViewsConfig(Section):

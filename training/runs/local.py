@@ -113,7 +113,7 @@ class LocalRun(Run[NDArray[np.int64]]):
             vectors = vectors_of(self._backbone, self.train.views[number][seen]).float()
         vectors, vectors_at_rest = vectors.tensor_split([len(positions)])
         indices = self.train.indices[positions]
-        weights = LossWeights(attention=0, **self.config.loss.model_dump(exclude={"change"}))
+        weights = LossWeights(attention=0, **self.config.loss.model_dump())
         logits, target = self.network.forward_vectors(vectors), targets(self.faces, indices)
         loss = total_loss(logits, target, None, weights, self._variance)
         if len(compared):
@@ -168,6 +168,10 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     faces, source = load_training_faces(config.data), load_evaluable(config.network.start_from)
     require_match(source, faces)
     require_targets(faces, source.spec)
+    if source.input.oriented:
+        raise CheckpointError(
+            f"{config.network.start_from} reads oriented faces, on which no local features are trained"
+        )
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
     spec = NetworkSpec("ddamfn-local", source.spec.tasks, source.spec.labels, source.spec.hidden)

@@ -1,7 +1,7 @@
 """Training a whole network on still pictures, by one process or several."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from training.runs.optim import build_optimizer, build_schedule
 from training.runs.processes import ALONE, Processes
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.step import BatchGradient
+from training.runs.teaching import Teacher
 from training.runs.training_data import origin
 
 NORM_BATCHES = 100
@@ -47,6 +48,10 @@ class NetworkRun(Run[Batch]):
     folder: Path
     device: torch.device
     processes: Processes = ALONE
+    teacher: Teacher | None = None
+    """Answers for the faces of the sets that are taught."""
+    at_rest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [N]: for each record that of the same person at rest, or -1; for `optimizer.compared` above 0."""
 
     def __post_init__(self) -> None:
         options, settings = self.config.optimizer, self.config.run
@@ -106,8 +111,10 @@ class NetworkRun(Run[Batch]):
         options = self.config.optimizer
         share = self.processes.share(options.batch_size + options.repeated)
         order = self._rows[self._order.epoch(epoch)]
-        plan = EpochPlan(order, (self.config.run.seed, epoch), first, share, options.repeated)
-        return training_batches(self.faces, self.input, self.config.augmentation, plan)
+        seed = (self.config.run.seed, epoch)
+        plan = EpochPlan(order, seed, first, share, options.repeated, options.compared, self.at_rest)
+        batches = training_batches(self.faces, self.input, self.config.augmentation, plan)
+        return batches if self.teacher is None else self.teacher.teach(batches, self.faces)
 
     def step(self, batch: Batch) -> float:
         """Update the weights and their moving average; return the loss of the batch over all processes."""

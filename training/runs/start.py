@@ -112,6 +112,6 @@ def _other_input(earlier: InputSpec, input_spec: InputSpec | None) -> str:
     differing = [
         f"{name} {before} (now {now})"
         for name, before in vars(earlier).items()
-        if name not in ("size", "with_mirror_image") and (now := getattr(input_spec, name)) != before
+        if name not in ("size", "with_mirror_image", "oriented") and (now := getattr(input_spec, name)) != before
     ]
     return f"; warning: it was trained with {', '.join(differing)}" if differing else ""

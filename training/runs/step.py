@@ -12,14 +12,16 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from model_core.affect import AffectLogits, AffectTarget
+from model_core.affect import TASKS, AffectLogits, AffectTarget
 from model_core.losses import (
     LossWeights,
     affect_losses,
     attention_distances,
     attention_loss,
+    change_loss,
     consistency_loss,
     relative_squared_error,
+    vector_loss,
 )
 from model_core.models.ddamfn import DDAMFN
 from model_core.models.heads import AffectNetwork
@@ -121,6 +123,8 @@ class BatchGradient:
             vector, maps = self._encode(self.network.backbone, images)
         logits = vars(self.network.forward_vectors(vector.float()))
         outputs = {task: values for task, values in logits.items() if values is not None}
+        if self.weights.vector > 0:
+            outputs["vector"] = vector.float()
         if maps:
             outputs["attention"] = attention_distances([values.float() for values in maps])
         return outputs
@@ -130,12 +134,22 @@ class BatchGradient:
     ) -> tuple[float, dict[str, Tensor]]:
         """Return the loss of the whole batch, and its scaled gradient for this process's share of the outputs."""
         whole = {name: self.processes.gather(values).requires_grad_() for name, values in outputs.items()}
-        logits = AffectLogits(**{name: values for name, values in whole.items() if name != "attention"})
+        seen = len(batch.rows)  # what follows are the same people at rest, who have no targets
+        logits = AffectLogits(**{task: whole[task][:seen] if task in whole else None for task in TASKS})
+        distances = whole["attention"][:seen] if "attention" in whole else None
         target = AffectTarget(**{name: value.to(self.device) for name, value in vars(batch.target).items()})
         repeated = torch.from_numpy(batch.repeated).to(self.device) if len(batch.repeated) else None
-        loss = total_loss(logits, target, whole.get("attention"), self.weights, self.variance, repeated)
+        loss = total_loss(logits, target, distances, self.weights, self.variance, repeated)
+        if batch.lesson is not None and self.weights.vector > 0:
+            places = torch.from_numpy(batch.lesson.places).to(self.device)
+            taught = batch.lesson.vectors.to(self.device)
+            loss = loss + self.weights.vector * vector_loss(whole["vector"][places], taught)
+        if len(batch.compared):
+            compared, units = torch.from_numpy(batch.compared).to(self.device), whole["action_units"]
+            targets, mask = target.action_units[compared], target.action_units_mask[compared]
+            loss = loss + self.weights.change * change_loss(units[compared], units[seen:], targets, mask)
         gradients = torch.autograd.grad(scaler.scale(loss), list(whole.values()), materialize_grads=True)
-        share = self.processes.share(len(target.expression))
+        share = self.processes.share(len(next(iter(whole.values()))))
         return float(loss.detach()), {name: values[share] for name, values in zip(whole, gradients, strict=True)}
 
 

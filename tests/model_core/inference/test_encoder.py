@@ -62,6 +62,32 @@ def test_a_face_and_its_mirror_image_get_the_mean_of_both_answers(engine: Engine
     assert answers[0] == pytest.approx(answers[1], abs=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_an_oriented_face_and_its_mirror_image_get_the_answer_to_the_brighter_left(engine: Engine) -> None:
+    bundle = tiny_bundle("oriented", "expression", backbone=TinyBackbone(), spec=replace(INPUT, oriented=True))
+    predictor = Predictor([bundle], options=RuntimeOptions(engine))
+    left = [crop // 2 + np.uint8([100] * 8 + [0] * 8)[:, None] for crop in crops(3)]
+    right = [crop[:, ::-1] for crop in left]
+    expected = alone(bundle, "expression", left)
+    assert abs(expected - alone(bundle, "expression", right)).max() > 0.01
+    for faces in (left, right):
+        assert np.stack(predictor.outputs([[crop] for crop in faces])) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_lone_face_is_read_twice_only_where_its_halves_are_as_bright() -> None:
+    backbone = TinyBackbone()
+    bundle = tiny_bundle("oriented", "expression", backbone=backbone, spec=replace(INPUT, oriented=True))
+    predictor = Predictor([bundle])
+    lit = np.zeros((16, 16, 3), np.uint8)
+    lit[:, :8] = 200
+    calls = []
+    for faces in ([lit], [np.full_like(lit, 90)], [lit, np.full_like(lit, 90)]):
+        backbone.calls.clear()
+        predictor.outputs([[face] for face in faces])
+        calls.append(list(backbone.calls))
+    assert calls == [[1], [1, 1], [3]]
+
+
 def test_each_task_is_the_last_bundles_that_covers_it() -> None:
     everything = tiny_bundle("all", "valence_arousal", "expression", "action_units", backbone=TinyBackbone(0))
     shifted = Calibration(valence_arousal=dict.fromkeys(("valence", "arousal"), AxisCalibration(0.0, 0.25, 1.0)))

@@ -40,3 +40,16 @@ def test_a_vector_is_the_mean_of_those_of_a_face_and_its_mirror_image() -> None:
     backbone.forward = first_column  # type: ignore[method-assign]
     assert vectors_of(backbone, IMAGES, PLAIN).tolist() == [[0.0, 0.25]]
     assert vectors_of(backbone, IMAGES, AVERAGED).tolist() == [[0.5, 0.375]]
+
+
+def test_an_oriented_face_is_read_once() -> None:
+    spec = replace(PLAIN, oriented=True)
+    images = torch.cat([IMAGES, IMAGES.flip(-1), torch.ones(1, 3, 2, 2)])
+    # The first picture is brighter on the right, so that its right edge is read; the second is its mirror image.
+    expected = [[1.0, 0.5], [1.0, 0.5], [1.0, 1.0]]
+    answers = logits_of(FirstColumn(), images, spec).expression
+    assert answers is not None
+    assert answers.tolist() == expected
+    backbone = torch.nn.Module()
+    backbone.forward = first_column  # type: ignore[method-assign]
+    assert vectors_of(backbone, images, spec).tolist() == expected

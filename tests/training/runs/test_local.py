@@ -1,5 +1,6 @@
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finis
     assert all(torch.equal(state[name], value) for name, value in finished.network.state_dict().items())
     with pytest.raises(CheckpointError, match=r"made with another configuration \(optimizer\.rate\)"):
         run_of(earlier, tmp_path, "optimizer.rate=0.5").resume()
+
+
+def test_a_network_of_oriented_faces_is_refused(earlier: Path, tmp_path: Path) -> None:
+    trained = load_trained(earlier / "run" / "best.pt")
+    save_trained(replace(trained, input=replace(trained.input, oriented=True)), tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match="reads oriented faces, on which no local features are trained"):
+        run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")
 
 
 def test_local_features_learn_from_several_sets(earlier: Path, tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_a_bundle_says_what_it_was_trained_on(whole: NetworkRun) -> None:
             "trusted_units": ["AU2", "AU12"],
             "neutral_at_rest": False,
             "resting_factor": 1,
+            "taught": False,
         },
         {
             "dataset": "rendered",
@@ -153,6 +154,7 @@ def test_a_bundle_says_what_it_was_trained_on(whole: NetworkRun) -> None:
             "trusted_units": list(ACTION_UNITS),
             "neutral_at_rest": False,
             "resting_factor": 1,
+            "taught": False,
         },
     ]
     json.dumps(manifest.training)

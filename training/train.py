@@ -59,7 +59,7 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
         if processes.count > 1:
             raise ConfigError("a network that has a teacher is trained by one process")
         taught = tuple(number for number, each in enumerate(config.data.sets) if each.taught)
-        teacher = load_teacher(config.teacher, faces, network, taught)
+        teacher = load_teacher(config.teacher, faces, spec, input_spec, taught)
     at_rest = np.zeros(0, dtype=np.int64)
     if config.optimizer.compared:
         if processes.count > 1:

@@ -3,6 +3,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from model_core.affect import ACTION_UNITS
 from model_core.bundles.bundle import load_bundle
-from model_core.bundles.manifest import UnitNote
+from model_core.bundles.manifest import BundleManifest, UnitNote
 from model_core.calibration import AXES, AxisCalibration, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.faces.alignment import shrink
 from model_core.inference.predictor import Predictor
@@ -21,7 +22,7 @@ from training.data.batches import image_batch
 from training.data.prepared import load_prepared
 from training.runs.checkpoint import load_trained
 from training.runs.config import load_config
-from training.runs.trained import load_evaluable, write_calibration
+from training.runs.trained import Evaluable, load_evaluable, write_calibration
 from training.train import build_run
 
 CALIBRATION = Calibration(
@@ -95,6 +96,12 @@ def test_reports_on_several_sets_are_kept_by_name_and_say_how_far_units_can_be_t
         command(monkeypatch, folder, folder / "other", "--quality", paths[0], paths[0])
 
 
+def manifest_of_sets(trained: Evaluable, sets: list[dict[str, Any]]) -> BundleManifest:
+    return export.manifest_of(
+        replace(trained, training={**trained.training, "sets": sets}), export.Labelling("n", "1", "MIT", "")
+    )
+
+
 def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
     trained = load_evaluable(folder)
     prepared = trained.training["prepared"]
@@ -115,6 +122,10 @@ def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
     assert manifest.references == {"valence_arousal": "derived", "expression": "rendered", "action_units": "rendered"}
     assert manifest.unit_notes is None
     assert export.manifest_of(mixed, export.Labelling("n", "1", "MIT", "")).references["expression"] == "annotated"
+    described = manifest_of_sets(trained, sets).training["sets"]
+    assert [each["taught"] for each in described] == [False, False]
+    older = [{name: value for name, value in each.items() if name != "taught"} for each in sets]
+    assert not any("taught" in each for each in manifest_of_sets(trained, older).training["sets"])
     single = replace(trained, training={**trained.training, "sets": sets[:1]})
     assert export.manifest_of(single, export.Labelling("n", "1", "MIT", "")).unit_notes is None
 

@@ -18,6 +18,7 @@ from model_core.inference.networks import ConcatenatedNetwork, SharedNetwork, bu
 from model_core.inference.runtimes import Runtime, RuntimeOptions
 from model_core.models.folding import folded
 from model_core.models.heads import AffectNetwork
+from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.data.batches import Batch, Lesson
 from training.data.prepared import PreparedFaces
@@ -69,13 +70,20 @@ def _with_answers(target: AffectTarget, places: Tensor, answers: AffectLogits) -
 
 
 def load_teacher(
-    config: TeacherConfig, faces: PreparedFaces, learner: AffectNetwork, taught: tuple[int, ...]
+    config: TeacherConfig, faces: PreparedFaces, spec: NetworkSpec, images: InputSpec, taught: tuple[int, ...]
 ) -> Teacher:
-    """Return a configuration's teacher. Raises BundleError, CheckpointError, DatasetError, ModuleNotFoundError."""
+    """Return a configuration's teacher of a network with this spec, which sees these images.
+
+    Raises BundleError, CheckpointError, DatasetError, ModuleNotFoundError.
+    """
     trained = load_evaluable(config.network)
     require_match(trained, faces)
-    if trained.spec.recurrent is not None or trained.spec.vector_size != learner.backbone.vector_size:
-        raise CheckpointError(f"{config.network} cannot teach: its vectors are not those of a network of this backbone")
+    if trained.spec.backbone != spec.backbone or trained.spec.recurrent is not None:
+        raise CheckpointError(f"{config.network} cannot teach: it is no framewise network with a {spec.backbone}")
+    if missing := [task for task in spec.tasks if task not in trained.spec.tasks]:
+        raise CheckpointError(f"{config.network} cannot teach {', '.join(missing)}, which it does not tell")
+    if _pictures(trained.input) != _pictures(images):
+        raise CheckpointError(f"{config.network} cannot teach: it sees other pictures, {trained.input}")
     tasks, start = {}, 0
     for task, width in trained.spec.widths.items():
         tasks[task] = slice(start, start + width)
@@ -86,3 +94,8 @@ def load_teacher(
     options = RuntimeOptions(config.engine, config.precision)
     runtime = build_tensor_runtime(shared, trained.input.size, "cpu", options)
     return Teacher(runtime, tasks, trained.input, taught)
+
+
+def _pictures(spec: InputSpec) -> InputSpec:
+    """Return what pictures a network sees, whichever way it reads them."""
+    return replace(spec, with_mirror_image=False, oriented=False)

@@ -144,10 +144,25 @@ def test_the_engine_of_the_teacher_does_not_decide_the_weights(config: Path) -> 
     assert load_config(config, ["teacher.precision=bfloat16"]).fingerprint() != plain
 
 
-def test_a_teacher_with_other_vectors_is_refused(config: Path, tmp_path: Path) -> None:
-    overrides = ["network.backbone=ddamfn-local", "input.size=112"]
-    with pytest.raises(CheckpointError, match="cannot teach: its vectors are not those"):
-        build_run(load_config(config, overrides), tmp_path, CPU)
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["network.backbone=ddamfn", "input.size=112"], "cannot teach: it is no framewise network with a ddamfn"),
+        (["input.colour=rgb"], "cannot teach: it sees other pictures"),
+        (["teacher.network={fewer}"], "cannot teach valence_arousal, action_units, which it does not tell"),
+    ],
+    ids=["backbone", "pictures", "tasks"],
+)
+def test_a_teacher_that_does_not_fit_is_refused(
+    config: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    trained = load_trained(config.parent / "teacher" / "best.pt")
+    heads = {name: value for name, value in trained.weights.items() if not name.startswith("heads.")}
+    heads |= {name: value for name, value in trained.weights.items() if name.startswith("heads.expression")}
+    fewer = replace(trained, spec=replace(trained.spec, tasks=("expression",)), weights=heads)
+    save_trained(fewer, tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match=message):
+        build_run(load_config(config, [each.format(fewer=tmp_path) for each in overrides]), tmp_path, CPU)
 
 
 def test_several_processes_are_refused(config: Path, tmp_path: Path) -> None:

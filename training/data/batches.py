@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a trained network says of some of a batch's faces."""
+    """The vectors of a teacher for some of the faces of a batch."""
 
     places: NDArray[np.int64]
     """int64 [R]: their places in the batch."""
@@ -44,7 +44,7 @@ class Batch:
     repeated: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """int64 [R]: the places of the faces that the last R images show once more, mirrored."""
     lesson: Lesson | None = None
-    """What a teacher says, where the run has one; the targets of the faces that it teaches are its answers."""
+    """The teacher's vectors, where the run has one; the targets of the faces that it teaches are its answers."""
     compared: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """int64 [R]: the places of the faces whose people R further images show at rest; these have no targets."""
 

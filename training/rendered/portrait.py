@@ -14,7 +14,7 @@ from training.rendered.people import Model, Person, Tone
 from training.rendered.pieces import Piece
 from training.rendered.plan import Pose, Sitting
 from training.rendered.scene import Camera, Renderer, Shot
-from training.rendered.units import gaze_shapes, lips_part, movement_shapes, scaled, summed
+from training.rendered.units import blink_left, gaze_shapes, lips_part, movement_shapes, scaled, summed
 
 _PIVOT = np.array([0.0, -6.0, -9.0])
 """The head turns about this point of the neck, in cm from the middle between the eyes."""
@@ -99,7 +99,7 @@ class Studio:
         blink = float(rng.uniform(0.7, 1.0)) if rng.random() < 0.06 else 0.0
         shapes = summed(
             _drawn_by(scene, movement, head.person.model),
-            {("eyeBlink", side): _lids_left(movement, side) * blink for side in SIDES},
+            {("eyeBlink", side): blink_left(movement.side(side)) * blink for side in SIDES},
             scaled(gaze_shapes(*gaze), 1 - blink),
         )
         rotation = pose.matrix()
@@ -113,11 +113,6 @@ class Studio:
         left, right = (_intensities(movement.side(side), parted) for side in SIDES)
         closed = max(blink, *(movement.side(side).get("AU43", 0.0) for side in SIDES))
         return Portrait(picture, movement, left, right, pose, gaze, closed)
-
-
-def _lids_left(movement: Movement, side: Side) -> float:
-    """Return how much of a blink is not yet done by a movement that closes the eyes itself."""
-    return 1 - movement.side(side).get("AU43", 0.0)
 
 
 def _drawn_by(scene: _Scene, movement: Movement, model: Model) -> dict[tuple[str, Side], float]:

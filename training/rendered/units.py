@@ -14,8 +14,10 @@ Doubts:
   `mouth-compression` also lifts them.
 * AU6 is ICT's `cheekRaiser`; ARKit's `cheekSquint` raises the cheek and the lower lid, so it has some of AU7.
   MakeHuman drew no cheek raiser, and `expression` borrows that of ARKit.
-* AU7 is drawn weakly. At intensity 1, ICT's `eyeSquint` lifts the lower lid by a fifth of the way that closes the eye,
-  and leaves the upper lid where it is; at 0.2 that is less than half a pixel of a crop of 112 pixels.
+* AU7 narrows the eye by both lids, to a slit at intensity 1. The makers' squints lift the lower lid alone, ICT's by a
+  fifth of the way that closes the eye, so a part of a blink lowers the upper one; at 0.2 each lid moves by less than a
+  pixel of a crop of 112 pixels.
+* MakeHuman's own brows move less far than the others' at weight 1, and in a smaller part, so they have larger weights.
 * ICT's `noseSneer` lifts the upper lip, too: its AU9 carries some AU10, which is not counted.
 * A jaw that is wide open is AU27. AU26 at intensity 1 is half of it.
 * AU25 is not drawn but measured: it is the distance of the lips in the middle (see `lips_part`), whatever parts them.
@@ -35,7 +37,7 @@ _ARKIT: Mapping[str, Mapping[str, float]] = {
     "AU4": {"browDown": 1.2},
     "AU5": {"eyeWide": 0.9},
     "AU6": {"cheekSquint": 1.5, "eyeSquint": 0.15},
-    "AU7": {"eyeSquint": 1.0},
+    "AU7": {"eyeSquint": 1.0, "eyeBlink": 0.1},
     "AU9": {"noseSneer": 1.2},
     "AU10": {"mouthUpperUp": 1.0},
     "AU12": {"mouthSmile": 1.0},
@@ -60,7 +62,7 @@ _ICT = {
     "AU2": {"browOuterUp": 1.0},
     "AU4": {"browDown": 1.4},
     "AU6": {"cheekRaiser": 1.3, "cheekSquint": 0.8},
-    "AU7": {"eyeSquint": 1.3},
+    "AU7": {"eyeSquint": 1.3, "eyeBlink": 0.25},
     "AU15": {"mouthFrown": 1.25},
     "AU23": {"mouthRollUpper": 0.2, "mouthRollLower": 0.6, "mouthPucker": 0.7},
     "AU24": {"mouthPress": 0.8, "mouthRollUpper": 0.2, "mouthRollLower": 0.6},
@@ -68,11 +70,11 @@ _ICT = {
 
 _EXPRESSION = {
     **_ARKIT,
-    "AU1": {"unit/eyebrows-inner-up": 1.1},
-    "AU2": {"unit/eyebrows-extern-up": 1.0},
-    "AU4": {"unit/eyebrows-down": 1.0},
+    "AU1": {"unit/eyebrows-inner-up": 1.4},
+    "AU2": {"unit/eyebrows-extern-up": 1.15},
+    "AU4": {"unit/eyebrows-down": 1.4},
     "AU5": {"unit/eye-opened-up": 0.9},
-    "AU7": {"unit/eye-slit": 0.5},
+    "AU7": {"unit/eye-slit": 0.5, "eyeBlink": 0.15},
     "AU9": {"unit/nose-elevation": 0.7, "unit/nose-compression": 0.7, "noseSneer": 0.6},
     "AU10": {"unit/mouth-elevation": 1.0},
     "AU12": {"unit/mouth-corner-puller": 1.0},
@@ -91,6 +93,8 @@ UNIT_SHAPES: Mapping[Maker, Mapping[str, Mapping[str, float]]] = MappingProxyTyp
 """Maker -> unit -> name of a shape without its side -> weight at intensity 1."""
 
 _LIDS_FOLLOW_DEG = 30.0
+_NARROWED = 0.4
+"""Share of the way to closed lids that AU7 at intensity 1 takes."""
 
 
 def unit_shapes(maker: Maker, unit: str, side: Side, intensity: float) -> dict[tuple[str, Side], float]:
@@ -135,6 +139,11 @@ def gaze_shapes(left_deg: float, up_deg: float) -> dict[tuple[str, Side], float]
             if angle > 0:
                 shapes[(f"eyeLook{name}", side)] = min(angle / _LIDS_FOLLOW_DEG, 1.0)
     return shapes
+
+
+def blink_left(units: Mapping[str, float]) -> float:
+    """Return the share of a blink, in [0, 1], that remains when a side's units have closed or narrowed the eye."""
+    return 1 - max(units.get("AU43", 0.0), _NARROWED * units.get("AU7", 0.0))
 
 
 def lips_part(gap_cm: float) -> float:

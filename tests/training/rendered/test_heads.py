@@ -72,6 +72,20 @@ def test_units_lift_or_lower(unit: str, direction: int, maker_and_head: tuple[Ma
     assert strongest[1] * direction > 0.1
 
 
+def test_au7_narrows_the_eye_by_both_lids(maker_and_head: tuple[Maker, MakeHumanHead | IctHead]) -> None:
+    maker, head = maker_and_head
+    height = (head.moved(unit_shapes(maker, "AU7", "left", 1.0)) - head.moved({}))[:, 1]
+    assert height.max() > 0.08  # of the lower lid, in cm
+    assert height.min() < -0.08
+
+
+@pytest.mark.parametrize("unit", ["AU1", "AU2", "AU4"])
+def test_all_makers_brows_move_about_as_far(unit: str, maker_and_head: tuple[Maker, MakeHumanHead | IctHead]) -> None:
+    maker, head = maker_and_head
+    offsets = head.moved(unit_shapes(maker, unit, "left", 1.0)) - head.moved({})
+    assert 0.5 < np.linalg.norm(offsets, axis=1).max() < 1.0
+
+
 def test_lips_part_with_the_jaw_and_not_in_a_frown(maker_and_head: tuple[Maker, MakeHumanHead | IctHead]) -> None:
     maker, head = maker_and_head
 

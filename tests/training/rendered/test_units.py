@@ -4,6 +4,7 @@ from training.rendered.movements import DRAWN_UNITS, OTHER_UNITS, Movement
 from training.rendered.units import (
     UNIT_SHAPES,
     Maker,
+    blink_left,
     gaze_shapes,
     lips_part,
     movement_shapes,
@@ -50,6 +51,13 @@ def test_shapes_are_summed_and_scaled() -> None:
     first, second = {("a", "left"): 1.0}, {("a", "left"): 0.5, ("b", "right"): 2.0}
     assert summed(first, second) == {("a", "left"): 1.5, ("b", "right"): 2.0}  # type: ignore[arg-type]
     assert scaled(second, 0.5) == {("a", "left"): 0.25, ("b", "right"): 1.0}  # type: ignore[arg-type]
+
+
+def test_a_blink_closes_no_further_what_is_narrowed_or_closed() -> None:
+    assert blink_left({"AU12": 1.0}) == 1
+    assert blink_left({"AU7": 0.5}) == 0.8
+    assert blink_left({"AU7": 1.0, "AU43": 0.9}) == pytest.approx(0.1)
+    assert blink_left({"AU43": 1.0}) == 0
 
 
 def test_lids_follow_the_gaze() -> None:

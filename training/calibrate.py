@@ -66,7 +66,7 @@ def main() -> None:
         "--resting-share",
         type=share,
         metavar="SHARE",
-        help="raise thresholds until less than this share of the neutral faces of each set is active in any unit "
+        help="raise thresholds until less than this share of the neutral faces of each data set is active in any unit "
         f"(default: {RESTING_SHARE} with several sets or --degraded, else thresholds are not raised)",
     )
     parser.add_argument(

@@ -1,5 +1,6 @@
 """Fitting one calibration on several sets, each of which has the same total weight unless told otherwise."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -29,7 +30,7 @@ from training.measuring.fitting import (
 from training.measuring.scoring import Outputs
 
 RESTING_SHARE = 0.05
-"""A unit is active in less than this share of the neutral faces of each set."""
+"""A unit is active in less than this share of the neutral faces of each data set."""
 
 Part: TypeAlias = tuple[NDArray[np.float64], NDArray[Any], float]
 """Outputs and targets of the faces of one set for a task, and the set's weight."""
@@ -53,7 +54,7 @@ def fit_sets(
     """Fit each task on all sets that have targets for it: expressions on the majority sets.
 
     A set weighs by its share, however many faces it has. With `resting_share`, the threshold of a unit is the best one
-    by F1, or the lowest one that less than this share of the neutral faces of each set reach, whichever is higher;
+    by F1, or the lowest one that less than this share of the neutral faces of each data set reach, whichever is higher;
     where there are too few faces with the unit to choose by F1, it is the latter. A set whose targets of a unit are not
     trusted does not fit it, but its neutral faces bound its threshold.
     """
@@ -91,11 +92,12 @@ def _units(sets: Sequence[CalibrationSet], search: ThresholdSearch) -> dict[str,
 
 
 def _bounded(unit: UnitCalibration, sets: Sequence[CalibrationSet], column: int, share: float) -> UnitCalibration:
-    limits = [
-        resting_threshold(unit.probability(each.outputs.action_units[each.neutral, column]), share)
-        for each in sets
-        if each.outputs.action_units is not None and each.neutral is not None
-    ]
+    # Sets of one data set bound a threshold together: a share of few faces is a step of several per cent.
+    resting: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    for each in sets:
+        if each.outputs.action_units is not None and each.neutral is not None:
+            resting[each.source.faces.info.dataset].append(each.outputs.action_units[each.neutral, column])
+    limits = [resting_threshold(unit.probability(np.concatenate(parts)), share) for parts in resting.values()]
     positives = sum(
         int((each.source.faces.units_present & each.source.known_units)[each.outputs.rows, column].sum())
         for each in sets

@@ -101,7 +101,8 @@ def test_untrusted_targets_do_not_fit_a_unit_but_their_neutral_faces_bound_it(fa
     logits = rng.normal(0, 1, 240) + np.where(faces.units_present[:, 0], 2, -2)
     wild = rng.normal(3, 1, 240)
     trusted = of(Source("a", faces), logits, ~faces.units_present[:, 0])
-    other = of(Source("b", faces, trusted_units=("AU2",)), wild, np.ones(240, dtype=bool))
+    elsewhere = replace(faces, info=replace(faces.info, dataset="elsewhere"))
+    other = of(Source("b", elsewhere, trusted_units=("AU2",)), wild, np.ones(240, dtype=bool))
     alone = fit_sets([trusted]).action_units
     both = fit_sets([trusted, other], resting_share=0.05).action_units
     assert alone is not None
@@ -112,6 +113,23 @@ def test_untrusted_targets_do_not_fit_a_unit_but_their_neutral_faces_bound_it(fa
     assert (both["AU1"].probability(wild) >= both["AU1"].threshold).sum() == 11  # less than a twentieth of 240
     # A copy of the faces without `neutral` bounds nothing.
     assert fit_sets([trusted, replace(other, neutral=None)]).action_units["AU1"] == alone["AU1"]  # type: ignore[index]
+
+
+def test_sets_of_one_data_set_bound_a_threshold_together(faces: PreparedFaces) -> None:
+    rng = np.random.default_rng(4)
+    logits = [rng.normal(mean, 1, 240) + np.where(faces.units_present[:, 0], 0.5, -0.5) for mean in (0, 3)]
+    resting = ~faces.units_present[:, 0] & (np.arange(240) % 4 == 0)
+    sets = [of(Source(name, faces), each, resting) for name, each in zip("ab", logits, strict=True)]
+    apart = replace(sets[1].source, faces=replace(faces, info=replace(faces.info, dataset="elsewhere")))
+
+    def active(chosen: list[CalibrationSet]) -> list[int]:
+        unit = (fit_sets(chosen, resting_share=0.2).action_units or {})["AU1"]
+        return [int((unit.probability(each[resting]) >= unit.threshold).sum()) for each in logits]
+
+    count = int(resting.sum())
+    assert 0 < sum(active(sets)) < 0.2 * 2 * count
+    assert active(sets)[1] > 0.2 * count  # the second set alone would have had a higher threshold
+    assert 0 < active([sets[0], replace(sets[1], source=apart)])[1] < 0.2 * count
 
 
 def test_the_faces_at_rest_alone_decide_where_a_unit_is_rare(faces: PreparedFaces) -> None:

@@ -11,7 +11,10 @@ from model_core.affect import AffectLogits, AffectTarget
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits [B, C] against distributions [B, C], over the rows of mask [B]."""
+    """Return the mean cross-entropy of logits [B, C] against distributions [B, C], over the rows of mask [B].
+
+    The mask may hold weights: then it is their weighted mean.
+    """
     return _masked_mean(-(target * F.log_softmax(logits, dim=1)).sum(dim=1), mask)
 
 

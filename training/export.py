@@ -103,7 +103,7 @@ def _unit_references(training: Mapping[str, Any]) -> dict[str, Reference] | None
 
 def _described(each: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of one of the sets that a bundle was trained on."""
-    kept = ("share", "tasks", "trusted_units", "neutral_at_rest", "resting_factor", "taught")
+    kept = ("share", "tasks", "trusted_units", "neutral_at_rest", "resting_factor", "balance", "taught")
     return {"dataset": each["prepared"]["dataset"]} | {name: each[name] for name in kept if name in each}
 
 

@@ -106,7 +106,7 @@ def test_units_that_other_sets_taught_say_so(folder: Path) -> None:
     trained = load_evaluable(folder)
     prepared = trained.training["prepared"]
     every = ["valence_arousal", "expression", "action_units"]
-    alike = {"share": 1.0, "neutral_at_rest": False, "resting_factor": 1.0, "taught": False}
+    alike = {"share": 1.0, "neutral_at_rest": False, "resting_factor": 1.0, "balance": 0.0, "taught": False}
     rendered = {**prepared, "dataset": "rendered", "rendered": True}
     sets = [
         alike | {"prepared": prepared, "tasks": every, "trusted_units": ["AU1", "AU2"]},

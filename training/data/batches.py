@@ -50,13 +50,15 @@ class Batch:
 
 
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
-    """Return the targets of the records `rows`, int64 [B], with masks that are 0 where there is no label."""
-    expression = distributions(faces.votes[rows])
+    """Return the targets of the records `rows`, int64 [B], with masks that are 0 where there is no label.
+
+    The mask of expressions holds their weights.
+    """
     return AffectTarget(
         valence_arousal=torch.from_numpy(faces.valence_arousal[rows]),
         valence_arousal_mask=torch.from_numpy(faces.with_valence_arousal[rows]).float(),
-        expression=torch.from_numpy(expression),
-        expression_mask=torch.from_numpy(expression.sum(axis=1) > 0).float(),
+        expression=torch.from_numpy(distributions(faces.votes[rows])),
+        expression_mask=torch.from_numpy(faces.expression_weights[rows]),
         action_units=torch.from_numpy(faces.action_units[rows]),
         action_units_mask=torch.from_numpy(faces.known_units[rows]).float(),
     )

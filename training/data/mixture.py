@@ -33,6 +33,8 @@ class Source:
     """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
     resting_factor: float = 1.0
     """Where at least 0.7 of the votes are neutral, the targets of trusted units are multiplied by this, in [0, 1]."""
+    balance: float = 0.0
+    """In [0, 1]: 0, all faces count the same for expressions; 1, all labels together do, however rare they are."""
     taught: bool = False
     """True: a teacher's answers are learned in place of its targets."""
 
@@ -72,6 +74,18 @@ class Source:
     def votes(self) -> NDArray[np.float32]:
         """float32 [N, C]: the votes, or 0 where expressions are not learned."""
         return self.faces.votes * np.float32("expression" in self.tasks)
+
+    @property
+    def expression_weights(self) -> NDArray[np.float32]:
+        """float32 [N]: how much a face counts in the loss of expressions, 0 without votes; the mean of the others is 1.
+
+        A label counts by the power `-balance` of how often it is voted for, and a face by the labels that it got.
+        """
+        shares = distributions(self.votes)
+        often = shares.sum(axis=0, dtype=np.float64)
+        weights = shares @ np.where(often > 0, np.maximum(often, 1e-9) ** -self.balance, 0)
+        voted = self.votes.any(axis=1)
+        return np.asarray(weights / weights[voted].mean() if voted.any() else weights, dtype=np.float32)
 
     @property
     def majority(self) -> NDArray[np.int64]:
@@ -117,6 +131,11 @@ class MixedFaces(PreparedFaces):
         rows = super().indices(split)
         origins = self.origins[rows]
         return np.concatenate([rows[origins == i][:limit] for i in range(len(self.sources))])
+
+    @property
+    def expression_weights(self) -> NDArray[np.float32]:
+        """See PreparedFaces."""
+        return np.concatenate([source.expression_weights for source in self.sources])
 
     @property
     def known_units(self) -> NDArray[np.bool_]:

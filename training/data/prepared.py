@@ -133,6 +133,11 @@ class PreparedFaces:
         return self.found if self.info.rendered else self.derived
 
     @property
+    def expression_weights(self) -> NDArray[np.float32]:
+        """float32 [N]: how much a face counts in the loss of expressions; 0 without votes."""
+        return np.asarray(self.votes.any(axis=1), dtype=np.float32)
+
+    @property
     def known_units(self) -> NDArray[np.bool_]:
         """bool [N, 12]: True where the entry of `action_units` counts."""
         return np.repeat(self.with_action_units[:, None], self.action_units.shape[1], axis=1)

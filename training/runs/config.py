@@ -36,6 +36,8 @@ class SetConfig(Section):
     """Where at least 0.7 of the votes are neutral, the units that are not trusted are learned as absent."""
     resting_factor: float = Field(1.0, ge=0, le=1)
     """Where at least 0.7 of the votes are neutral, the targets of trusted units are multiplied by this."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """0: all its faces count the same for expressions; 1: all labels together do, however rare they are."""
     taught: bool = False
     """True: its faces teach the answers of `teacher` in place of their own targets, which only validation has then."""
 

@@ -29,6 +29,7 @@ def load_training_faces(config: DataConfig) -> PreparedFaces:
                 each.trusted_units,
                 each.neutral_at_rest,
                 each.resting_factor,
+                each.balance,
                 each.taught,
             )
             for each in config.sets
@@ -51,6 +52,7 @@ def origin(faces: PreparedFaces) -> dict[str, Any]:
             "trusted_units": list(source.trusted_units),
             "neutral_at_rest": source.neutral_at_rest,
             "resting_factor": source.resting_factor,
+            "balance": source.balance,
             "taught": source.taught,
         }
         for source in faces.sources

@@ -100,6 +100,22 @@ def test_what_the_teacher_reads_in_neutral_faces_may_count_less(ferplus: Prepare
     assert source.action_units[2].tolist() == 12 * [0.5]
 
 
+def test_rare_expressions_may_count_as_much_as_frequent_ones(ferplus: PreparedFaces) -> None:
+    ferplus.votes[:] = 0
+    ferplus.votes[:3, ferplus.info.labels.index("neutral")] = 10
+    ferplus.votes[3, ferplus.info.labels.index("anger")] = 10
+    assert Source("a", ferplus).expression_weights.tolist() == [1, 1, 1, 1, 0, 0]
+    balanced = Source("a", ferplus, balance=1)
+    # Two labels share a weight of four faces: three faces have a third of two each, and one has two.
+    assert balanced.expression_weights.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2, 0, 0])
+    half = Source("a", ferplus, balance=0.5).expression_weights
+    assert half[3] / half[0] == pytest.approx(3**0.5)
+    mask = targets(mix([balanced, Source("b", ferplus)]), np.array([0, 3, 4, 9])).expression_mask
+    assert mask.tolist() == pytest.approx([2 / 3, 2, 0, 1])
+    ferplus.votes[:] = 0
+    assert not Source("a", ferplus, balance=1).expression_weights.any()
+
+
 def test_the_variance_of_a_unit_is_that_of_the_targets_that_are_learned(
     ferplus: PreparedFaces, rendered: PreparedFaces
 ) -> None:

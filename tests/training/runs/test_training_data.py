@@ -145,6 +145,7 @@ def test_a_bundle_says_what_it_was_trained_on(whole: NetworkRun) -> None:
             "trusted_units": ["AU2", "AU12"],
             "neutral_at_rest": False,
             "resting_factor": 1,
+            "balance": 0,
             "taught": False,
         },
         {
@@ -154,6 +155,7 @@ def test_a_bundle_says_what_it_was_trained_on(whole: NetworkRun) -> None:
             "trusted_units": list(ACTION_UNITS),
             "neutral_at_rest": False,
             "resting_factor": 1,
+            "balance": 0,
             "taught": False,
         },
     ]

@@ -12,8 +12,15 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from affect_client import Affect, AffectError, LiveStream, MissingExtra
+from affect_client import live as live_module
 from tests.client.fake_live import answer_each, error, fake_live, frame, say_ready, tracked
 from tests.client.fake_service import Answer, fake_service, in_turn, problem
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that wait are waited for no longer than a moment."""
+    monkeypatch.setattr(live_module, "CLOSE_S", 0.2)
 
 
 @contextmanager
@@ -121,6 +128,7 @@ def test_times_are_those_of_sending() -> None:
             assert [each.sent_s for each in answers] == [5.0, 7.0]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_leaving_ends_the_connection() -> None:
     left = threading.Event()
 
@@ -149,6 +157,7 @@ def test_a_camera_that_fails_is_told() -> None:
         list(answers)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("number", "reason", "code"),
     [

@@ -41,6 +41,16 @@ class SetConfig(Section):
     taught: bool = False
     """True: its faces teach the answers of `teacher` in place of their own targets, which only validation has then."""
 
+    @model_validator(mode="after")
+    def _options_of_targets(self) -> Self:
+        if self.balance and (self.taught or "expression" not in self.tasks):
+            raise ValueError("balance weighs targets of expressions, which this set does not teach")
+        if (self.neutral_at_rest or self.resting_factor < 1) and "action_units" not in self.tasks:
+            raise ValueError(
+                "neutral_at_rest and resting_factor change targets of units, which this set does not teach"
+            )
+        return self
+
 
 class DataConfig(Section):
     """The prepared sets that a run learns from: `prepared`, or several `sets`."""
@@ -252,6 +262,12 @@ class LocalConfig(Section):
     augmentation: Augmentation = Augmentation()
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()
+
+    @model_validator(mode="after")
+    def _no_pupils(self) -> Self:
+        if any(each.taught for each in self.data.sets):
+            raise ValueError("sets that are taught need a teacher, which a run of local features does not have")
+        return self
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain JSON values."""

@@ -41,6 +41,30 @@ def test_a_configuration_states_its_kind(tmp_path: Path, stated: str) -> None:
         load_run_config(path)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "balance = 1.0\ntasks = ['action_units']",
+            "balance weighs targets of expressions, which this set does not teach",
+        ),
+        ("balance = 0.5\ntaught = true", "balance weighs targets of expressions, which this set does not teach"),
+        ("resting_factor = 0.4\ntasks = ['expression']", "neutral_at_rest and resting_factor change targets of units"),
+        (
+            "neutral_at_rest = true\ntasks = ['expression']",
+            "neutral_at_rest and resting_factor change targets of units",
+        ),
+        ("balance = 1.1", "less than or equal to 1"),
+        ("taught = true", "which a run of local features does not have"),
+    ],
+)
+def test_options_of_a_set_that_would_have_no_effect_are_refused(tmp_path: Path, options: str, message: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"kind = 'local'\n[[data.sets]]\nprepared = 'a'\n{options}\n[network]\nstart_from = 'b'\n[views]\n")
+    with pytest.raises(ConfigError, match=message):
+        load_run_config(path)
+
+
 def test_defaults(file: Path) -> None:
     config = load_config(file)
     assert config.data.prepared == Path("somewhere")

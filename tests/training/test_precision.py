@@ -1,6 +1,7 @@
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from model_core.bundles.bundle import load_bundle, save_bundle
 from model_core.bundles.manifest import PrecisionGate
+from model_core.inference import encoder
 from tests.training.conftest import FinishedRun
 from training import precision
 from training.export import Labelling, manifest_of
@@ -44,6 +46,8 @@ def test_figures_are_measured_and_recorded_in_the_bundle(
     finished: FinishedRun, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)  # others compute in float32, or emulate it
+    # Both precisions take one model, since it takes seconds to convert the network.
+    monkeypatch.setattr(encoder, "_backbone_model", cache(encoder._backbone_model))
     before = load_bundle(folder).manifest
     with suppress(SystemExit):  # bfloat16 changes so small a network much, on a CPU that has it
         command(monkeypatch, "--bundle", folder, "--prepared", finished.prepared, "--threads", 1, "--record")

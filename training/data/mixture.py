@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, cast
 
@@ -132,12 +133,12 @@ class MixedFaces(PreparedFaces):
         origins = self.origins[rows]
         return np.concatenate([rows[origins == i][:limit] for i in range(len(self.sources))])
 
-    @property
+    @cached_property  # every batch asks for it
     def expression_weights(self) -> NDArray[np.float32]:
         """See PreparedFaces."""
         return np.concatenate([source.expression_weights for source in self.sources])
 
-    @property
+    @cached_property  # every batch asks for it
     def known_units(self) -> NDArray[np.bool_]:
         """See PreparedFaces."""
         return np.concatenate([source.known_units for source in self.sources])

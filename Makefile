@@ -84,7 +84,7 @@ PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
 RESTING_SHARE := 0.036
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped. \
 	Rendered faces: ICT-FaceKit (MIT), MakeHuman's mesh and skins (CC0).
-EXPORT = $(BIN)/python -m training.export --run runs/ferplus-9 --name ferplus-ddamfn --version 6.4 --licence Apache-2.0 \
+EXPORT = $(BIN)/python -m training.export --run runs/ferplus-9 --name ferplus-ddamfn --version 6.5 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)
@@ -100,6 +100,7 @@ bundle: $(STAMP)
 	done
 	$(BIN)/python -m training.calibrate --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
 		--weights 40 1 1 --rest $(PEOPLE) --resting-share $(RESTING_SHARE)
+	$(BIN)/python -m training.eyes --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.studies.twins --root $(FERPLUS) --out runs/twins.csv

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.reporting import section, table
-from model_core.affect import LABEL_SETS, TASKS, Task
+from model_core.affect import LABEL_SETS, LEARNED_TASKS, Task
 from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.calibration import Calibration
 from model_core.metrics import binary_f1, ccc, macro_f1
@@ -172,7 +172,7 @@ def multitask_gains(out: Path, seeds: Sequence[int], resamples: int) -> Iterator
     """One network for the three tasks against three networks, with the settings of `best/`."""
     for memory, systems in SYSTEMS.items():
         for seed in seeds:
-            singles = {task: _model(out, systems[task], seed) for task in TASKS}
+            singles = {task: _model(out, systems[task], seed) for task in LEARNED_TASKS}
             together = train_together(singles, seed)
             for task, single in singles.items():
                 tracks = single.tracks("validation")
@@ -194,27 +194,28 @@ def train_together(singles: Mapping[Task, TrainedSequences], seed: int) -> Affec
     options, window = first.config.optimizer, first.config.window
     spec = first.trained.spec
     network = build_network(
-        NetworkSpec(spec.backbone, TASKS, LABELS, spec.hidden, spec.recurrent), first.network.backbone
+        NetworkSpec(spec.backbone, LEARNED_TASKS, LABELS, spec.hidden, spec.recurrent), first.network.backbone
     )
     held_out, tracks = split_by_video(_all_training_tracks(first), first.config.data.held_out, seed)
-    objectives = {task: build_objective(task, tracks, configs[task].loss) for task in TASKS}
+    objectives = {task: build_objective(task, tracks, configs[task].loss) for task in LEARNED_TASKS}
     parts = [network.heads, *([network.recurrent] if network.recurrent is not None else [])]
     trained = nn.ModuleList(parts)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=options.rate, weight_decay=options.weight_decay)
     places = _places(tracks, first.config)
-    common = {task: TrainingWindows(tracks, places, task, window.length) for task in TASKS}
+    common = {task: TrainingWindows(tracks, places, task, window.length) for task in LEARNED_TASKS}
     steps = options.epochs * -(-len(places) // options.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, best_score = {}, float("-inf")
     for epoch in range(options.epochs):
         trained.train()
-        for batches in zip(*(common[task].batches(options.batch_size, (seed, epoch)) for task in TASKS), strict=True):
+        drawn = (common[task].batches(options.batch_size, (seed, epoch)) for task in LEARNED_TASKS)
+        for batches in zip(*drawn, strict=True):
             optimizer.zero_grad(set_to_none=True)
-            losses = [objectives[task](network, batch) for task, batch in zip(TASKS, batches, strict=True)]
+            losses = [objectives[task](network, batch) for task, batch in zip(LEARNED_TASKS, batches, strict=True)]
             torch.stack(losses).sum().backward()
             optimizer.step()
             schedule.step()
-        found = float(np.mean([headline(network, configs[task], held_out)["score"] for task in TASKS]))
+        found = float(np.mean([headline(network, configs[task], held_out)["score"] for task in LEARNED_TASKS]))
         if found > best_score:
             best_score = found
             best = {name: value.detach().clone() for name, value in trained.state_dict().items()}
@@ -225,7 +226,7 @@ def train_together(singles: Mapping[Task, TrainedSequences], seed: int) -> Affec
 def _places(tracks: Sequence[Track], config: SequenceConfig) -> list[tuple[int, Indices]]:
     """The sequences in which any of the tasks has a label."""
     places: dict[tuple[int, int], tuple[int, Indices]] = {}
-    for task in TASKS:
+    for task in LEARNED_TASKS:
         for index, frames in training_windows(tracks, task, config.window, config.data.frame_rate).places:
             places[index, int(frames[0])] = (index, frames)
     return [places[key] for key in sorted(places)]

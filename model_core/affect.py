@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 if TYPE_CHECKING:  # serving does without torch
     from torch import Tensor
 
-Task: TypeAlias = Literal["valence_arousal", "expression", "action_units"]
-"""Name of a task, and of its field in AffectLogits."""
+LearnedTask: TypeAlias = Literal["valence_arousal", "expression", "action_units"]
+"""Name of a task that networks are trained for."""
+
+Task: TypeAlias = Literal[LearnedTask, "eyes_closed"]
+"""Name of a task, and of its field in AffectLogits. `eyes_closed` is read off what a network has learned."""
 
 Reference: TypeAlias = Literal["annotated", "derived", "rendered"]
 """Origin of a task's training targets: human annotation, derivation by a rule or another model, or rendered faces."""
 
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
-TASKS: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
+LEARNED_TASKS: tuple[LearnedTask, ...] = get_args(LearnedTask)
+
+TASKS: tuple[Task, ...] = get_args(Task)
 """All tasks, in the order in which their outputs are concatenated."""
 
 LABEL_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -64,6 +69,9 @@ class AffectLogits:
 
     action_units: "Tensor | None" = None
     """float [B, 12], in the order of ACTION_UNITS."""
+
+    eyes_closed: "Tensor | None" = None
+    """float [B, 1]."""
 
 
 @dataclass(frozen=True)
@@ -125,3 +133,6 @@ class Affect:
 
     action_units: Mapping[str, ActionUnit] | None = None
     """By name, in the order of ACTION_UNITS."""
+
+    eyes_closed: ActionUnit | None = None
+    """FACS calls closed eyes AU43, and closed for a moment a blink, AU45."""

@@ -143,6 +143,8 @@ class Calibration:
     change_limits: ChangeLimits = ChangeLimits()
     """From where on a change against a person's own baseline counts as a rise."""
 
+    eyes_closed: UnitCalibration | None = None
+
     def __post_init__(self) -> None:
         _require_names(self.valence_arousal, AXES, "axes")
         _require_names(self.action_units, tuple(ACTION_UNITS), "units")

@@ -65,6 +65,7 @@ FLOORS = {
             "prepare",
             "train",
             "calibrate",
+            "eyes",
             "evaluate",
             "export",
             "import_checkpoint",

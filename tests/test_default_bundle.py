@@ -8,6 +8,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from model_core.affect import TASKS
 from model_core.bundles.bundle import WEIGHTS, load_bundle, locate_bundle
 from model_core.faces.alignment import align
 from model_core.faces.detection import build_detector
@@ -53,6 +54,7 @@ def test_it_is_small_and_says_what_is_derived() -> None:
         "valence_arousal": "derived",
         "expression": "annotated",
         "action_units": "derived",
+        "eyes_closed": "derived",
     }
     assert manifest.calibration.expression is not None
     assert manifest.calibration.action_units is not None
@@ -94,7 +96,7 @@ def test_the_serving_form_says_what_was_evaluated(astronaut: np.ndarray, engine:
     crops = [crop, *(Augmentation().apply(crop, 112, np.random.default_rng(seed)) for seed in range(7))]
     with torch.inference_mode():
         logits = logits_of(bundle.network, image_batch(crops, bundle.manifest.input), bundle.manifest.input)
-    expected = torch.cat([logits.valence_arousal, logits.expression, logits.action_units], dim=1)
+    expected = torch.cat([getattr(logits, task) for task in TASKS], dim=1)
     assert (expected.amax(dim=0) - expected.amin(dim=0)).min() > 0.01  # the crops differ
     found = Predictor([bundle], "cpu", RuntimeOptions(engine)).outputs([[crop] for crop in crops])
     assert np.array(found) == pytest.approx(expected.numpy(), abs=1e-3)
@@ -121,6 +123,8 @@ def test_a_smile(client: TestClient, astronaut: np.ndarray) -> None:
     assert face["expression"]["label"] == "happiness"
     assert face["action_units"]["AU12"]["active"]
     assert face["valence"] > 0.3
+    assert not face["eyes_closed"]["active"]
+    assert face["eyes_closed"]["probability"] < 0.1
     assert face["quality"]["reliable"]
 
 

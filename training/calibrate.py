@@ -27,7 +27,14 @@ from training.measuring.resting import LevelReader, fit_limits, read_sittings, r
 from training.measuring.scoring import Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail, share
-from training.runs.trained import Evaluable, load_evaluable, require_alignment, require_match, write_calibration
+from training.runs.trained import (
+    Evaluable,
+    load_evaluable,
+    read_calibration,
+    require_alignment,
+    require_match,
+    write_calibration,
+)
 from training.video.trained import fit_sequences, load_sequences
 
 
@@ -90,7 +97,8 @@ def main() -> None:
         calibration, fitted_on = _fit(args)
     except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
-    write_calibration(args.run, calibration)
+    # What `training.eyes` fitted holds as long as its head does.
+    write_calibration(args.run, replace(calibration, eyes_closed=read_calibration(args.run).eyes_closed))
     print(f"fitted on {fitted_on}: {args.run / 'calibration.json'}")
 
 

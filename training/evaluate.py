@@ -14,6 +14,7 @@ from model_core.models.clip import ClipError
 from training.datasets import DatasetError
 from training.datasets.raw import SPLITS
 from training.measuring.answers import answers_of
+from training.measuring.closed_eyes import eyes_in, measure_closed_eyes
 from training.measuring.figures import write_figures
 from training.measuring.groups import measure_groups, read_groups
 from training.measuring.rendered import measure_rendered, people_of, pictures_of
@@ -48,6 +49,7 @@ def main() -> None:
         if not len(rows):
             raise DatasetError(f"{args.prepared} has no {args.split} faces")
         pictures = pictures_of(args.prepared, faces.names[rows]) if faces.info.rendered else None
+        eyes = eyes_in(args.prepared, faces) if "eyes_closed" in evaluable.spec.tasks else None
         groups = read_groups(args.groups, args.group_by, faces.names[rows]) if args.groups else None
         outputs = collect(evaluable.network, faces, rows, evaluable.input, torch.device("cpu"))
         require_finite(outputs)
@@ -58,6 +60,8 @@ def main() -> None:
     answers = answers_of(faces, rows, outputs, evaluable.calibration)
     if pictures is not None:
         report = replace(report, rendered=measure_rendered(answers, pictures, args.resamples))
+    if eyes is not None and outputs.eyes_closed is not None:
+        report = replace(report, eyes_closed=measure_closed_eyes(outputs, eyes, evaluable.calibration, args.resamples))
     if groups is not None:
         report = replace(report, groups=measure_groups(answers, args.group_by, groups, args.resamples))
     print(render(report))

@@ -53,6 +53,7 @@ def manifest_of(trained: Evaluable, labelling: Labelling, reports: Sequence[dict
             "data_terms": labelling.data_terms,
             "options": _options(training["config"]),
             "validation": training["validation"],
+            **({"eyes_closed": _eyes(training["eyes_closed"])} if "eyes_closed" in training else {}),
             **({"sets": [_described(each) for each in training["sets"]]} if "sets" in training else {}),
         },
         quality=quality_of(reports),
@@ -74,8 +75,16 @@ def _references(trained: Evaluable) -> dict[Task, Reference]:
     training = trained.training
     alone = {"prepared": training["prepared"], "tasks": trained.spec.tasks}
     sets = _by_rising_share(training) or [alone]
-    largest = {task: each for each in sets for task in each["tasks"]}
-    return {task: _reference(task, largest[task]["prepared"]) for task in trained.spec.tasks}
+    largest = {task: each["prepared"] for each in sets for task in each["tasks"]}
+    return {task: _reference(task, largest[task]) for task in trained.spec.learned.tasks} | _eyes_reference(training)
+
+
+def _eyes_reference(training: Mapping[str, Any]) -> dict[Task, Reference]:
+    """Of closed eyes: the weaker one of several origins, for a teacher's readings are no knowledge."""
+    if "eyes_closed" not in training:
+        return {}
+    every = all(each.get("rendered") for each in training["eyes_closed"]["sets"])
+    return {"eyes_closed": "rendered" if every else "derived"}
 
 
 def _by_rising_share(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -105,6 +114,11 @@ def _described(each: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of one of the sets that a bundle was trained on."""
     kept = ("share", "tasks", "trusted_units", "neutral_at_rest", "resting_factor", "balance", "taught")
     return {"dataset": each["prepared"]["dataset"]} | {name: each[name] for name in kept if name in each}
+
+
+def _eyes(eyes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of what closed eyes were learned from."""
+    return {"datasets": [each["dataset"] for each in eyes["sets"]], "validation": eyes["validation"]}
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,8 @@ def _described(column: str, references: Mapping[str, str]) -> dict[str, str]:
         task, meaning = "valence_arousal", "Estimated valence, from -1 (unpleasant) to 1 (pleasant)."
     elif column == "arousal":
         task, meaning = "valence_arousal", "Estimated arousal, from -1 (calm) to 1 (excited)."
+    elif column == "eyes_closed":
+        task, meaning = "eyes_closed", "Estimated probability that both eyes are closed, from 0 to 1."
     elif column.startswith("expression_"):
         label = column.removeprefix("expression_")
         task, meaning = "expression", f"Estimated probability of the expression {label}, from 0 to 1."

@@ -40,6 +40,8 @@ def native_columns(
         names += ["expression", *(f"expression_{label}" for label in labels)]
     for unit in units:
         names += [unit, f"{unit}_active"]
+    if "eyes_closed" in tasks:
+        names += ["eyes_closed", "eyes_closed_active"]
     changes = {name: change for face in faces for name, change in (face.change or {}).items()}
     for name, change in changes.items():
         names += [f"{name}_change", *([] if change.rose is None else [f"{name}_rose"])]
@@ -74,6 +76,8 @@ def _cells(face: Face) -> dict[str, Any]:
         cells |= {f"expression_{label}": value for label, value in probabilities.items()}
     for name, unit in (face.action_units or {}).items():
         cells |= {name: unit.probability, f"{name}_active": int(unit.active)}
+    if face.eyes_closed:
+        cells |= {"eyes_closed": face.eyes_closed.probability, "eyes_closed_active": int(face.eyes_closed.active)}
     for name, change in (face.change or {}).items():
         cells[f"{name}_change"] = change.value
         if change.rose is not None:

@@ -91,6 +91,8 @@ class Face:
     expression: Expression | None
     action_units: Mapping[str, ActionUnit] | None
     """By name: AU12."""
+    eyes_closed: ActionUnit | None
+    """Both eyes: FACS' AU43, or for a moment a blink."""
     change: Mapping[str, Change] | None
     """By name: valence, arousal, AU12; None without a baseline."""
     track_id: int | None
@@ -104,6 +106,7 @@ class Face:
         quality = values["quality"]
         expression = values.get("expression")
         units = values.get("action_units")
+        eyes = values.get("eyes_closed")
         change = values.get("change")
         landmarks = values.get("landmarks")
         return cls(
@@ -116,6 +119,7 @@ class Face:
             expression=expression and Expression(expression["label"], expression["probabilities"]),
             action_units=units
             and {name: ActionUnit(**picked(unit, "probability", "active")) for name, unit in units.items()},
+            eyes_closed=eyes and ActionUnit(**picked(eyes, "probability", "active")),
             change=change and {name: Change(each["value"], each.get("rose")) for name, each in change.items()},
             track_id=values.get("track_id"),
             landmarks=landmarks and {name: Point(*point) for name, point in landmarks.items()},

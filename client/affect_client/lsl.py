@@ -40,6 +40,8 @@ class LslOutlet:
         if "valence_arousal" in model.tasks:
             self.channels += ["valence", "arousal"]
         self.channels += [*model.units, *(f"expression_{label}" for label in labels)]
+        if "eyes_closed" in model.tasks:
+            self.channels.append("eyes_closed")
         info = pylsl.StreamInfo(name, STREAM_TYPE, len(self.channels), pylsl.IRREGULAR_RATE, pylsl.cf_float32, name)
         info.set_channel_labels(self.channels)
         bundles = info.desc().append_child("bundles")
@@ -63,6 +65,8 @@ class LslOutlet:
                 "valence": face.valence,
                 "arousal": face.arousal,
             }
+            if face.eyes_closed is not None:
+                values["eyes_closed"] = face.eyes_closed.probability
             values |= {name: unit.probability for name, unit in (face.action_units or {}).items()}
             if face.expression is not None:
                 values |= {f"expression_{label}": each for label, each in face.expression.probabilities.items()}

@@ -29,7 +29,7 @@ class Recording:
     times_s: Sequence[float]
     """Time of each analysed frame, which rises."""
     units: Sequence[str]
-    """Names of the action units; empty where none were estimated."""
+    """Names of the action units, and `eyes_closed`, as far as they were estimated."""
     labels: Sequence[str]
     """Labels of the expressions; empty where none were estimated."""
     tracks: Mapping[int, Mapping[str, Sequence[float]]]
@@ -97,7 +97,10 @@ def _recording(content: _Content) -> Recording:
         FINITE.check("time_s", time_s)
     place = {frame: number for number, frame in enumerate(sorted(times_s))}
     names = dict.fromkeys(name for row in rows for name in row)
-    units = sorted((name for name in names if f"{name}_active" in names), key=lambda name: int(name.removeprefix("AU")))
+    numbered = (name for name in names if name.startswith("AU") and f"{name}_active" in names)
+    units = sorted(numbered, key=lambda name: int(name.removeprefix("AU")))
+    if "eyes_closed_active" in names:
+        units.append("eyes_closed")
     labels = [name.removeprefix("expression_") for name in names if name.startswith("expression_")]
     columns = [
         *("valence", "arousal"),

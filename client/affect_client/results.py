@@ -42,7 +42,7 @@ class Model:
     precision: str
     detector: str
     tasks: Mapping[str, Task]
-    """By name: valence_arousal, expression, action_units."""
+    """By name: valence_arousal, expression, action_units, eyes_closed."""
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -181,6 +181,7 @@ class TrackSummary:
     arousal: Spread | None
     expression_share: Mapping[str, float] | None
     active_share: Mapping[str, float] | None
+    eyes_closed_share: float | None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -192,6 +193,7 @@ class TrackSummary:
             arousal=Spread.of(summary.get("arousal")),
             expression_share=summary.get("expression_share"),
             active_share=summary.get("active_share"),
+            eyes_closed_share=summary.get("eyes_closed_share"),
         )
 
 

@@ -237,23 +237,27 @@ def parse_input(values: Any) -> InputSpec:
 def parse_calibration(values: Any) -> Calibration:
     """Return a Calibration from JSON values; raises as `parse_manifest` does."""
     parts = _known(Calibration, values)
-    expression = parts["expression"]
+    expression, eyes_closed = parts["expression"], parts.get("eyes_closed")
     return Calibration(
         None if expression is None else ExpressionCalibration(**_known(ExpressionCalibration, expression, ("bias",))),
         _by_name(UnitCalibration, parts["action_units"]),
         _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles lack the key
         ChangeLimits(**_known(ChangeLimits, parts.get("change_limits", {}))),
+        None if eyes_closed is None else UnitCalibration(**_known(UnitCalibration, eyes_closed)),
     )
 
 
 def calibration_values(calibration: Calibration) -> dict[str, Any]:
-    """Return a Calibration as the JSON values that `parse_calibration` reads; limits that were not fitted are left out.
+    """Return a Calibration as the JSON values that `parse_calibration` reads.
 
-    So a bundle without limits can be read by the versions that do not know them.
+    Limits, and closed eyes, are left out where they were not fitted, so that versions that do not know them can read a
+    bundle without them.
     """
     values = asdict(calibration)
     if calibration.change_limits == ChangeLimits():
         del values["change_limits"]
+    if calibration.eyes_closed is None:
+        del values["eyes_closed"]
     return values
 
 

@@ -22,7 +22,7 @@ from model_core.affect import ACTION_UNITS, TASKS, ActionUnit, Affect, Expressio
 from model_core.baseline import Comparison, Levels, levels_of
 from model_core.bundles.bundle import Bundle
 from model_core.bundles.manifest import BundleManifest
-from model_core.calibration import Calibration, ChangeLimits
+from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ChangeLimits, UnitCalibration
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Encoder, Features, grouped
 from model_core.inference.layout import FeatureLayout, OutputLayout
@@ -91,7 +91,7 @@ class BundleEnsemble:
         limits = {
             task: getattr(manifest.calibration.change_limits, task)
             for task, manifest in self.tasks.items()
-            if task != "expression"
+            if task in ("valence_arousal", "action_units")
         }
         self._calibration = Calibration(**fitted, change_limits=ChangeLimits(**limits))
 
@@ -240,19 +240,23 @@ def calibrated(
     `labels` names the columns of the expression logits.
     """
     [size] = {len(part) for part in logits.values()}
-    axes = expressions = units = None
+    axes = expressions = units = eyes = None
+    closed_eyes = calibration.eyes_closed or UNCALIBRATED_UNIT
     if "valence_arousal" in logits:
         axes = calibration.valence_arousal_estimates(logits["valence_arousal"])
     if "expression" in logits:
         expressions = calibration.expression_probabilities(logits["expression"])
     if "action_units" in logits:
         units = calibration.unit_probabilities(logits["action_units"])
+    if "eyes_closed" in logits:
+        eyes = closed_eyes.probability(logits["eyes_closed"][:, 0]).tolist()
     return [
         Affect(
             valence=None if axes is None else float(axes[i, 0]),
             arousal=None if axes is None else float(axes[i, 1]),
             expression=None if expressions is None else _expression(expressions[i], labels),
             action_units=None if units is None else _action_units(units[i], calibration),
+            eyes_closed=None if eyes is None else _action_unit(eyes[i], closed_eyes),
         )
         for i in range(size)
     ]
@@ -265,6 +269,10 @@ def _expression(probabilities: NDArray[np.float64], labels: Sequence[str]) -> Ex
 
 def _action_units(probabilities: NDArray[np.float64], calibration: Calibration) -> dict[str, ActionUnit]:
     return {
-        name: ActionUnit(probability, active=probability >= calibration.unit(name).threshold)
+        name: _action_unit(probability, calibration.unit(name))
         for name, probability in zip(ACTION_UNITS, probabilities.tolist(), strict=True)
     }
+
+
+def _action_unit(probability: float, calibration: UnitCalibration) -> ActionUnit:
+    return ActionUnit(probability, active=probability >= calibration.threshold)

@@ -1,11 +1,11 @@
 """The architecture of a network as a bundle records it. Nothing here needs torch; `registry` builds the networks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from model_core.affect import ACTION_UNITS, TASKS, Task
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS, TASKS, Task
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,18 @@ class NetworkSpec:
             raise ValueError("hidden and recurrent must be positive, or None")
 
     @property
+    def learned(self) -> "NetworkSpec":
+        """The same network without what is only read off it (LEARNED_TASKS)."""
+        return replace(self, tasks=tuple(task for task in self.tasks if task in LEARNED_TASKS))
+
+    @property
     def widths(self) -> Mapping[Task, int]:
         """Number of outputs of each of the network's tasks, in the order of TASKS."""
         widths: Mapping[Task, int] = {
             "valence_arousal": 2,
             "expression": len(self.labels),
             "action_units": len(ACTION_UNITS),
+            "eyes_closed": 1,
         }
         return {task: width for task, width in widths.items() if task in self.tasks}
 

@@ -66,7 +66,7 @@ _FACE = FaceResult(
         0.98,
     ),
     pose=Pose(-12.1, 3.4, 1.0),
-    affect=Affect(0.61, 0.22, Expression("happiness", _PROBABILITIES), _UNITS),
+    affect=Affect(0.61, 0.22, Expression("happiness", _PROBABILITIES), _UNITS, ActionUnit(0.01, False)),
     quality=Quality(203, 0.7),
 )
 _FRAMES = (FrameResult(0.0, 0, (_FACE,)), FrameResult(0.1, 3, ()))
@@ -76,7 +76,7 @@ _TIMES_S = {"decode": 0.0061, "detect": 0.0118, "predict": 0.0142, "total": 0.03
 
 
 def _task(reference: str, units: dict[str, UnitInfo] | None = None) -> TaskInfo:
-    about = {"bundle": "ferplus-ddamfn", "version": "6.4", "sha256": _SHA256, "calibrated": True}
+    about = {"bundle": "ferplus-ddamfn", "version": "6.5", "sha256": _SHA256, "calibrated": True}
     return TaskInfo.model_validate(about | {"reference": reference, "units": units})
 
 
@@ -95,6 +95,7 @@ _MODEL = ModelInfo(
                 for unit, name in ACTION_UNITS.items()
             },
         ),
+        "eyes_closed": _task("derived").model_copy(update={"threshold": 0.39}),
     },
 )
 
@@ -115,7 +116,7 @@ _MODELS = {
     "bundles": [
         {
             "name": "ferplus-ddamfn",
-            "version": "6.4",
+            "version": "6.5",
             "sha256": _SHA256,
             "licence": "Apache-2.0",
             "tasks": _MODEL.model_dump(exclude_none=True)["tasks"],

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from model_core.affect import ACTION_UNITS, Task
 from model_core.bundles.manifest import BundleManifest, calibration_values
+from model_core.calibration import UNCALIBRATED_UNIT
 from service.output.schemas import BundleInfo, TaskInfo, UnitInfo
 
 
@@ -33,6 +34,7 @@ def describe_bundle(manifest: BundleManifest, answering: Mapping[Task, BundleMan
 
 
 def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
+    eyes = manifest.calibration.eyes_closed or UNCALIBRATED_UNIT
     units = {name: _unit(manifest, name) for name in ACTION_UNITS} if task == "action_units" else None
     return TaskInfo(
         bundle=manifest.name,
@@ -41,6 +43,7 @@ def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
         reference=manifest.references[task],
         calibrated=getattr(manifest.calibration, task) is not None,
         units=units,
+        threshold=eyes.threshold if task == "eyes_closed" else None,
     )
 
 

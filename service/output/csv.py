@@ -68,6 +68,8 @@ class NativeColumns(ColumnSet):
             names += ["expression", *(f"expression_{label}" for label in labels)]
         if "action_units" in covered:
             names += [name for unit in ACTION_UNITS for name in (unit, f"{unit}_active")]
+        if "eyes_closed" in covered:
+            names += ["eyes_closed", "eyes_closed_active"]
         if compared is not None:
             for name in compared.names:
                 names += [f"{name}_change", *([f"{name}_rose"] if name in compared.limits else [])]
@@ -102,6 +104,11 @@ class NativeColumns(ColumnSet):
             cells |= {f"expression_{label}": value for label, value in probabilities.items()}
         for unit, state in (affect.action_units or {}).items():
             cells |= {unit: state.probability, f"{unit}_active": int(state.active)}
+        if affect.eyes_closed is not None:
+            cells |= {
+                "eyes_closed": affect.eyes_closed.probability,
+                "eyes_closed_active": int(affect.eyes_closed.active),
+            }
         for name, change in (face.changes or {}).items():
             cells[f"{name}_change"] = change.value
             if change.rose is not None:
@@ -114,9 +121,9 @@ class OpenFaceColumns(ColumnSet):
 
     Intensities (`AU01_r`) and the head's position (`pose_Tx`) stay empty, since neither is estimated; `AU01_p` is the
     probability that the unit is present, which OpenFace does not have, and `AU01_c` whether it reaches the unit's
-    threshold. Frames count from 1, as there. The pose is in radians with OpenFace's signs and order of turns: `pose_Rx`
-    is positive for a face that looks down, `pose_Ry` for one that looks to the picture's left, `pose_Rz` for one that
-    is tilted clockwise.
+    threshold. `AU45_c`, a blink, tells whether the eyes are closed. Frames count from 1, as there. The pose is in
+    radians with OpenFace's signs and order of turns: `pose_Rx` is positive for a face that looks down, `pose_Ry` for
+    one that looks to the picture's left, `pose_Rz` for one that is tilted clockwise.
     """
 
     units: ClassVar = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
@@ -149,6 +156,8 @@ class OpenFaceColumns(ColumnSet):
         cells |= zip(self.pose[3:], _openface_angles(face.pose), strict=True)
         for unit, state in (face.affect.action_units or {}).items():
             cells |= {f"{_padded(unit)}_c": int(state.active), f"{_padded(unit)}_p": state.probability}
+        if face.affect.eyes_closed is not None:
+            cells["AU45_c"] = int(face.affect.eyes_closed.active)
         return cells
 
 

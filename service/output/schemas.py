@@ -54,6 +54,10 @@ class AffectOut(BaseModel):
     arousal: Affective | None = None
     expression: ExpressionOut | None = None
     action_units: dict[str, ActionUnitOut] | None = None
+    eyes_closed: ActionUnitOut | None = Field(
+        None,
+        description="Both eyes, which FACS calls AU43, or for a moment a blink, AU45. Downcast eyes may look closed.",
+    )
 
 
 class PoseOut(BaseModel):
@@ -139,6 +143,9 @@ class TaskInfo(BaseModel):
     reference: Reference
     calibrated: bool
     units: dict[str, UnitInfo] | None = None
+    threshold: Probability | None = Field(
+        None, description="Of `eyes_closed`: the probability from which it is active."
+    )
 
 
 class ModelInfo(BaseModel):
@@ -210,6 +217,7 @@ class TrackSummary(BaseModel):
     arousal: Spread | None = None
     expression_share: dict[str, Probability] | None = None
     active_share: dict[str, Probability] | None = None
+    eyes_closed_share: Probability | None = None
 
 
 class AnalyzedFrame(BaseModel):

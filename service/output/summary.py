@@ -44,7 +44,17 @@ class RunningSpread:
 class TrackStatistics:
     """One track so far."""
 
-    __slots__ = ("_active", "_arousal", "_labels", "_valence", "_with_units", "first_s", "last_s")
+    __slots__ = (
+        "_active",
+        "_arousal",
+        "_closed",
+        "_labels",
+        "_valence",
+        "_with_eyes",
+        "_with_units",
+        "first_s",
+        "last_s",
+    )
 
     def __init__(self, first_s: float) -> None:
         self.first_s = first_s
@@ -54,6 +64,8 @@ class TrackStatistics:
         self._labels: Counter[str] = Counter()
         self._active: Counter[str] = Counter()
         self._with_units = 0
+        self._closed = 0
+        self._with_eyes = 0
 
     def add(self, time_s: float, affect: Affect) -> None:
         """Take in the track's next sample."""
@@ -67,6 +79,9 @@ class TrackStatistics:
         if affect.action_units is not None:
             self._with_units += 1
             self._active.update({name: int(unit.active) for name, unit in affect.action_units.items()})
+        if affect.eyes_closed is not None:
+            self._with_eyes += 1
+            self._closed += affect.eyes_closed.active
 
     def summary(self) -> dict[str, object]:
         """Return the contract's `summary`; what no bundle covers is None."""
@@ -76,6 +91,7 @@ class TrackStatistics:
             "arousal": self._arousal.values(),
             "expression_share": {label: count / faces for label, count in self._labels.most_common()} or None,
             "active_share": {name: count / self._with_units for name, count in self._active.items()} or None,
+            "eyes_closed_share": self._closed / self._with_eyes if self._with_eyes else None,
         }
 
 

@@ -1,6 +1,7 @@
 """Onset, apex and offset of intervals above a threshold, on a recording that a person can follow."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from affect_client.intervals import (
     face_intervals,
     unit_intervals,
 )
-from affect_client.recordings import Recording
+from affect_client.recordings import Recording, read_recording
 
 PROBABILITIES = [0.1, 0.7, 0.9, 0.9, 0.2, 0.8, math.nan, 0.6, 0.1, 0.75]
 TIMES_S = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -97,3 +98,19 @@ def test_rules_out_of_range_are_refused(name: str, value: float) -> None:
 def test_samples_out_of_range_are_refused(numbers: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be a finite number"):
         physio(recording(), 3, **numbers)
+
+
+def test_closed_eyes_are_read_from_a_table_like_a_unit(tmp_path: Path) -> None:
+    path = tmp_path / "clip.csv"
+    path.write_text(
+        "frame,time_s,track_id,valence,arousal,AU12,AU12_active,AU2,AU2_active,eyes_closed,eyes_closed_active\n"
+        "0,0.0,1,0.5,0.1,0.9,1,0.0,0,0.1,0\n"
+        "1,0.1,1,0.5,0.1,0.9,1,0.0,0,0.9,1\n"
+        "2,0.2,1,0.5,0.1,0.9,1,0.0,0,0.7,1\n"
+        "3,0.3,1,0.5,0.1,0.9,1,0.0,0,0.1,0\n"
+    )
+    told = read_recording(path)
+    assert told.units == ["AU2", "AU12", "eyes_closed"]
+    assert rounded(unit_intervals(told, 1, "eyes_closed", IntervalRules())) == [(0.1, 0.1, 0.3, 0.9)]
+    described = physio(told, 1).sidecar["eyes_closed"]["Description"]
+    assert described.startswith("Estimated probability that both eyes are closed, from 0 to 1.")

@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,16 @@ def test_channels_of_a_stream_and_what_is_not_there(lsl_on_loopback: None) -> No
     assert all(map(math.isnan, outlet.sample(answer())))
     failed = LiveAnswer(0, 0, 0.0, None, (), AffectError("bad", "undecodable_media"))
     assert all(map(math.isnan, outlet.sample(failed)))
+
+
+def test_closed_eyes_are_a_channel_where_a_bundle_tells_them(lsl_on_loopback: None) -> None:
+    told = model()
+    tasks = {**told.tasks, "eyes_closed": told.tasks["expression"]}
+    outlet = LslOutlet("affect-test-eyes", replace(told, tasks=tasks), ["neutral"])
+    assert outlet.channels[-1] == "eyes_closed"
+    blinking = tracked(0.5) | {"eyes_closed": {"probability": 0.75, "active": True}}
+    assert outlet.sample(answer(blinking))[-1] == 0.75
+    assert math.isnan(outlet.sample(answer(tracked(0.5)))[-1])
 
 
 def test_an_inlet_pulls_the_samples_with_the_times_of_sending(lsl_on_loopback: None) -> None:

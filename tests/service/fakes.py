@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, ActionUnit, Affect, Expression
+from model_core.affect import ACTION_UNITS, LABEL_SETS, LEARNED_TASKS, ActionUnit, Affect, Expression
 from model_core.baseline import Comparison, Levels
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
@@ -61,8 +61,8 @@ class FakeEnsemble:
     bundles = ()
 
     def __init__(self, manifest: BundleManifest) -> None:
-        self.tasks = dict.fromkeys(TASKS, manifest)
-        self.comparison = Comparison.of(TASKS, manifest.calibration)
+        self.tasks = dict.fromkeys(LEARNED_TASKS, manifest)
+        self.comparison = Comparison.of(LEARNED_TASKS, manifest.calibration)
 
     def outputs(self, features: Sequence[Features]) -> list[Outputs]:
         return list(features)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_core.affect import LABEL_SETS, TASKS
+from model_core.affect import LABEL_SETS, LEARNED_TASKS
 from model_core.bundles.bundle import load_bundle, save_bundle
 from model_core.models.ddamfn import DDAMFN
 from model_core.models.registry import build_network
@@ -51,7 +51,7 @@ def test_heads_of_another_width_are_new_and_told(
     earlier = load_trained(finished.folder / "best.pt").weights
     state = network.state_dict()
     assert all(torch.equal(state[name], value) for name, value in earlier.items() if name.startswith("backbone."))
-    told = ", ".join(f"a new head of {task}" for task in TASKS)
+    told = ", ".join(f"a new head of {task}" for task in LEARNED_TASKS)
     assert capsys.readouterr().out == f"{finished.folder}: the backbone is taken; {told}\n"
 
 
@@ -77,7 +77,7 @@ def test_derived_tasks_need_derived_targets(finished: FinishedRun, tmp_path: Pat
         build_run(load_config(finished.config, [f"data.prepared={annotated}"]), tmp_path / "run", CPU)
     alone = build_run(load_config(finished.config, [*overrides, "network.tasks=['expression']"]), tmp_path / "run", CPU)
     assert alone.spec.tasks == ("expression",)
-    assert set(alone.spec.tasks) < set(TASKS)
+    assert set(alone.spec.tasks) < set(LEARNED_TASKS)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_training_goes_on_from_a_bundle_with_fewer_tasks(
     train.main()
     told = "the head of expression is taken, a new head of valence_arousal, a new head of action_units"
     assert f"{tmp_path / 'bundle'}: the backbone is taken; {told}\n" in capsys.readouterr().out
-    assert load_trained(tmp_path / "second" / "best.pt").spec.tasks == TASKS
+    assert load_trained(tmp_path / "second" / "best.pt").spec.tasks == LEARNED_TASKS
 
 
 def test_a_network_can_go_on_from_a_bundle(tiny_bundle_dir: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import ACTION_UNITS, TASKS, Task
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS, Task
 from training.data.prepared import PreparedFaces, distributions
 from training.datasets.raw import DatasetError, Split
 
@@ -26,7 +26,7 @@ class Source:
     faces: PreparedFaces
     share: float = 1.0
     """Its share of each batch, relative to the shares of the other sets."""
-    tasks: tuple[Task, ...] = TASKS
+    tasks: tuple[Task, ...] = LEARNED_TASKS
     """The tasks that are learned from its targets, where it has any."""
     trusted_units: tuple[str, ...] = tuple(ACTION_UNITS)
     """The action units that are learned from its targets."""

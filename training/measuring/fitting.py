@@ -57,7 +57,7 @@ def fit_expression(
         losses = F.cross_entropy(z / log_temperature.exp() + bias, y, reduction="none")
         return _mean(losses, weights) + BIAS_PENALTY * bias.square().mean()
 
-    _minimise(objective, [log_temperature, bias])
+    minimise(objective, [log_temperature, bias])
     centred = (bias - bias.mean()).detach()  # a common shift changes nothing
     return ExpressionCalibration(float(log_temperature.detach().exp()), tuple(centred.tolist()))
 
@@ -84,7 +84,7 @@ def fit_unit(
         losses = F.binary_cross_entropy_with_logits(slope * z + intercept, y, reduction="none")
         return _mean(losses, weights)
 
-    _minimise(objective, [slope, intercept])
+    minimise(objective, [slope, intercept])
     fitted = UnitCalibration(float(slope.detach()), float(intercept.detach()), 0.5)
     probability = fitted.probability(logits)
     if search == "grid":
@@ -153,7 +153,8 @@ def _mean(losses: Tensor, weights: Weights) -> Tensor:
     return losses.mean() if weights is None else (losses * torch.from_numpy(weights)).mean()
 
 
-def _minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:
+def minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:
+    """Change the parameters until the objective, which is convex and smooth, is smallest."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> float:

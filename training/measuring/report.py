@@ -52,6 +52,8 @@ class Report:
     """Measures by group of faces, as `measure_groups` returns them."""
     rendered: dict[str, Any] = field(default_factory=dict)
     """Measures of rendered faces alone, as `measure_rendered` returns them."""
+    eyes_closed: dict[str, Any] = field(default_factory=dict)
+    """Measures of closed eyes, as `measure_closed_eyes` returns them."""
 
 
 def measure(

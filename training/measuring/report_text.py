@@ -34,6 +34,10 @@ def render(report: Report) -> str:
         lines += ["", *_mean_lines(report)]
     if report.rendered:
         lines += ["", *_rendered_lines(report.rendered)]
+    if report.eyes_closed:
+        eyes = report.eyes_closed
+        lines += ["", f"closed eyes, {eyes['closed']} faces, against {eyes['open']} with open ones"]
+        lines += _lines(eyes, eyes["intervals"])
     if report.groups:
         lines += ["", *_group_lines(report.groups)]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_core.affect import Task
+from model_core.affect import TASKS, Task
 from model_core.calibration import UNCALIBRATED_UNIT
 from model_core.metrics import accuracy, ccc, macro_f1, pearson
 from model_core.models.heads import AffectNetwork
@@ -31,17 +31,21 @@ class Outputs:
     """float64 [N, C]: logits."""
     action_units: NDArray[np.float64] | None
     """float64 [N, 12]: logits."""
+    eyes_closed: NDArray[np.float64] | None = None
+    """float64 [N, 1]: logits."""
 
     def take(self, kept: NDArray[np.bool_]) -> "Outputs":
         """Return the outputs of some of the faces, bool [N]."""
-        tasks = (self.valence_arousal, self.expression, self.action_units)
-        return Outputs(self.rows[kept], *(None if values is None else values[kept] for values in tasks))
+        return Outputs(self.rows[kept], *(None if values is None else values[kept] for values in self._tasks))
 
     @property
     def finite(self) -> bool:
         """True if every output is finite. The argmax of NaN would still be a class, though a meaningless one."""
-        tasks = (self.valence_arousal, self.expression, self.action_units)
-        return all(np.isfinite(values).all() for values in tasks if values is not None)
+        return all(np.isfinite(values).all() for values in self._tasks if values is not None)
+
+    @property
+    def _tasks(self) -> tuple[NDArray[np.float64] | None, ...]:
+        return tuple(getattr(self, task) for task in TASKS)
 
 
 def require_finite(outputs: Outputs) -> None:
@@ -64,7 +68,7 @@ def collect(
             if values is not None:
                 parts.setdefault(task, []).append(values.double().cpu().numpy())
     whole = {task: np.concatenate(values) for task, values in parts.items()}
-    return Outputs(found, whole.get("valence_arousal"), whole.get("expression"), whole.get("action_units"))
+    return Outputs(found, *(whole.get(task) for task in TASKS))
 
 
 def concatenated(parts: Sequence[Outputs]) -> Outputs:
@@ -76,7 +80,7 @@ def concatenated(parts: Sequence[Outputs]) -> Outputs:
         return None if values[0] is None else np.concatenate(values)
 
     rows = np.concatenate([part.rows for part in filled])
-    return Outputs(rows, column("valence_arousal"), column("expression"), column("action_units"))
+    return Outputs(rows, *map(column, TASKS))
 
 
 def predicted_majority(

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from model_core.affect import ACTION_UNITS, TASKS, Task
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS, LearnedTask
 from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
 from model_core.models.registry import BACKBONES
@@ -28,7 +28,7 @@ class SetConfig(Section):
     """Folder made by `training.prepare`; its last part names the set in the log."""
     share: float = Field(1.0, gt=0)
     """Its share of each batch, relative to the shares of the other sets."""
-    tasks: tuple[Task, ...] = Field(TASKS, min_length=1)
+    tasks: tuple[LearnedTask, ...] = Field(LEARNED_TASKS, min_length=1)
     """The tasks that are learned from it, where it has targets for them."""
     trusted_units: tuple[Literal[tuple(ACTION_UNITS)], ...] = tuple(ACTION_UNITS)  # type: ignore[valid-type]
     """The action units that are learned from it."""
@@ -97,7 +97,7 @@ class NetworkConfig(Section):
 
     backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]
     """A key of `model_core.models.registry.BACKBONES`."""
-    tasks: tuple[Task, ...] = ("valence_arousal", "expression", "action_units")
+    tasks: tuple[LearnedTask, ...] = LEARNED_TASKS
     """The tasks that get a head."""
     hidden: int | None = None
     """Width of the heads' inner layer. None: each head is linear."""

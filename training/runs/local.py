@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.affect import TASKS
+from model_core.affect import LEARNED_TASKS
 from model_core.losses import LossWeights, change_loss
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
@@ -146,7 +146,7 @@ class LocalRun(Run[NDArray[np.int64]]):
             for i in range(0, len(rows), 256)
         ]
         whole = {task: torch.cat([getattr(part, task) for part in parts]).double().numpy() for task in self.spec.tasks}
-        return Outputs(self.validation.indices, *(whole.get(task) for task in TASKS))
+        return Outputs(self.validation.indices, *(whole.get(task) for task in LEARNED_TASKS))
 
     def provenance(self) -> dict[str, Any]:
         """Return how the sets were prepared, and the configuration."""
@@ -174,7 +174,7 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
         )
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
-    spec = NetworkSpec("ddamfn-local", source.spec.tasks, source.spec.labels, source.spec.hidden)
+    spec = replace(source.spec.learned, backbone="ddamfn-local")
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)
     network.eval()

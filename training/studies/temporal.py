@@ -6,7 +6,7 @@ and measured on those of another.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +151,7 @@ def study(
 ) -> dict[str, dict[str, float]]:
     """Return figures by method: an LSTM learns from `train_tracks`, and all are measured on `tracks` of each kind."""
     torch.manual_seed(0)
+    model = replace(model, spec=model.spec.learned)
     train = [
         make_tracks(model, faces, faces.indices("train"), kind, max(1, round(share * train_tracks)), seed)
         for seed, (kind, share) in enumerate((("changing", 0.6), ("jumping", 0.2), ("still", 0.2)))

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from model_core.affect import Task
+from model_core.affect import LearnedTask
 from training.runs.config_file import Section
 
 Smoothing = Literal["none", "causal", "offline"]
@@ -76,7 +76,7 @@ class EncoderConfig(Section):
 class HeadConfig(Section):
     """The part that is trained on the encoder's features."""
 
-    task: Task
+    task: LearnedTask
     """The one task of the head."""
     recurrent: int | None = Field(None, ge=1)
     """Width of the LSTM before the head. None: each frame is seen by itself."""

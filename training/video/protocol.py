@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, Task
+from model_core.affect import ACTION_UNITS, LABEL_SETS, LEARNED_TASKS, Task
 from model_core.calibration import AXES
 from model_core.metrics import binary_f1, ccc
 from training.measuring.bootstrap import intervals
@@ -59,7 +59,7 @@ def measure(
             raise ProtocolError(f"the thresholds were tuned on {len(both)} of the videos to report on, as {both[0]}")
     measures: dict[Task, dict[str, Any]] = {}
     within: dict[Task, dict[str, Any]] = {}
-    for task in TASKS:
+    for task in LEARNED_TASKS:
         pooled = pool(predictions, task)
         if pooled is None:
             continue

@@ -26,6 +26,7 @@ export function showFace(panel, face, model, title) {
   }
   parts.push(beside);
   if (face.action_units !== undefined) parts.push(unitsPart(face.action_units, model.tasks.action_units));
+  if (face.eyes_closed !== undefined) parts.push(eyesPart(face.eyes_closed, model.tasks.eyes_closed));
   panel.replaceChildren(...parts);
 }
 
@@ -103,6 +104,16 @@ function unitsPart(units, task) {
   const headings = ["Unit", "Probability", "Threshold", "Active", "", "Borne out by"];
   const meaning = "A probability that the unit is present, not an intensity.";
   return part("Action units", `${originOf(task)} ${meaning}`, table("Action units", headings, rows, "units"));
+}
+
+/**
+ * @param {NonNullable<Face["eyes_closed"]>} eyes
+ * @param {import("./service.js").TaskInfo | undefined} task
+ */
+function eyesPart(eyes, task) {
+  const threshold = task?.threshold === undefined ? "" : ` Closed from ${task.threshold.toFixed(2)} on.`;
+  const told = `${eyes.active ? "Closed" : "Open"}: probability of closed eyes ${eyes.probability.toFixed(2)}.${threshold}`;
+  return part("Eyes", originOf(task), element("p", {}, told));
 }
 
 /**

@@ -12,12 +12,14 @@ import { Problem } from "./problem.js";
  *   valence?: number, arousal?: number,
  *   expression?: {label: string, probabilities: Record<string, number>},
  *   action_units?: Record<string, UnitState>,
+ *   eyes_closed?: UnitState,
  * }} Face
  * @typedef {{
  *   name: string, threshold: number, validated?: string, r?: number, auroc?: number, reference?: string,
  * }} UnitInfo
  * @typedef {{
  *   bundle: string, version: string, reference: string, calibrated: boolean, units?: Record<string, UnitInfo>,
+ *   threshold?: number,
  * }} TaskInfo
  * @typedef {{tasks: Record<string, TaskInfo>}} Model
  * @typedef {{model: Model, image: {width: number, height: number}, faces: Face[]}} PictureAnswer

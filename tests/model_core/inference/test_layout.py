@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_core.affect import TASKS, AffectLogits, Task
+from model_core.affect import LEARNED_TASKS, AffectLogits, Task
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from model_core.inference.layout import EncoderLayout, FeatureLayout, OutputLayout
 from model_core.inference.networks import concatenated
@@ -25,7 +25,7 @@ TEMPORAL = manifest("expression", temporal=True)
 
 def test_outputs_are_a_task_after_another() -> None:
     layout = OutputLayout({"valence_arousal": 2, "expression": 8, "action_units": 12})
-    assert [layout.columns(task) for task in TASKS] == [slice(0, 2), slice(2, 10), slice(10, 22)]
+    assert [layout.columns(task) for task in LEARNED_TASKS] == [slice(0, 2), slice(2, 10), slice(10, 22)]
     with pytest.raises(KeyError, match="expression"):
         OutputLayout({"action_units": 12}).columns("expression")
 

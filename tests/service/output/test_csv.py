@@ -22,7 +22,7 @@ LABELS = LABEL_SETS["ferplus"]
 def face(track_id: int, level: float) -> FaceResult:
     probabilities = dict.fromkeys(LABELS, 0.0) | {"happiness": level, "contempt": 1 - level}
     units = {name: ActionUnit(level if name in ("AU1", "AU12") else 0.0, name == "AU12") for name in ACTION_UNITS}
-    affect = Affect(level, -level, Expression("happiness", probabilities), units)
+    affect = Affect(level, -level, Expression("happiness", probabilities), units, ActionUnit(1 - level, level < 0.5))
     found = face_at(10.5 * track_id, 20, 40, 0.75)
     return FaceResult(track_id, found, head_pose(found.landmarks), affect, Quality(40, 0.5))
 
@@ -54,6 +54,8 @@ def test_pandas_opens_it_without_options(tmp_path: Path) -> None:
     assert with_faces["valence"].tolist() == pytest.approx([0.1 + 0.2, 0.9, 0.6], abs=1e-15)
     assert with_faces["AU12"].tolist() == pytest.approx([0.1 + 0.2, 0.9, 0.6], abs=1e-15)
     assert with_faces["AU12_active"].tolist() == [1, 1, 1]
+    assert with_faces["eyes_closed"].tolist() == pytest.approx([0.7, 0.1, 0.4])
+    assert with_faces["eyes_closed_active"].tolist() == [1, 0, 0]
     assert with_faces["reliable"].tolist() == [1, 1, 1]
     assert with_faces["expression"].tolist() == ["happiness"] * 3
     assert with_faces["expression_contempt"].tolist() == pytest.approx([0.7, 0.1, 0.4])
@@ -76,6 +78,7 @@ def test_pyfeat_opens_openfaces_columns(tmp_path: Path) -> None:
     assert table["timestamp"].tolist() == [0.0, 0.1, 0.2, 0.2]
     assert table["success"].tolist() == [1, 0, 1, 1]
     assert table["face_id"].dropna().tolist() == [1, 2, 1]
+    assert table["AU45_c"].dropna().tolist() == [1, 0, 0]
     units = table.aus
     assert units["AU12_c"].dropna().tolist() == [1, 1, 1]
     assert units["AU01_c"].dropna().tolist() == [0, 0, 0]

@@ -31,6 +31,7 @@ def test_without_values_there_is_none() -> None:
         "arousal": None,
         "expression_share": None,
         "active_share": None,
+        "eyes_closed_share": None,
     }
 
 
@@ -43,11 +44,13 @@ def test_shares_are_of_the_samples() -> None:
         (2.5, "fear", True),
     ):
         units = {"AU1": ActionUnit(0.5, active), "AU2": ActionUnit(0.1, active=False)}
-        track.add(time_s, Affect(0.25, None, Expression(label, {}), units))
+        eyes = ActionUnit(0.5, active=time_s == 1.5)
+        track.add(time_s, Affect(0.25, None, Expression(label, {}), units, eyes))
     assert (track.first_s, track.last_s) == (1.0, 2.5)
     assert track.summary() == {
         "valence": {"mean": 0.25, "std": 0.0, "min": 0.25, "max": 0.25},
         "arousal": None,
         "expression_share": {"fear": 0.75, "sadness": 0.25},
         "active_share": {"AU1": 0.5, "AU2": 0.0},
+        "eyes_closed_share": 0.25,
     }

@@ -143,7 +143,7 @@ def repeated(times: int) -> tuple[PreparedFaces, Outputs]:
     faces = PreparedFaces(
         FACES.info, **{name: value[many] for name, value in vars(FACES).items() if isinstance(value, np.ndarray)}
     )
-    parts = {name: np.concatenate([value] * times) for name, value in vars(outputs()).items()}
+    parts = {name: np.concatenate([value] * times) for name, value in vars(outputs()).items() if value is not None}
     return faces, Outputs(**{**parts, "rows": np.flatnonzero(faces.found)})
 
 

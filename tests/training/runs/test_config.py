@@ -115,6 +115,7 @@ def test_the_last_override_wins(file: Path) -> None:
         ("gaze.x=1", "gaze: Extra inputs are not permitted"),
         ("network.backbone=resnet", "network.backbone: Input should be 'ddamfn', 'ddamfn-local' or 'mfn-pooled'"),
         ("network.tasks=['gaze']", "network.tasks.0: "),
+        ("network.tasks=['eyes_closed']", "network.tasks.0: "),  # it is taught by training.eyes
         ("input.colour=bgr", "input.colour: "),
         ("optimizer.epochs=0", "optimizer.epochs: "),
         ("optimizer.accumulate=0", "optimizer.accumulate: "),

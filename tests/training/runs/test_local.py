@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.affect import LABEL_SETS, TASKS
+from model_core.affect import LABEL_SETS, LEARNED_TASKS
 from model_core.losses import change_loss
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
@@ -35,7 +35,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("local")
     prepared = write_prepared(base / "prepared", train=12, validation=4, test=2, missing=[3, 13])
     torch.manual_seed(7)
-    spec = NetworkSpec("ddamfn", TASKS, LABELS)
+    spec = NetworkSpec("ddamfn", LEARNED_TASKS, LABELS)
     network = build_network(spec)
     for norm in batch_norms(network):
         norm.momentum = 1
@@ -67,12 +67,12 @@ def finished(earlier: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalRu
 def test_only_local_features_and_heads_change(earlier: Path, finished: LocalRun) -> None:
     before = load_trained(earlier / "run" / "best.pt").weights
     after = load_trained(finished.folder / "best.pt")
-    assert after.spec == NetworkSpec("ddamfn-local", TASKS, LABELS)
+    assert after.spec == NetworkSpec("ddamfn-local", LEARNED_TASKS, LABELS)
     backbone = [name for name in before if name.startswith("backbone.")]
     assert all(torch.equal(after.weights[name], before[name]) for name in backbone)
     assert all(
         not torch.equal(after.weights[f"heads.{task}.weight"][:, :512], before[f"heads.{task}.weight"])
-        for task in TASKS
+        for task in LEARNED_TASKS
     )
 
 
@@ -82,7 +82,7 @@ def test_what_was_validated_is_what_the_whole_network_answers(earlier: Path, fin
     whole = collect(finished.network, faces, faces.indices("validation"), finished.input, CPU)
     assert np.array_equal(stored.rows, whole.rows)
     assert stored.rows.tolist() == [12, 14, 15]
-    for task in TASKS:
+    for task in LEARNED_TASKS:
         # Rows are in half precision, and this network's logits go up to 90.
         np.testing.assert_allclose(getattr(stored, task), getattr(whole, task), atol=0.05)
 
@@ -109,6 +109,17 @@ def test_a_network_of_oriented_faces_is_refused(earlier: Path, tmp_path: Path) -
     save_trained(replace(trained, input=replace(trained.input, oriented=True)), tmp_path / "best.pt")
     with pytest.raises(CheckpointError, match="reads oriented faces, on which no local features are trained"):
         run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")
+
+
+def test_a_head_of_closed_eyes_is_left_behind(earlier: Path, tmp_path: Path) -> None:
+    """It was read off vectors that change now."""
+    trained = load_trained(earlier / "run" / "best.pt")
+    eyes = {"heads.eyes_closed.weight": torch.zeros(1, 512), "heads.eyes_closed.bias": torch.zeros(1)}
+    spec = replace(trained.spec, tasks=(*LEARNED_TASKS, "eyes_closed"))
+    save_trained(replace(trained, spec=spec, weights={**trained.weights, **eyes}), tmp_path / "best.pt")
+    run = run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")
+    assert run.spec.tasks == LEARNED_TASKS
+    assert set(run.network.heads) == set(LEARNED_TASKS)
 
 
 def test_local_features_learn_from_several_sets(earlier: Path, tmp_path: Path) -> None:
@@ -249,7 +260,7 @@ def test_tasks_without_targets_are_refused(earlier: Path, tmp_path: Path) -> Non
 
 def test_another_backbone_is_refused(earlier: Path, tmp_path: Path) -> None:
     trained = load_trained(earlier / "run" / "best.pt")
-    spec = NetworkSpec("mfn-pooled", TASKS, LABELS)
+    spec = NetworkSpec("mfn-pooled", LEARNED_TASKS, LABELS)
     save_trained(TrainedNetwork(spec, trained.input, dict(build_network(spec).state_dict()), {}), tmp_path / "best.pt")
     with pytest.raises(CheckpointError, match="is not a DDAMFN that reads single faces"):
         run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")

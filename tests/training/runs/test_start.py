@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_core.affect import LABEL_SETS, TASKS
+from model_core.affect import LABEL_SETS, LEARNED_TASKS
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
 from training.runs.checkpoint import CheckpointError
@@ -14,13 +14,13 @@ LABELS = LABEL_SETS["ferplus"]
 
 @pytest.mark.parametrize("hidden", [None, 16])
 def test_with_new_local_features_a_network_answers_as_before(hidden: int | None) -> None:
-    earlier, spec = (NetworkSpec(name, TASKS, LABELS, hidden) for name in ("ddamfn", "ddamfn-local"))
+    earlier, spec = (NetworkSpec(name, LEARNED_TASKS, LABELS, hidden) for name in ("ddamfn", "ddamfn-local"))
     source, network = build_network(earlier).eval(), build_network(spec).eval()
     continue_from(network, spec, source, earlier, Path("run"))
     faces = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         before, after = source(faces), network(faces)
-    for task in TASKS:
+    for task in LEARNED_TASKS:
         torch.testing.assert_close(getattr(after, task), getattr(before, task), rtol=0, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from model_core.affect import ACTION_UNITS, LABEL_SETS, TASKS, AffectLogits, AffectTarget
+from model_core.affect import ACTION_UNITS, LABEL_SETS, LEARNED_TASKS, AffectLogits, AffectTarget
 from model_core.losses import LossWeights, attention_distances
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
@@ -29,7 +29,7 @@ def network_and_batch(backbone: str, size: int, faces: int) -> tuple[AffectNetwo
     """A seeded network whose norms are fixed as measured on the batch; the last face has expression votes only."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        network = build_network(NetworkSpec(backbone, TASKS, LABEL_SETS["ferplus"]))
+        network = build_network(NetworkSpec(backbone, LEARNED_TASKS, LABEL_SETS["ferplus"]))
         derived = torch.ones(faces)
         derived[-1] = 0
         target = AffectTarget(

@@ -27,14 +27,7 @@ from training.measuring.resting import LevelReader, fit_limits, read_sittings, r
 from training.measuring.scoring import Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail, share
-from training.runs.trained import (
-    Evaluable,
-    load_evaluable,
-    read_calibration,
-    require_alignment,
-    require_match,
-    write_calibration,
-)
+from training.runs.trained import Evaluable, load_evaluable, require_alignment, require_match, write_calibration
 from training.video.trained import fit_sequences, load_sequences
 
 
@@ -97,8 +90,7 @@ def main() -> None:
         calibration, fitted_on = _fit(args)
     except (BundleError, CheckpointError, ClipError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
-    # What `training.eyes` fitted holds as long as its head does.
-    write_calibration(args.run, replace(calibration, eyes_closed=read_calibration(args.run).eyes_closed))
+    write_calibration(args.run, calibration)
     print(f"fitted on {fitted_on}: {args.run / 'calibration.json'}")
 
 
@@ -127,6 +119,8 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     if resting_share is None and len(sets) > 1:
         resting_share = RESTING_SHARE
     calibration = fit_sets(sets, args.thresholds, resting_share)
+    if "eyes_closed" in evaluable.spec.tasks:  # `training.eyes` has fitted it with its head
+        calibration = replace(calibration, eyes_closed=evaluable.calibration.eyes_closed)
     count = sum(len(load_prepared(prepared).indices("validation")) for prepared in args.prepared)
     if len(sets) > 1:
         print("\n".join(describe(sets, calibration)))

@@ -38,7 +38,7 @@ class Readings:
     """A bundle's answers for N faces."""
 
     estimates: NDArray[np.float64]
-    """float64 [N, D]: valence, arousal, the labels' and the units' probabilities, as far as the bundle has them."""
+    """float64 [N, D]: valence, arousal, the probabilities of labels, units and closed eyes, as far as it has any."""
 
     labels: tuple[str, ...] | None
     """The N expression labels. None: the bundle has no expressions."""
@@ -88,6 +88,8 @@ def _estimates(affect: Affect) -> Iterator[float]:
         yield from affect.expression.probabilities.values()
     if affect.action_units is not None:
         yield from (unit.probability for unit in affect.action_units.values())
+    if affect.eyes_closed is not None:
+        yield affect.eyes_closed.probability
 
 
 def _difference(

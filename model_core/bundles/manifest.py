@@ -107,7 +107,7 @@ class PrecisionGate:
     """Share of faces whose expression label is the same, in [0, 1]. None: the bundle has no expressions."""
 
     mean_change: float
-    """Mean absolute change of an estimate: valence, arousal, and the probability of a label or a unit."""
+    """Mean absolute change of an estimate: valence, arousal, the probability of a label, a unit or closed eyes."""
 
     change_999: float
     """The 99.9th percentile of each face's largest change of an estimate."""

@@ -99,8 +99,9 @@ bundle: $(STAMP)
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
 	$(BIN)/python -m training.calibrate --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
-		--weights 40 1 1 --rest $(PEOPLE) --resting-share $(RESTING_SHARE)
+		--weights 40 1 1 --resting-share $(RESTING_SHARE)
 	$(BIN)/python -m training.eyes --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE)
+	$(BIN)/python -m training.changes --run runs/ferplus-9 --prepared $(RENDERED) $(PEOPLE)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.studies.twins --root $(FERPLUS) --out runs/twins.csv

@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # serving does without torch
 LearnedTask: TypeAlias = Literal["valence_arousal", "expression", "action_units"]
 """Name of a task that networks are trained for."""
 
-Task: TypeAlias = Literal[LearnedTask, "eyes_closed"]
-"""Name of a task, and of its field in AffectLogits. `eyes_closed` is read off what a network has learned."""
+Task: TypeAlias = Literal[LearnedTask, "eyes_closed", "unit_changes"]
+"""Name of a task, and of its field in AffectLogits. The last two are read off what a network has learned."""
 
 Reference: TypeAlias = Literal["annotated", "derived", "rendered"]
 """Origin of a task's training targets: human annotation, derivation by a rule or another model, or rendered faces."""
@@ -72,6 +72,9 @@ class AffectLogits:
 
     eyes_closed: "Tensor | None" = None
     """float [B, 1]."""
+
+    unit_changes: "Tensor | None" = None
+    """float [B, 12], in the order of ACTION_UNITS. Only differences between faces of one person mean something."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """A person's own baseline: by how much a face has changed against the same face at rest.
 
-Compared are levels: valence and arousal as they are, and action units by their calibrated log-odds, since a difference
-of probabilities is blind where both are near 0 or 1. One use::
+Compared are levels: valence and arousal as they are, and action units by the outputs that a network has for changes
+(the task `unit_changes`). These ignore what differs between people, so that movements show, and the tanh of their
+difference estimates by how much the unit's intensity changed. Of a network without them, the units' calibrated log-odds
+are compared, since a difference of probabilities is blind where both are near 0 or 1. One use::
 
     comparison = Comparison.of(("valence_arousal", "action_units"), calibration)
     change = comparison.changes(levels_at_rest, levels)["AU12"]
@@ -35,7 +37,8 @@ class Change:
     """The difference of a face to its baseline, for valence, arousal or an action unit."""
 
     value: float
-    """Difference of the estimates, in [-2, 2], or of the unit's calibrated probabilities, in [-1, 1]."""
+    """Of an axis the difference of the estimates, in [-2, 2]. Of a unit the estimated difference of its intensities, in
+    [-1, 1], or without the task `unit_changes` the difference of its calibrated probabilities."""
 
     rose: bool | None
     """True if it rose by more than the same face at rest does by itself; None where that limit was not fitted."""
@@ -49,19 +52,24 @@ class Comparison:
     """Valence and arousal, then the action units, as far as they are answered."""
 
     limits: Mapping[str, float]
-    """By name, where it was fitted: for an axis a difference of estimates, for a unit one of log-odds."""
+    """By name, where it was fitted: a difference of levels."""
+
+    intensities: bool
+    """True if a unit's change is one of its intensity, from the task `unit_changes`, and not one of probabilities."""
 
     @classmethod
     def of(cls, tasks: Collection[Task], calibration: Calibration) -> "Comparison":
         """Return the comparison for the tasks that a network, or several together, answer."""
-        names = [*(AXES if "valence_arousal" in tasks else ()), *(ACTION_UNITS if "action_units" in tasks else ())]
+        has_units = not {"action_units", "unit_changes"}.isdisjoint(tasks)
+        names = [*(AXES if "valence_arousal" in tasks else ()), *(ACTION_UNITS if has_units else ())]
         limits = calibration.change_limits.by_name
-        return cls(tuple(names), {name: limits[name] for name in names if name in limits})
+        fitted = {name: limits[name] for name in names if name in limits}
+        return cls(tuple(names), fitted, intensities="unit_changes" in tasks)
 
     def changes(self, baseline: Levels, levels: Levels) -> dict[str, Change]:
         """Return the change of each level against a baseline, both float64 [K], by name."""
         rises = dict(zip(self.names, (levels - baseline).tolist(), strict=True))
-        values = dict(zip(self.names, (self._told(levels) - self._told(baseline)).tolist(), strict=True))
+        values = dict(zip(self.names, self._values(baseline, levels).tolist(), strict=True))
         return {
             name: Change(values[name], rises[name] > self.limits[name] if name in self.limits else None)
             for name in self.names
@@ -77,22 +85,27 @@ class Comparison:
         columns = zip(track.T, quantiles, strict=True)
         return np.array([np.quantile(column, share) for column, share in columns], dtype=np.float64)
 
-    def _told(self, levels: Levels) -> Levels:
-        """Return estimates and probabilities, as an answer tells them, for levels."""
+    def _values(self, baseline: Levels, levels: Levels) -> Levels:
+        """Return the values of changes, as an answer tells them."""
         is_axis = np.isin(self.names, AXES)
-        return np.where(is_axis, levels, sigmoid(levels))
+        return np.where(is_axis, levels - baseline, unit_change_values(baseline, levels, self.intensities))
 
 
-def levels_of(
-    valence_arousal: NDArray[np.float64] | None, action_units: NDArray[np.float64] | None, calibration: Calibration
-) -> NDArray[np.float64]:
-    """Return the levels of B faces, float64 [B, K], by their raw outputs: [B, 2], or None, and [B, 12], or None.
+def unit_change_values(baseline: Levels, levels: Levels, intensities: bool) -> Levels:
+    """Return the values of units' changes, float64 [...] in [-1, 1], for levels; see `Comparison.intensities`."""
+    return np.tanh(levels - baseline) if intensities else sigmoid(levels) - sigmoid(baseline)
 
-    The columns are those of a Comparison for the tasks that are not None. At least one task is not None.
+
+def levels_of(logits: Mapping[Task, NDArray[np.float64]], calibration: Calibration) -> NDArray[np.float64]:
+    """Return the levels of B faces, float64 [B, K], by their raw outputs for tasks, each [B, d].
+
+    The columns are those of a Comparison for these tasks, of which at least one has levels.
     """
     parts = []
-    if valence_arousal is not None:
-        parts.append(calibration.valence_arousal_estimates(valence_arousal))
-    if action_units is not None:
-        parts.append(calibration.unit_log_odds(action_units))
+    if "valence_arousal" in logits:
+        parts.append(calibration.valence_arousal_estimates(logits["valence_arousal"]))
+    if "unit_changes" in logits:
+        parts.append(calibration.unit_change_levels(logits["unit_changes"]))
+    elif "action_units" in logits:
+        parts.append(calibration.unit_log_odds(logits["action_units"]))
     return np.concatenate(parts, axis=1)

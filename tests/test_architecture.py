@@ -65,6 +65,7 @@ FLOORS = {
             "prepare",
             "train",
             "calibrate",
+            "changes",
             "eyes",
             "evaluate",
             "export",

@@ -54,6 +54,7 @@ SHORT = {
     "training.calibrate": "--help",
     "training.evaluate": "--help",
     "training.export": "--help",
+    "training.changes": "--help",
     "training.eyes": "--help",
     "training.import_checkpoint": "--help",
     "training.graphs": "--help",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model_core.affect import LEARNED_TASKS
 from model_core.bundles.bundle import BundleError
 from model_core.calibration import Calibration
 from model_core.models.clip import ClipError
@@ -23,7 +24,7 @@ from training.datasets import DatasetError
 from training.measuring.calibration_sets import RESTING_SHARE, CalibrationSet, describe, fit_sets
 from training.measuring.fitting import ThresholdSearch
 from training.measuring.rendered import pictures_of
-from training.measuring.resting import LevelReader, fit_limits, read_sittings, rises_at_rest
+from training.measuring.resting import LevelReader, limits_at_rest, read_sittings
 from training.measuring.scoring import Outputs, collect, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail, share
@@ -44,8 +45,7 @@ def with_limits(evaluable: Evaluable, calibration: Calibration, prepared: Path) 
     faces = load_prepared(prepared)
     require_alignment(evaluable, faces)
     reader = LevelReader(evaluable.network, evaluable.input, calibration)
-    rises = rises_at_rest(reader, faces, read_sittings(prepared, faces), "validation")
-    return replace(calibration, change_limits=fit_limits(rises, reader.comparison.names))
+    return replace(calibration, change_limits=limits_at_rest(reader, [(faces, read_sittings(prepared, faces))]))
 
 
 def main() -> None:
@@ -119,8 +119,9 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     if resting_share is None and len(sets) > 1:
         resting_share = RESTING_SHARE
     calibration = fit_sets(sets, args.thresholds, resting_share)
-    if "eyes_closed" in evaluable.spec.tasks:  # `training.eyes` has fitted it with its head
-        calibration = replace(calibration, eyes_closed=evaluable.calibration.eyes_closed)
+    # What is read off a network was fitted with its heads, by `training.eyes` and `training.changes`.
+    added = {task: getattr(evaluable.calibration, task) for task in evaluable.spec.tasks if task not in LEARNED_TASKS}
+    calibration = replace(calibration, **added)
     count = sum(len(load_prepared(prepared).indices("validation")) for prepared in args.prepared)
     if len(sets) > 1:
         print("\n".join(describe(sets, calibration)))

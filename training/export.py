@@ -53,7 +53,7 @@ def manifest_of(trained: Evaluable, labelling: Labelling, reports: Sequence[dict
             "data_terms": labelling.data_terms,
             "options": _options(training["config"]),
             "validation": training["validation"],
-            **({"eyes_closed": _eyes(training["eyes_closed"])} if "eyes_closed" in training else {}),
+            **{task: _added(training[task]) for task in ("eyes_closed", "unit_changes") if task in training},
             **({"sets": [_described(each) for each in training["sets"]]} if "sets" in training else {}),
         },
         quality=quality_of(reports),
@@ -76,15 +76,14 @@ def _references(trained: Evaluable) -> dict[Task, Reference]:
     alone = {"prepared": training["prepared"], "tasks": trained.spec.tasks}
     sets = _by_rising_share(training) or [alone]
     largest = {task: each["prepared"] for each in sets for task in each["tasks"]}
-    return {task: _reference(task, largest[task]) for task in trained.spec.learned.tasks} | _eyes_reference(training)
+    return {task: _reference(task, largest[task]) for task in trained.spec.learned.tasks} | _added_references(training)
 
 
-def _eyes_reference(training: Mapping[str, Any]) -> dict[Task, Reference]:
-    """Of closed eyes: the weaker one of several origins, for a teacher's readings are no knowledge."""
-    if "eyes_closed" not in training:
-        return {}
-    every = all(each.get("rendered") for each in training["eyes_closed"]["sets"])
-    return {"eyes_closed": "rendered" if every else "derived"}
+def _added_references(training: Mapping[str, Any]) -> dict[Task, Reference]:
+    """Of what is read off a network: the weaker one of several origins, for a teacher's readings are no knowledge."""
+    added: Sequence[Task] = ("eyes_closed", "unit_changes")
+    sets = {task: training[task]["sets"] for task in added if task in training}
+    return {task: "rendered" if all(each.get("rendered") for each in of) else "derived" for task, of in sets.items()}
 
 
 def _by_rising_share(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -116,9 +115,9 @@ def _described(each: Mapping[str, Any]) -> dict[str, Any]:
     return {"dataset": each["prepared"]["dataset"]} | {name: each[name] for name in kept if name in each}
 
 
-def _eyes(eyes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the description of what closed eyes were learned from."""
-    return {"datasets": [each["dataset"] for each in eyes["sets"]], "validation": eyes["validation"]}
+def _added(head: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of what the head of a task was fitted to that is read off the network."""
+    return {"datasets": [each["dataset"] for each in head["sets"]], "validation": head["validation"]}
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,21 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from model_core.calibration import UnitCalibration
-from model_core.faces.alignment import shrink
-from model_core.inference.encoder import answers_to
-from model_core.inference.networks import build_tensor_runtime
-from model_core.inference.runtimes import RuntimeOptions
-from model_core.models.folding import folded
-from model_core.preprocessing import to_batch
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
 from training.datasets.raw import Split
 from training.measuring.closed_eyes import Eyes, eyes_in, measures
 from training.measuring.fitting import MIN_POSITIVES, fit_unit, minimise, resting_threshold
-from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
+from training.runs.added_heads import Head, VectorReader, load_extensible, with_head
+from training.runs.checkpoint import CheckpointError, save_trained
 from training.runs.command_line import CommandParser, fail
 from training.runs.trained import Evaluable, load_evaluable, read_calibration, require_alignment, write_calibration
 
@@ -36,8 +30,6 @@ FALSE_ALARMS = 0.01
 
 RIDGE = 1e-3
 """Penalty on the squared weights of vectors with a standard deviation of 1."""
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -48,19 +40,6 @@ class SeenFaces:
     """float64 [N, D]."""
     closed: NDArray[np.bool_]
     """bool [N]."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """A linear map from vectors to the logit of closed eyes."""
-
-    weight: NDArray[np.float64]
-    """float64 [D]."""
-    bias: float
-
-    def __call__(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return logits, float64 [N, 1], for vectors [N, D]."""
-        return np.asarray(vectors @ self.weight + self.bias)[:, None]
 
 
 def fit_head(sets: Sequence[SeenFaces]) -> Head:
@@ -79,7 +58,7 @@ def fit_head(sets: Sequence[SeenFaces]) -> Head:
 
     minimise(objective, [weight, bias])
     own = weight.detach().numpy() / spread
-    return Head(own, float(bias.detach()) - float(own @ mean))
+    return Head(own[None], np.array([float(bias.detach()) - float(own @ mean)]))
 
 
 def fit_calibration(head: Head, sets: Sequence[SeenFaces]) -> UnitCalibration:
@@ -88,17 +67,6 @@ def fit_calibration(head: Head, sets: Sequence[SeenFaces]) -> UnitCalibration:
     fitted = fit_unit(logits, np.concatenate([each.closed for each in sets]), weights=_equal_weights(sets))
     opened = [fitted.probability(head(each.vectors)[~each.closed, 0]) for each in sets]
     return replace(fitted, threshold=max(resting_threshold(each, FALSE_ALARMS) for each in opened))
-
-
-def with_head(trained: TrainedNetwork, head: Head) -> TrainedNetwork:
-    """Return the network with the head, in place of an earlier one."""
-    weights = {
-        **trained.weights,
-        "heads.eyes_closed.weight": torch.from_numpy(head.weight[None]).float(),
-        "heads.eyes_closed.bias": torch.tensor([head.bias]).float(),
-    }
-    spec = replace(trained.spec, tasks=(*trained.spec.learned.tasks, "eyes_closed"))
-    return replace(trained, spec=spec, weights=weights)
 
 
 def _equal_weights(sets: Sequence[SeenFaces]) -> NDArray[np.float64]:
@@ -112,10 +80,7 @@ def add_eyes(run: Path, prepared: Sequence[Path]) -> dict[str, dict[str, float]]
 
     Raises CheckpointError, DatasetError, and ModuleNotFoundError without the extra `openvino`.
     """
-    trained = load_trained(run / "best.pt")
-    spec = trained.spec
-    if trained.on_videos or spec.tower is not None or spec.hidden is not None:
-        raise CheckpointError(f"{run} is no run on still pictures with linear heads, to which another can be added")
+    trained = load_extensible(run)
     evaluable = load_evaluable(run)
     sets = [_readable(evaluable, folder) for folder in prepared]
     reader = VectorReader(evaluable)
@@ -129,7 +94,7 @@ def add_eyes(run: Path, prepared: Sequence[Path]) -> dict[str, dict[str, float]]
     }
     description = {"sets": [asdict(faces.info) for faces, _ in sets], "validation": measured}
     training = {**trained.training, "eyes_closed": description}
-    save_trained(replace(with_head(trained, head), training=training), run / "best.pt")
+    save_trained(replace(with_head(trained, "eyes_closed", head), training=training), run / "best.pt")
     write_calibration(run, replace(read_calibration(run), eyes_closed=unit))
     return measured
 
@@ -144,9 +109,7 @@ def _readable(evaluable: Evaluable, prepared: Path) -> tuple[PreparedFaces, Eyes
     return faces, eyes
 
 
-def _by_dataset(
-    reader: "VectorReader", sets: Sequence[tuple[PreparedFaces, Eyes]], split: Split
-) -> dict[str, SeenFaces]:
+def _by_dataset(reader: VectorReader, sets: Sequence[tuple[PreparedFaces, Eyes]], split: Split) -> dict[str, SeenFaces]:
     """Return the faces of a split by the names of their data sets, of which several sets may be parts.
 
     Raises DatasetError where there are too few with closed or with open eyes.
@@ -166,24 +129,6 @@ def _by_dataset(
         )
         for name, parts in chosen.items()
     }
-
-
-class VectorReader:
-    """Reads faces by the backbone alone, with their mirror images where the network's input says so."""
-
-    def __init__(self, evaluable: Evaluable) -> None:
-        """Take a network on single faces. Raises ModuleNotFoundError without the extra `openvino`."""
-        self._input = evaluable.input
-        backbone = folded(evaluable.network.backbone)
-        self._run = build_tensor_runtime(backbone, self._input.size, "cpu", RuntimeOptions("openvino"))
-
-    def vectors(self, faces: PreparedFaces, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the vectors of some records of a set, float64 [N, D]."""
-        parts = []
-        for i in tqdm(range(0, len(rows), _BATCH), f"{faces.info.dataset}, {_BATCH} faces a step", disable=None):
-            crops = [shrink(faces.crops[row], self._input.size) for row in rows[i : i + _BATCH]]
-            parts.append(answers_to(to_batch(crops, self._input), self._input, self._run))
-        return np.concatenate(parts)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ class Model:
     precision: str
     detector: str
     tasks: Mapping[str, Task]
-    """By name: valence_arousal, expression, action_units, eyes_closed."""
+    """By name: valence_arousal, expression, action_units, eyes_closed, unit_changes."""
 
     @property
     def units(self) -> tuple[str, ...]:

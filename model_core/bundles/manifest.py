@@ -244,20 +244,22 @@ def parse_calibration(values: Any) -> Calibration:
         _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles lack the key
         ChangeLimits(**_known(ChangeLimits, parts.get("change_limits", {}))),
         None if eyes_closed is None else UnitCalibration(**_known(UnitCalibration, eyes_closed)),
+        parts.get("unit_changes"),
     )
 
 
 def calibration_values(calibration: Calibration) -> dict[str, Any]:
     """Return a Calibration as the JSON values that `parse_calibration` reads.
 
-    Limits, and closed eyes, are left out where they were not fitted, so that versions that do not know them can read a
-    bundle without them.
+    Limits, closed eyes and slopes of changes are left out where they were not fitted, so that versions that do not know
+    them can read a bundle without them.
     """
     values = asdict(calibration)
     if calibration.change_limits == ChangeLimits():
         del values["change_limits"]
-    if calibration.eyes_closed is None:
-        del values["eyes_closed"]
+    for name in ("eyes_closed", "unit_changes"):
+        if values[name] is None:
+            del values[name]
     return values
 
 

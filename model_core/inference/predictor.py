@@ -88,12 +88,12 @@ class BundleEnsemble:
         """The columns of the raw outputs."""
 
         fitted = {task: getattr(manifest.calibration, task) for task, manifest in self.tasks.items()}
-        limits = {
-            task: getattr(manifest.calibration.change_limits, task)
-            for task, manifest in self.tasks.items()
-            if task in ("valence_arousal", "action_units")
-        }
-        self._calibration = Calibration(**fitted, change_limits=ChangeLimits(**limits))
+        axes, units = self.tasks.get("valence_arousal"), self.tasks.get("unit_changes", self.tasks.get("action_units"))
+        limits = ChangeLimits(
+            None if axes is None else axes.calibration.change_limits.valence_arousal,
+            None if units is None else units.calibration.change_limits.action_units,
+        )
+        self._calibration = Calibration(**fitted, change_limits=limits)
 
         self.comparison = Comparison.of(self.tasks, self._calibration)
         """The comparison of a face with a baseline."""
@@ -121,8 +121,7 @@ class BundleEnsemble:
         """Return what `comparison` compares of the faces, by their raw outputs, which may have been smoothed."""
         if not outputs or not self.comparison.names:
             return [np.empty(0)] * len(outputs)
-        logits = self.layout.split(np.stack(outputs))
-        return list(levels_of(logits.get("valence_arousal"), logits.get("action_units"), self._calibration))
+        return list(levels_of(self.layout.split(np.stack(outputs)), self._calibration))
 
 
 class TrackStates:

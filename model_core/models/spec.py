@@ -107,6 +107,7 @@ class NetworkSpec:
             "expression": len(self.labels),
             "action_units": len(ACTION_UNITS),
             "eyes_closed": 1,
+            "unit_changes": len(ACTION_UNITS),
         }
         return {task: width for task, width in widths.items() if task in self.tasks}
 

@@ -88,13 +88,16 @@ class ChangeOut(BaseModel):
     """The difference to the same face at rest."""
 
     value: float = Field(
-        ge=-2, le=2, description="difference of valence or arousal, or of the unit's calibrated probabilities"
+        ge=-2,
+        le=2,
+        description="difference of valence or arousal; of a unit the estimated difference of its intensities, from -1 "
+        "to 1, where a bundle has the task `unit_changes`, else the difference of its calibrated probabilities",
     )
     rose: bool | None = Field(
         None,
         description="true if it rose by more than the same face at rest does by itself at a false alarm rate of 5 %; "
-        "judged by the log-odds of a unit. Absent where the bundle has no such limit: see `calibration.change_limits` "
-        "at `/models`",
+        "a unit is judged by its difference alone, however probable it is. Absent where the bundle has no such limit: "
+        "see `calibration.change_limits` at `/models`",
     )
 
 

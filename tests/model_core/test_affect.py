@@ -33,7 +33,7 @@ def test_action_units_are_the_challenges_twelve_in_its_order() -> None:
 def test_a_task_no_model_covers_is_none() -> None:
     affect = Affect(expression=Expression("neutral", {"neutral": 1.0}))
     assert (affect.valence, affect.arousal, affect.action_units) == (None, None, None)
-    assert TASKS == ("valence_arousal", "expression", "action_units", "eyes_closed")
+    assert TASKS == ("valence_arousal", "expression", "action_units", "eyes_closed", "unit_changes")
 
 
 def test_results_are_frozen() -> None:

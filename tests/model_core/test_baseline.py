@@ -84,9 +84,36 @@ def test_levels_are_calibrated_estimates_and_log_odds() -> None:
     logits = np.zeros((1, 12))
     logits[0, :2] = 3.0
     expected = [-0.5, 0.25, 3.0, 5.0, *[0.0] * 10]  # AU2: 2 * 3 - 1
-    assert levels_of(np.array([[-0.5, 0.25]]), logits, calibration).tolist() == [expected]
-    assert levels_of(None, logits, calibration).tolist() == [expected[2:]]
-    assert levels_of(np.array([[-0.5, 0.25]]), None, calibration).tolist() == [expected[:2]]
+    axes = np.array([[-0.5, 0.25]])
+    assert levels_of({"valence_arousal": axes, "action_units": logits}, calibration).tolist() == [expected]
+    assert levels_of({"action_units": logits}, calibration).tolist() == [expected[2:]]
+    assert levels_of({"valence_arousal": axes}, calibration).tolist() == [expected[:2]]
+
+
+def test_outputs_for_changes_are_compared_instead_of_log_odds() -> None:
+    calibration = Calibration(unit_changes=dict.fromkeys(ACTION_UNITS, 1.0) | {"AU2": 0.25})
+    logits = {"action_units": np.full((1, 12), 9.0), "unit_changes": np.full((1, 12), 2.0)}
+    assert levels_of(logits, calibration).tolist() == [[2.0, 0.5, *[2.0] * 10]]
+    assert levels_of(logits, Calibration()).tolist() == [[2.0] * 12]
+
+
+def test_their_changes_are_of_intensities() -> None:
+    comparison = Comparison.of((*BOTH, "unit_changes"), Calibration(change_limits=LIMITS))
+    assert comparison.names == COMPARISON.names
+    changes = comparison.changes(levels(0.1, 0, AU1=-2.0, AU12=3.0), levels(0.5, 0, AU1=-2.0, AU12=2.5, AU2=1.5))
+    assert changes["valence"] == Change(pytest.approx(0.4), rose=True)
+    assert changes["AU1"] == Change(0.0, rose=False)
+    assert changes["AU2"] == Change(pytest.approx(math.tanh(1.5)), rose=True)
+    assert changes["AU12"] == Change(pytest.approx(-math.tanh(0.5)), rose=False)
+    assert Comparison.of(("unit_changes",), Calibration()).names == tuple(ACTION_UNITS)
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0, math.nan, math.inf])
+def test_impossible_slopes_are_refused(slope: float) -> None:
+    with pytest.raises(ValueError, match="must be positive and finite"):
+        Calibration(unit_changes=dict.fromkeys(ACTION_UNITS, slope))
+    with pytest.raises(ValueError, match="must name the units AU1, AU2"):
+        Calibration(unit_changes={"AU1": 1.0})
 
 
 def test_rest_is_a_low_quantile_of_units_and_the_median_of_axes() -> None:

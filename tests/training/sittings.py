@@ -1,5 +1,6 @@
 """A rendered prepared set of flat crops, and a network that reads their grey level."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ SIDE = 16
 AU12 = list(ACTION_UNITS).index("AU12")
 
 PICTURES = (("neutral", 0.0, 100), ("single", 0.8, 180), ("single", 0.3, 120), ("neutral", 0.0, 104))
-"""Kind, intensity of AU12, and grey level of the pictures of a sitting."""
+"""Kind, intensity of what is moved, and grey level of the pictures of a sitting."""
 
 LINE = RenderedPicture(
     file="", sitting=0, person="", original="", split="train", model="ict", sex="female", age=30.0, age_group="young",
@@ -41,14 +42,18 @@ def grey_network() -> AffectNetwork:
     return AffectNetwork(GreyLevel(), {"action_units": head})
 
 
-def write_sittings(folder: Path, splits: list[str], missing: tuple[int, ...] = ()) -> Path:
-    """A sitting of PICTURES in each of these splits, of another person each; no face is found in records `missing`."""
+def write_sittings(
+    folder: Path, splits: list[str], missing: tuple[int, ...] = (), moved: Collection[str] = ("AU12",)
+) -> Path:
+    """A sitting of PICTURES in each of these splits, of another person each; no face is found in records `missing`.
+
+    The units `moved` have the pictures' intensities together.
+    """
     folder.mkdir(parents=True)
     pictures = []
     for number, split in enumerate(splits):
         for place, (kind, intensity, _) in enumerate(PICTURES):
-            units = [0.0] * 12
-            units[AU12] = intensity
+            units = [intensity if unit in moved else 0.0 for unit in ACTION_UNITS]
             person = f"ict-{number:04d}"
             file = f"pictures/{number:06d}-{place}.jpg"
             known = {"person": person, "original": person, "split": split, "kind": kind, "left": tuple(units)}

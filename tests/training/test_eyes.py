@@ -17,9 +17,10 @@ from tests.training.sittings import write_sittings
 from training import calibrate, evaluate, export, eyes
 from training.data.prepared import load_prepared
 from training.datasets.rendered import MANIFEST, as_json, from_json
-from training.eyes import Head, SeenFaces, fit_calibration, fit_head
+from training.eyes import SeenFaces, fit_calibration, fit_head
 from training.measuring.closed_eyes import eyes_in, measure_closed_eyes, measures
 from training.measuring.scoring import Outputs
+from training.runs.added_heads import Head
 from training.runs.checkpoint import load_trained, save_trained
 from training.runs.trained import load_evaluable, read_calibration, write_calibration
 from training.targets.teacher import BLENDSHAPES
@@ -119,7 +120,7 @@ def test_a_head_finds_what_tells_closed_eyes() -> None:
     head = fit_head([drawn(300, 0), drawn(200, 1)])
     other = drawn(400, 2)
     assert measures(head(other.vectors)[:, 0], other.closed, UNCALIBRATED_UNIT)["auroc"] > 0.98
-    assert abs(head.weight[1]) > 50 * abs(head.weight[2])
+    assert abs(head.weight[0, 1]) > 50 * abs(head.weight[0, 2])
 
 
 def test_a_data_set_weighs_the_same_however_often_it_is_repeated() -> None:
@@ -133,7 +134,7 @@ def test_a_data_set_weighs_the_same_however_often_it_is_repeated() -> None:
 
 
 def test_less_than_one_of_a_hundred_open_eyes_is_called_closed_in_each_set() -> None:
-    head = Head(np.array([0.0, 1.0, 0.0]), 0.0)
+    head = Head(np.array([[0.0, 1.0, 0.0]]), np.zeros(1))
     sets = [drawn(1000, 3), drawn(500, 4, shift=1.5)]  # open eyes of the second look half closed
     unit = fit_calibration(head, sets)
     shares = [measures(head(each.vectors)[:, 0], each.closed, unit)["false_alarms"] for each in sets]

@@ -52,6 +52,8 @@ COMMANDS = [
     Wrong(f"{VIDEO} --set data.root={{nowhere}}", 1, "{nowhere} is missing: Aff-Wild2 expects a folder there"),
     Wrong(f"{VIDEO} --set data.root={{videos}} --set encoder.bundle=nowhere", 1, "no bundle 'nowhere'"),
     Wrong("pose --root {nowhere}", 1, "pictures.jsonl with a line for each picture"),
+    Wrong("changes --run {nowhere} --prepared {prepared}", 1, "best.pt does not exist"),
+    Wrong("changes --run {run} --prepared {prepared}", 1, "does not hold sittings of rendered faces"),
     Wrong("eyes --run {nowhere} --prepared {prepared}", 1, "best.pt does not exist"),
     Wrong("eyes --run {run} --prepared {nowhere}", 1, "{nowhere}"),
     Wrong("calibrate --run {nowhere}", 1, "best.pt does not exist"),

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import ACTION_UNITS, Reference
+from model_core.affect import ACTION_UNITS, Reference, Task
+from model_core.baseline import levels_of
 from model_core.calibration import Calibration
 from training.data.prepared import PreparedFaces
 from training.measuring.scoring import Outputs
@@ -56,6 +57,10 @@ class Answers:
     """float64 [N, 12]: probabilities."""
     units_plain: Floats | None
     """float64 [N, 12]: probabilities."""
+    unit_levels: Floats | None
+    """float64 [N, 12]: what a face is compared by with the same person at rest (see `model_core.baseline`)."""
+    intensities_change: bool
+    """True if changes are of intensities, and not of probabilities."""
     annotated: NDArray[np.bool_] | None = None
     """bool [N]: True where annotated valence-arousal counts. None: it is derived, and counts like the units."""
 
@@ -114,5 +119,16 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         unit_logits=placed(units),
         units=placed(None if units is None else calibration.unit_probabilities(units)),
         units_plain=placed(None if units is None else Calibration().unit_probabilities(units)),
+        unit_levels=placed(_unit_levels(outputs, calibration)),
+        intensities_change=outputs.unit_changes is not None,
         annotated=None if faces.annotated is None and not faces.info.rendered else known,
     )
+
+
+def _unit_levels(outputs: Outputs, calibration: Calibration) -> Floats | None:
+    by_task: dict[Task, Floats | None] = {
+        "action_units": outputs.action_units,
+        "unit_changes": outputs.unit_changes,
+    }
+    known = {task: values for task, values in by_task.items() if values is not None}
+    return levels_of(known, calibration) if known else None

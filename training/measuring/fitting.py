@@ -154,7 +154,7 @@ def _mean(losses: Tensor, weights: Weights) -> Tensor:
 
 
 def minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:
-    """Change the parameters until the objective, which is convex and smooth, is smallest."""
+    """Change the parameters until the objective, which is smooth, is smallest nearby."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> float:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.metrics import auroc
+from model_core.baseline import unit_change_values
+from model_core.metrics import auroc, pearson
 from training.datasets import DatasetError
 from training.datasets.rendered import MANIFEST, PRESENT, RenderedPicture, rendered_pictures
 from training.measuring.answers import Answers
@@ -69,7 +70,11 @@ class Movements:
     log_odds: NDArray[np.float64]
     """float64 [N, 12]; NaN where the face was not found."""
     changes: NDArray[np.float64]
-    """float64 [N, 12]: log-odds less those of the same person at rest; NaN where these are unknown, or of that face."""
+    """float64 [N, 12]: levels less those of the same person at rest; NaN where these are unknown, or of that face."""
+    values: NDArray[np.float64]
+    """float64 [N, 12]: the same as answers tell it, in [-1, 1]."""
+    intensity_changes: NDArray[np.float64]
+    """float64 [N, 12]: known intensities less those of the same person at rest."""
     active: NDArray[np.bool_]
     """bool [N, 12]: True where the probability reaches the unit's threshold."""
     resting: NDArray[np.bool_]
@@ -87,20 +92,25 @@ class Movements:
 def movements_of(answers: Answers, pictures: Sequence[RenderedPicture]) -> Movements:
     """Return the answers for N pictures beside their movements."""
     count = len(answers)
-    log_odds = np.full((count, len(ACTION_UNITS)), np.nan)
+    log_odds = levels = np.full((count, len(ACTION_UNITS)), np.nan)
     active = np.zeros(log_odds.shape, dtype=bool)
-    if answers.unit_logits is not None and answers.units is not None:
+    if answers.unit_logits is not None and answers.units is not None and answers.unit_levels is not None:
         log_odds = np.where(answers.found[:, None], answers.unit_logits, np.nan)
+        levels = np.where(answers.found[:, None], answers.unit_levels, np.nan)
         active = answers.found[:, None] & (answers.units >= np.array(answers.thresholds))
     rest = resting_rows(pictures)
-    comparable = (rest >= 0) & (rest != np.arange(count))
+    comparable = ((rest >= 0) & (rest != np.arange(count)))[:, None]
+    intensities = answers.unit_targets
+    values = unit_change_values(levels[rest], levels, answers.intensities_change)
     said = np.full(count, -1)
     if answers.expression is not None:
         said = np.where(answers.found, answers.expression.argmax(axis=1), -1)
     return Movements(
-        intensities=answers.unit_targets,
+        intensities=intensities,
         log_odds=log_odds,
-        changes=np.where(comparable[:, None], log_odds - log_odds[rest], np.nan),
+        changes=np.where(comparable, levels - levels[rest], np.nan),
+        values=np.where(comparable, values, np.nan),
+        intensity_changes=intensities - intensities[rest],
         active=active,
         resting=np.array([picture.kind == "neutral" for picture in pictures]),
         composed=np.array([_composed(picture, answers.labels) for picture in pictures]),
@@ -142,7 +152,8 @@ def unit_measures(movements: Movements) -> dict[str, dict[str, float | int]]:
 
     * `auroc`: of the log-odds of faces that move the unit, from PRESENT on, against faces that do not (up to UNMOVED);
       faces between the two are left out
-    * `auroc_change`: the same of the difference from the same person at rest
+    * `auroc_change`: the same of the difference from the same person at rest (of the levels of `model_core.baseline`)
+    * `pearson_change`: Pearson's r of the change's value with the difference of the intensities, over all faces
     * `recall`: share of the faces with at least CLEAR in which the unit is active
     * `active_at_rest`: share of the faces at rest in which it is
     """
@@ -152,12 +163,14 @@ def unit_measures(movements: Movements) -> dict[str, dict[str, float | int]]:
         intensity = movements.intensities[:, i]
         moved = intensity >= np.float32(PRESENT)
         told = found & (moved | (intensity <= UNMOVED))
-        changed = told & np.isfinite(movements.changes[:, i])
+        compared = found & np.isfinite(movements.changes[:, i])
+        changed = told & compared
         clear = found & (intensity >= CLEAR)
         at_rest = found & movements.resting
         values = {
             "auroc": auroc(movements.log_odds[told, i], moved[told]),
             "auroc_change": auroc(movements.changes[changed, i], moved[changed]),
+            "pearson_change": pearson(movements.values[compared, i], movements.intensity_changes[compared, i]),
             "recall": _share(movements.active[clear, i]),
             "active_at_rest": _share(movements.active[at_rest, i]),
         }
@@ -189,7 +202,7 @@ def expression_measures(movements: Movements, labels: Sequence[str]) -> dict[str
 
 def _means(units: dict[str, dict[str, float | int]]) -> dict[str, float]:
     """Return the means over the twelve units of measures that all of them have."""
-    names = ("auroc", "auroc_change", "recall", "active_at_rest")
+    names = ("auroc", "auroc_change", "pearson_change", "recall", "active_at_rest")
     whole = [name for name in names if units and all(name in values for values in units.values())]
     return {name: float(np.mean([values[name] for values in units.values()])) for name in whole}
 

@@ -99,7 +99,8 @@ def _rendered_lines(rendered: Mapping[str, Any]) -> list[str]:
     lines = [f"rendered faces: {rendered['people']} people; the intervals of this set are over people"]
     if rendered["units"]:
         lines += [
-            "units: AUROC of moved against unmoved faces, of the answer and of its change from the person at rest;"
+            "units: AUROC of moved against unmoved faces, of the answer and of its change from the person at rest;",
+            "  Pearson's r of this change with that of the intensity;",
         ]
         lines += [f"  recall from intensity {CLEAR} on; share of {rendered['resting']} faces at rest that are active"]
         lines += [*_table(rendered["units"])]

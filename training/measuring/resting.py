@@ -13,7 +13,7 @@ movements in the set and hide slight ones. `training.studies.baseline` tells how
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -75,6 +75,16 @@ def read_sittings(prepared: Path, faces: PreparedFaces) -> Sittings:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """What M faces are compared by, and beside it the answers for themselves."""
+
+    compared: Floats
+    """float64 [M, K], in the order of a LevelReader's comparison."""
+    log_odds: Floats
+    """float64 [M, 12]: the units' calibrated log-odds, or [M, 0] where the network has no units."""
+
+
+@dataclass(frozen=True)
 class LevelReader:
     """Reads the levels of crops, by a network and its calibration."""
 
@@ -87,22 +97,27 @@ class LevelReader:
         """The names of the levels, in the order of their columns, and the calibration's limits."""
         return Comparison.of([task for task in TASKS if task in self.network.heads], self.calibration)
 
-    @torch.inference_mode()
     def levels(self, crops: Iterable[Crop], batch_size: int = 64) -> Floats:
-        """Return the levels, float64 [M, K], of crops, uint8 [S, S, 3]. Raises ValueError if one is not finite."""
+        """Return the levels that are compared, float64 [M, K]; see `read`."""
+        return self.read(crops, batch_size).compared
+
+    @torch.inference_mode()
+    def read(self, crops: Iterable[Crop], batch_size: int = 64) -> Levels:
+        """Return the levels of crops, uint8 [S, S, 3]. Raises ValueError if one is not finite."""
         self.network.eval()
-        parts = [np.empty((0, len(self.comparison.names)))]
+        compared = [np.empty((0, len(self.comparison.names)))]
+        log_odds = [np.empty((0, len(ACTION_UNITS) if "action_units" in self.network.heads else 0))]
         remaining = iter(crops)
         while batch := list(islice(remaining, batch_size)):
             images = image_batch([shrink(crop, self.input.size) for crop in batch], self.input)
             logits = logits_of(self.network, images, self.input)
-            axes, units = (
-                None if part is None else part.double().numpy()
-                for part in (logits.valence_arousal, logits.action_units)
-            )
-            parts.append(levels_of(axes, units, self.calibration))
-        levels = np.concatenate(parts)
-        if not np.isfinite(levels).all():
+            by_task = {task: getattr(logits, task) for task in TASKS if task in self.network.heads}
+            outputs = {task: part.double().numpy() for task, part in by_task.items()}
+            compared.append(levels_of(outputs, self.calibration))
+            if "action_units" in outputs:
+                log_odds.append(self.calibration.unit_log_odds(outputs["action_units"]))
+        levels = Levels(np.concatenate(compared), np.concatenate(log_odds))
+        if not np.isfinite(levels.compared).all() or not np.isfinite(levels.log_odds).all():
             raise ValueError("the network's outputs are not finite: its weights cannot be used")
         return levels
 
@@ -141,6 +156,13 @@ def changes_at_rest(alignment: str) -> Sequence[Callable[[Crop, np.random.Genera
     """
     registry = perturbations(alignment)
     return [_mirrored, *(partial(_slightly, registry[name]) for name in PERTURBATIONS)]
+
+
+def limits_at_rest(reader: LevelReader, sets: Sequence[tuple[PreparedFaces, Sittings]]) -> ChangeLimits:
+    """Return the limits of changes, fitted to the validation people of sets of rendered faces; see `fit_limits`."""
+    rises = [rises_at_rest(reader, faces, sittings, "validation") for faces, sittings in sets]
+    values, other_picture = (np.concatenate(parts) for parts in zip(*map(astuple, rises), strict=True))
+    return fit_limits(Rises(values, other_picture), reader.comparison.names)
 
 
 def fit_limits(rises: Rises, names: Sequence[str]) -> ChangeLimits:

@@ -33,6 +33,8 @@ class Outputs:
     """float64 [N, 12]: logits."""
     eyes_closed: NDArray[np.float64] | None = None
     """float64 [N, 1]: logits."""
+    unit_changes: NDArray[np.float64] | None = None
+    """float64 [N, 12]."""
 
     def take(self, kept: NDArray[np.bool_]) -> "Outputs":
         """Return the outputs of some of the faces, bool [N]."""

@@ -237,6 +237,9 @@ class LocalLoss(Section):
     """Weight of the action units' `relative_squared_error`."""
     change: float = Field(0.0, ge=0)
     """Weight of the `change_loss` of rendered faces, which are compared with the same person at rest."""
+    change_head: float = Field(0.0, ge=0)
+    """Weight of the cross-entropy of changes as a head of its own tells them, which is dropped when the network is
+    saved: `training.changes` fits such a head to the finished network."""
 
 
 class LocalRunConfig(Section):

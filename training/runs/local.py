@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.affect import LEARNED_TASKS
-from model_core.losses import LossWeights, change_loss
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS
+from model_core.losses import LossWeights, change_loss, soft_binary_cross_entropy
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LOCAL_SIZE, LocalDDAMFN
@@ -75,6 +75,8 @@ class LocalRun(Run[NDArray[np.int64]]):
         steps = self._order.steps
         super().__init__(self.folder, LoopOptions(options.epochs, steps, self.config.fingerprint()))
         self._trained = nn.ModuleDict({"local": self._backbone.local, "heads": self.network.heads})
+        if self.config.loss.change_head:
+            self._trained["changes"] = nn.Linear(self.spec.vector_size, len(ACTION_UNITS))
         if self.auxiliary is not None:
             self._trained["auxiliary"] = nn.Linear(LOCAL_SIZE, OUTPUTS)
         self.optimizer = build_optimizer(self._trained, options)
@@ -113,19 +115,20 @@ class LocalRun(Run[NDArray[np.int64]]):
             vectors = vectors_of(self._backbone, self.train.views[number][seen]).float()
         vectors, vectors_at_rest = vectors.tensor_split([len(positions)])
         indices = self.train.indices[positions]
-        weights = LossWeights(attention=0, **self.config.loss.model_dump())
+        weights = LossWeights(attention=0, **self.config.loss.model_dump(exclude={"change_head"}))
         logits, target = self.network.forward_vectors(vectors), targets(self.faces, indices)
         loss = total_loss(logits, target, None, weights, self._variance)
         if len(compared):
-            resting = self.network.forward_vectors(vectors_at_rest)
-            assert logits.action_units is not None
-            assert resting.action_units is not None
-            loss = loss + self.config.loss.change * change_loss(
-                logits.action_units[compared],
-                resting.action_units,
-                target.action_units[compared],
-                target.action_units_mask[compared],
-            )
+            units, mask = target.action_units[compared], target.action_units_mask[compared]
+            if self.config.loss.change:
+                resting = self.network.forward_vectors(vectors_at_rest)
+                assert logits.action_units is not None
+                assert resting.action_units is not None
+                changes = change_loss(logits.action_units[compared], resting.action_units, units, mask)
+                loss = loss + self.config.loss.change * changes
+            if self.config.loss.change_head:
+                told = self._trained["changes"](vectors[compared] - vectors_at_rest)
+                loss = loss + self.config.loss.change_head * soft_binary_cross_entropy(told, units, mask)
         if self.auxiliary is None:
             return loss
         outputs = self._trained["auxiliary"](vectors[:, VECTOR_SIZE:])
@@ -190,7 +193,7 @@ def _positions_at_rest(
     config: LocalConfig, faces: PreparedFaces, spec: NetworkSpec, indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return where among the records `indices` those at rest are, int64 [N]; see LocalRun. Raises DatasetError."""
-    if not config.loss.change:
+    if not config.loss.change and not config.loss.change_head:
         return np.full(len(indices), -1)
     records = records_at_rest(config.data, faces)[indices]
     positions = np.searchsorted(indices, records).clip(max=len(indices) - 1)

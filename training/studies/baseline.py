@@ -1,7 +1,7 @@
 """`python -m training.studies.baseline`: the gain of a person's own baseline, on rendered people and simulated tracks.
 
-For each action unit, on the pictures of a split: how well its level ranks faces with and without the unit, by itself
-and as the change against the neutral picture of the same sitting; and how often it is told as active, or as risen,
+For each action unit, on the pictures of a split: how well its log-odds rank faces with and without the unit, and how
+well its change does against the neutral picture of the same sitting; and how often it is told as active, or as risen,
 where it moves alone and where the face is at rest. The limits are the model's, or are fitted on the validation people.
 """
 
@@ -42,7 +42,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("auroc", "auroc", f"AUROC of the level, for a unit present from {PRESENT:g} on against one that is not"),
+    Column("auroc", "auroc", f"AUROC of the log-odds, for a unit present from {PRESENT:g} on against one that is not"),
     Column("auroc_change", "change", "AUROC of the change against the neutral picture of the sitting"),
     Column("alone", "alone", f"pictures in which it moves alone, at {STRONG:g} and more"),
     Column("active_alone", "active", "share of these in which it is active by its threshold"),
@@ -59,7 +59,8 @@ COLUMNS = (
 def measure_pictures(reader: LevelReader, faces: PreparedFaces, sittings: Sittings, split: Split) -> Table:
     """Return the figures of COLUMNS for each action unit. The reader's calibration must have limits of units."""
     rows = np.flatnonzero((faces.splits == split) & faces.found & (sittings.baseline >= 0))
-    levels = reader.levels(faces.crops[rows])
+    read = reader.read(faces.crops[rows])
+    levels, log_odds = read.compared, read.log_odds
     first = np.searchsorted(rows, sittings.baseline[rows])
     compared = first != np.arange(len(rows))
     rises = levels - levels[first]
@@ -73,11 +74,11 @@ def measure_pictures(reader: LevelReader, faces: PreparedFaces, sittings: Sittin
         present = known >= PRESENT
         alone = (sittings.kinds[rows] == "single") & (known >= STRONG)
         others = ~sittings.neutral[rows] & (known < ABSENT)
-        active = sigmoid(levels[:, column]) >= reader.calibration.unit(name).threshold
+        active = sigmoid(log_odds[:, unit]) >= reader.calibration.unit(name).threshold
         limit = comparison.limits[name]
         rose = rises[:, column] > limit
         table[name] = {
-            "auroc": auroc(levels[compared, column], present[compared]),
+            "auroc": auroc(log_odds[compared, unit], present[compared]),
             "auroc_change": auroc(rises[compared, column], present[compared]),
             "alone": float(alone.sum()),
             "active_alone": share(active[alone]),

@@ -5,7 +5,7 @@ A track dissolves from the neutral picture of a sitting into another one and bac
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,8 @@ class RestingTracks:
 
     levels: Floats
     """float64 [N, T, K]."""
+    log_odds: Floats
+    """float64 [N, T, 12]: of the units."""
     picture: Floats
     """float64 [N, K]: levels of the neutral pictures that the tracks begin with."""
     mix: Floats
@@ -81,13 +83,14 @@ def make_tracks(
     at_rest = sittings.baseline[chosen]
     mixes = np.stack([movement(rng) for _ in chosen])
     pairs = zip(at_rest, chosen, mixes, strict=True)
-    levels = [
-        reader.levels(simulate(faces.crops[first], faces.crops[second], mix, Motion(), rng))
+    read = [
+        reader.read(simulate(faces.crops[first], faces.crops[second], mix, Motion(), rng))
         for first, second, mix in tqdm(pairs, total=count, desc="tracks", unit="track")
     ]
     units = faces.action_units.astype(np.float64)
     blended = (1 - mixes)[..., None] * units[at_rest][:, None] + mixes[..., None] * units[chosen][:, None]
-    return RestingTracks(np.stack(levels), reader.levels(faces.crops[at_rest]), mixes, blended)
+    levels, log_odds = np.stack([each.compared for each in read]), np.stack([each.log_odds for each in read])
+    return RestingTracks(levels, log_odds, reader.levels(faces.crops[at_rest]), mixes, blended)
 
 
 def measure_tracks(reader: LevelReader, tracks: RestingTracks) -> dict[str, dict[str, float]]:
@@ -108,29 +111,27 @@ def measure_tracks(reader: LevelReader, tracks: RestingTracks) -> dict[str, dict
     for name, baseline in baselines.items():
         rises = tracks.levels - baseline[:, None]
         limits = reader.comparison.limits
-        told = {unit: _column(reader, rises, unit) > limits[unit] for unit in ACTION_UNITS}
-        figures[name] = _figures(reader, tracks, rises, told)
+        of_units = np.stack([_column(reader, rises, unit) for unit in ACTION_UNITS], axis=-1)
+        figures[name] = _figures(tracks, of_units, of_units > [limits[unit] for unit in ACTION_UNITS])
     return figures
 
 
 def _without(reader: LevelReader, tracks: RestingTracks) -> dict[str, float]:
-    thresholds = {unit: reader.calibration.unit(unit).threshold for unit in ACTION_UNITS}
-    active = {unit: sigmoid(_column(reader, tracks.levels, unit)) >= limit for unit, limit in thresholds.items()}
-    return _figures(reader, tracks, tracks.levels, active)
+    thresholds = [reader.calibration.unit(unit).threshold for unit in ACTION_UNITS]
+    return _figures(tracks, tracks.log_odds, sigmoid(tracks.log_odds) >= thresholds)
 
 
-def _figures(
-    reader: LevelReader, tracks: RestingTracks, scores: Floats, told: Mapping[str, NDArray[np.bool_]]
-) -> dict[str, float]:
+def _figures(tracks: RestingTracks, scores: Floats, told: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the means over units for scores and decisions, both [N, T, 12]."""
     rows = []
-    for place, unit in enumerate(ACTION_UNITS):
+    for place in range(len(ACTION_UNITS)):
         known = tracks.units[..., place]
         clear = (known >= PRESENT) | (known < ABSENT)
         rows.append(
             {
-                "auroc": auroc(_column(reader, scores, unit)[clear], known[clear] >= PRESENT),
-                "found": share(told[unit][known >= STRONG]),
-                "at_rest": share(told[unit][(tracks.mix == 0) & (known < ABSENT)]),
+                "auroc": auroc(scores[..., place][clear], known[clear] >= PRESENT),
+                "found": share(told[..., place][known >= STRONG]),
+                "at_rest": share(told[..., place][(tracks.mix == 0) & (known < ABSENT)]),
             }
         )
     return {name: mean_defined([row[name] for row in rows]) for name in rows[0]}

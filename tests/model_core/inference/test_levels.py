@@ -43,6 +43,30 @@ def test_each_task_has_the_limits_of_the_bundle_that_answers_it() -> None:
     assert Predictor([first, other]).everything.comparison.limits == LIMITS.by_name
 
 
+def test_changes_have_the_limits_of_the_bundle_that_answers_them() -> None:
+    """One bundle answers the units, and another one by how much they changed."""
+    backbone = TinyBackbone()
+    other_limits = ChangeLimits(action_units=dict.fromkeys(ACTION_UNITS, 3.0))
+    slopes = dict.fromkeys(ACTION_UNITS, 0.5)
+    changing = tiny_bundle(
+        "changing",
+        "action_units",
+        "unit_changes",
+        backbone=backbone,
+        calibration=Calibration(unit_changes=slopes, change_limits=LIMITS),
+    )
+    last = tiny_bundle("last", "action_units", backbone=backbone, calibration=Calibration(change_limits=other_limits))
+    predictor = Predictor([changing, last])
+    ensemble = predictor.everything
+    assert ensemble.tasks["action_units"].name == "last"
+    assert ensemble.comparison.intensities
+    assert ensemble.comparison.limits == LIMITS.action_units
+    outputs = predictor.outputs(CROPS)
+    told = [ensemble.layout.split(each[None])["unit_changes"][0] / 2 for each in outputs]
+    assert np.array(ensemble.levels(outputs)) == pytest.approx(np.array(told))
+    assert ensemble.affects(outputs) == Predictor([last]).predict(CROPS)
+
+
 def test_without_comparable_tasks_faces_have_no_levels() -> None:
     bundle = tiny_bundle("only", "expression", backbone=TinyBackbone())
     predictor = Predictor([bundle])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from model_core.affect import ACTION_UNITS, TASKS
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS
 from model_core.baseline import Comparison
 from model_core.calibration import Calibration, ChangeLimits
 from model_core.faces.geometry import Face, Frame
@@ -43,7 +43,7 @@ def detector() -> FakeDetector:
 @pytest.fixture
 def fitted(predictor: FakePredictor) -> None:
     """The bundle has limits."""
-    predictor.everything.comparison = Comparison.of(TASKS, FITTED)
+    predictor.everything.comparison = Comparison.of(LEARNED_TASKS, FITTED)
 
 
 @pytest.fixture

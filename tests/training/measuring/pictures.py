@@ -55,7 +55,10 @@ def answers_for(
     said: Sequence[str] | None = None,
     found: Sequence[bool] | None = None,
 ) -> Answers:
-    """Answers with the same logit, float64 [N], for each unit, which is also valence, and thresholds of one half."""
+    """Answers with the same logit, float64 [N], for each unit, which is also valence, and thresholds of one half.
+
+    The logits are also the levels whose differences are changes of intensity.
+    """
     count = len(pictures)
     units = np.repeat(logits[:, None], len(ACTION_UNITS), axis=1)
     seen = np.ones(count, dtype=bool) if found is None else np.array(found)
@@ -79,6 +82,8 @@ def answers_for(
         unit_logits=units,
         units=1 / (1 + np.exp(-units)),
         units_plain=1 / (1 + np.exp(-units)),
+        unit_levels=units,
+        intensities_change=True,
     )
 
 

@@ -70,6 +70,8 @@ def answers(count: int) -> Answers:
         unit_logits=units,
         units=units,
         units_plain=units,
+        unit_levels=units,
+        intensities_change=False,
     )
 
 

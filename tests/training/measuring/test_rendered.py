@@ -35,6 +35,10 @@ def test_a_unit_by_hand() -> None:
     assert unit["auroc"] == pytest.approx(8 / 12)
     # Changes of moved: 1, 2, 1.5; of unmoved, less the first pictures themselves: -0.5, 0.1.
     assert unit["auroc_change"] == 1
+    # Those of row 6 count here, too.
+    intensities = [PICTURES[row].left[0] for row in (1, 2, 3, 5, 6, 7)]
+    told = np.tanh([1, 2, -0.5, 1.5, 8.5, 0.1])
+    assert unit["pearson_change"] == pytest.approx(np.corrcoef(told, intensities)[0, 1])
     # Of the faces with 0.5 and 0.9, only the second has a logit above 0.
     assert unit["recall"] == 0.5
     # At rest: -3, 0.5, 0.6.

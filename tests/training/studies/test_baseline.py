@@ -113,7 +113,7 @@ def test_tracks_by_hand() -> None:
     rest = np.array([10.0, 13.0])
     levels = np.repeat((rest[:, None] + 2.5 * mix)[..., None], 12, axis=2)
     units = np.repeat(0.8 * mix[..., None], 12, axis=2)
-    tracks = RestingTracks(levels, np.repeat(rest[:, None], 12, axis=1), mix, units)
+    tracks = RestingTracks(levels, levels, np.repeat(rest[:, None], 12, axis=1), mix, units)
     plain = replace(READER, calibration=replace(CALIBRATION, action_units=None))
     figures = measure_tracks(plain, tracks)
     assert list(figures) == ["none", "picture", "first second", *(f"auto {q:g}" for q in (0.05, 0.1, 0.2, 0.3, 0.5))]

@@ -1,0 +1,76 @@
+"""Linear heads that are added to a finished network: it stays as it is, and they are fitted to its vectors."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model_core.affect import TASKS, Task
+from model_core.faces.alignment import shrink
+from model_core.inference.encoder import answers_to
+from model_core.inference.networks import build_tensor_runtime
+from model_core.inference.runtimes import RuntimeOptions
+from model_core.models.folding import folded
+from model_core.preprocessing import to_batch
+from training.data.prepared import PreparedFaces
+from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained
+from training.runs.trained import Evaluable
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear map from vectors to K outputs."""
+
+    weight: NDArray[np.float64]
+    """float64 [K, D]."""
+    bias: NDArray[np.float64]
+    """float64 [K]."""
+
+    def __call__(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return outputs, float64 [N, K], for vectors [N, D]."""
+        return np.asarray(vectors @ self.weight.T + self.bias)
+
+
+def load_extensible(run: Path) -> TrainedNetwork:
+    """Read a run's best weights, to which a head can be added. Raises CheckpointError where none can."""
+    trained = load_trained(run / "best.pt")
+    spec = trained.spec
+    if trained.on_videos or spec.tower is not None or spec.hidden is not None:
+        raise CheckpointError(f"{run} is no run on still pictures with linear heads, to which another can be added")
+    return trained
+
+
+def with_head(trained: TrainedNetwork, task: Task, head: Head) -> TrainedNetwork:
+    """Return the network with the head of a task, in place of an earlier one."""
+    weights = {
+        **trained.weights,
+        f"heads.{task}.weight": torch.from_numpy(head.weight).float(),
+        f"heads.{task}.bias": torch.from_numpy(head.bias).float(),
+    }
+    tasks = {*trained.spec.tasks, task}
+    return replace(
+        trained, spec=replace(trained.spec, tasks=tuple(each for each in TASKS if each in tasks)), weights=weights
+    )
+
+
+class VectorReader:
+    """Reads faces by the backbone alone, with their mirror images where the network's input says so."""
+
+    def __init__(self, evaluable: Evaluable) -> None:
+        """Take a network on single faces. Raises ModuleNotFoundError without the extra `openvino`."""
+        self._input = evaluable.input
+        backbone = folded(evaluable.network.backbone)
+        self._run = build_tensor_runtime(backbone, self._input.size, "cpu", RuntimeOptions("openvino"))
+
+    def vectors(self, faces: PreparedFaces, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the vectors of some records of a set, float64 [N, D]."""
+        parts = []
+        for i in tqdm(range(0, len(rows), _BATCH), f"{faces.info.dataset}, {_BATCH} faces a step", disable=None):
+            crops = [shrink(faces.crops[row], self._input.size) for row in rows[i : i + _BATCH]]
+            parts.append(answers_to(to_batch(crops, self._input), self._input, self._run))
+        return np.concatenate(parts)

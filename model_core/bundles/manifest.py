@@ -47,12 +47,18 @@ class UnitNote:
     reference: Reference | None = None
     """Origin of its training targets, where units differ in that. None: that of the task."""
 
+    change_r: float | None = None
+    """Correlation of its change against the same person at rest with that of its intensity, on rendered faces."""
+
+    change_auroc: float | None = None
+    """AUROC of this change. None: unknown, as of bundles that were measured before."""
+
     def __post_init__(self) -> None:
         if self.validated not in get_args(Validation) or self.reference not in (None, *REFERENCES):
             raise ValueError(f"a unit cannot be validated by {self.validated!r:.40} of {self.reference!r:.40} origin")
-        if self.r is not None and not -1 <= self.r <= 1:
+        if not all(-1 <= r <= 1 for r in (self.r, self.change_r) if r is not None):
             raise ValueError("a correlation lies within -1 and 1")
-        if self.auroc is not None and not 0 <= self.auroc <= 1:
+        if not all(0 <= auroc <= 1 for auroc in (self.auroc, self.change_auroc) if auroc is not None):
             raise ValueError("an AUROC lies within 0 and 1")
 
 

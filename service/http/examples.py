@@ -91,11 +91,21 @@ _MODEL = ModelInfo(
         "action_units": _task(
             "derived",
             {
-                unit: UnitInfo(name=name, threshold=0.62, validated="rendered", r=0.87, auroc=0.97, reference="derived")
+                unit: UnitInfo(
+                    name=name,
+                    threshold=0.62,
+                    validated="rendered",
+                    r=0.87,
+                    auroc=0.97,
+                    reference="derived",
+                    change_r=0.8,
+                    change_auroc=0.98,
+                )
                 for unit, name in ACTION_UNITS.items()
             },
         ),
         "eyes_closed": _task("derived").model_copy(update={"threshold": 0.39}),
+        "unit_changes": _task("rendered"),
     },
 )
 

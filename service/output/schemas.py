@@ -135,6 +135,14 @@ class UnitInfo(BaseModel):
     r: float | None = Field(None, ge=-1, le=1, description="Correlation with the targets of those faces.")
     auroc: Probability | None = Field(None, description="AUROC on those faces.")
     reference: Reference | None = Field(None, description="Origin of its training targets, where units differ in it.")
+    change_r: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Correlation of its `change` with that of its intensity, on rendered faces beside the same people "
+        "at rest.",
+    )
+    change_auroc: Probability | None = Field(None, description="AUROC of its `change` on those faces.")
 
 
 class TaskInfo(BaseModel):

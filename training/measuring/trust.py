@@ -23,20 +23,26 @@ def unit_notes(
 
     A unit is validated by rendered faces from LEAST_AUROC on, else by the teacher from a correlation of LEAST_R on,
     else by none. Its figures are of the faces that bear it out; where none do, of rendered ones, or else of those that
-    the teacher read. `references` has the origin of each unit's targets, where units differ in that.
+    the teacher read; those of changes are of rendered ones. `references` has the origin of each unit's targets, where
+    units differ in that.
     """
     measured = [report for report in reports if report.get("action_units") and "faces" in report]
     if not measured and references is None:
         return None
     rendered: dict[str, Mapping[str, Any]] = {}
     read: dict[str, Mapping[str, Any]] = {}
+    changes: dict[str, Mapping[str, Any]] = {}
     for report in measured:
         if "with_known_action_units" in report["faces"]:
             rendered |= _figures(report)
+            changes |= _of_changes(report)
         else:
             read |= _figures(report)
     references = references or {}
-    return {name: _note(rendered.get(name), read.get(name), references.get(name)) for name in ACTION_UNITS}
+    return {
+        name: _note(rendered.get(name), read.get(name), reference=references.get(name), **changes.get(name, {}))
+        for name in ACTION_UNITS
+    }
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -49,9 +55,18 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return figures
 
 
-def _note(rendered: Mapping[str, Any] | None, read: Mapping[str, Any] | None, reference: Reference | None) -> UnitNote:
+def _of_changes(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return `change_r` and `change_auroc` of each unit of a report on rendered faces."""
+    units = report.get("rendered", {}).get("units", {})
+    return {
+        name: {"change_r": unit.get("pearson_change"), "change_auroc": unit.get("auroc_change")}
+        for name, unit in units.items()
+    }
+
+
+def _note(rendered: Mapping[str, Any] | None, read: Mapping[str, Any] | None, **known: Any) -> UnitNote:
     if rendered and (rendered["auroc"] or 0) >= LEAST_AUROC:
-        return UnitNote("rendered", **rendered, reference=reference)
+        return UnitNote("rendered", **rendered, **known)
     if read and (read["r"] or 0) >= LEAST_R:
-        return UnitNote("teacher", **read, reference=reference)
-    return UnitNote("none", **(rendered or read or {}), reference=reference)
+        return UnitNote("teacher", **read, **known)
+    return UnitNote("none", **(rendered or read or {}), **known)

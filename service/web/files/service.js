@@ -16,6 +16,7 @@ import { Problem } from "./problem.js";
  * }} Face
  * @typedef {{
  *   name: string, threshold: number, validated?: string, r?: number, auroc?: number, reference?: string,
+ *   change_r?: number, change_auroc?: number,
  * }} UnitInfo
  * @typedef {{
  *   bundle: string, version: string, reference: string, calibrated: boolean, units?: Record<string, UnitInfo>,

@@ -242,7 +242,15 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v.update(unit_notes={"AU1": {"validated": "none"}}), "notes must name exactly the units AU1, AU2"),
         (lambda v: v.update(unit_notes={"AU1": {"validated": "people"}}), "cannot be validated by 'people'"),
         (lambda v: v.update(unit_notes={"AU1": {"validated": "none", "r": 2}}), "a correlation lies within -1 and 1"),
+        (
+            lambda v: v.update(unit_notes={"AU1": {"validated": "none", "change_r": -2}}),
+            "a correlation lies within -1 and 1",
+        ),
         (lambda v: v.update(unit_notes={"AU1": {"validated": "none", "auroc": -1}}), "an AUROC lies within 0 and 1"),
+        (
+            lambda v: v.update(unit_notes={"AU1": {"validated": "none", "change_auroc": 2}}),
+            "an AUROC lies within 0 and 1",
+        ),
         (lambda v: v.update(unit_notes={"AU1": {"sure": 1}}), "UnitNote does not know ['sure']"),
     ],
 )

@@ -41,6 +41,14 @@ def test_moved_faces_against_unmoved_ones_decide() -> None:
     assert notes["AU1"] == UnitNote("none", 0.25, 0.7)
 
 
+def test_figures_of_changes_are_of_rendered_faces_whoever_bears_a_unit_out() -> None:
+    units = {"AU1": {"auroc": 0.7, "auroc_change": 0.95, "pearson_change": 0.625}, "AU2": {"auroc": 0.9}}
+    notes = unit_notes([read(AU1=0.75), rendered(AU1=0.7, AU2=0.9) | {"rendered": {"units": units}}])
+    assert notes is not None
+    assert notes["AU1"] == UnitNote("teacher", 0.75, 0.875, change_r=0.625, change_auroc=0.95)
+    assert notes["AU2"] == UnitNote("rendered", 0.25, 0.9)
+
+
 def test_an_undefined_figure_bears_nothing_out() -> None:
     notes = unit_notes(
         [report("with_known_action_units", AU1={"positives": 0}), report("with_derived_targets", AU1={})]

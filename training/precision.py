@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import Affect
+from model_core.affect import ACTION_UNITS, Affect
 from model_core.bundles.bundle import Bundle, BundleError, locate_bundle, open_bundle, record_gate
 from model_core.bundles.manifest import PrecisionGate
 from model_core.faces.alignment import shrink
@@ -38,7 +38,8 @@ class Readings:
     """A bundle's answers for N faces."""
 
     estimates: NDArray[np.float64]
-    """float64 [N, D]: valence, arousal, the probabilities of labels, units and closed eyes, as far as it has any."""
+    """float64 [N, D]: valence, arousal, the probabilities of labels, units and closed eyes, and the levels by which
+    units are compared with a baseline, as far as it has any. A change of intensity differs by no more than these."""
 
     labels: tuple[str, ...] | None
     """The N expression labels. None: the bundle has no expressions."""
@@ -71,13 +72,21 @@ def measure(
 
 
 def _read(predictor: Predictor, crops: Sequence[Crop], batch_size: int) -> Readings:
-    affects = [
-        affect
+    ensemble = predictor.everything
+    outputs = [
+        output
         for start in range(0, len(crops), batch_size)
-        for affect in predictor.predict([[crop] for crop in crops[start : start + batch_size]])
+        for output in predictor.outputs([[crop] for crop in crops[start : start + batch_size]])
     ]
+    affects = ensemble.affects(outputs)
+    estimates = np.array([list(_estimates(affect)) for affect in affects])
+    if ensemble.comparison.intensities:
+        levels = np.array(ensemble.levels(outputs))
+        estimates = np.concatenate(
+            [estimates, levels[:, np.isin(ensemble.comparison.names, list(ACTION_UNITS))]], axis=1
+        )
     labels = tuple(affect.expression.label for affect in affects if affect.expression is not None)
-    return Readings(np.array([list(_estimates(affect)) for affect in affects]), labels or None)
+    return Readings(estimates, labels or None)
 
 
 def _estimates(affect: Affect) -> Iterator[float]:

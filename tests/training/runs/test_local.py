@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from model_core.affect import LABEL_SETS, LEARNED_TASKS
 from model_core.losses import change_loss
@@ -19,7 +20,7 @@ from training.data.prepared import load_prepared
 from training.datasets import DatasetError
 from training.measuring.scoring import collect
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
-from training.runs.config import LocalConfig
+from training.runs.config import LocalConfig, LocalLoss
 from training.runs.config_file import checked, read_values
 from training.runs.local import LocalRun, build_local_run
 from training.runs.maps import vectors_of
@@ -171,9 +172,31 @@ def test_rendered_faces_are_compared_with_the_same_person_at_rest(earlier: Path,
     assert torch.equal(run._loss(alone), plain._loss(alone))
 
 
-def test_changes_need_faces_at_rest(earlier: Path, tmp_path: Path) -> None:
+def test_a_head_of_changes_is_learned_and_left_behind(earlier: Path, tmp_path: Path) -> None:
+    rendered = write_sittings(tmp_path / "rendered", ["train", "train", "validation"])
+    run = mixed_run(earlier, tmp_path / "run", rendered, "loss.change_head=2")
+    head = run._trained["changes"]
+    before = head.weight.detach().clone()
+    run._trained.eval()
+    batch = np.array([3, 12])  # AU12 at 0.8 beside the same person at rest, in place 11
+    vectors = vectors_of(run._backbone, run.train.views[0][[12, 11]])
+    target = torch.zeros(1, 12)
+    target[0, AU12] = 0.8
+    told = head(vectors[:1] - vectors[1:])
+    expected = 2 * nn.functional.binary_cross_entropy_with_logits(told, target)
+    with_head = run._loss(batch)
+    run.config = run.config.model_copy(update={"loss": LocalLoss()})
+    assert (with_head - run._loss(batch)).item() == pytest.approx(expected.item(), rel=1e-3)
+    again = mixed_run(earlier, tmp_path / "run", rendered, "loss.change_head=2")
+    again.run()
+    assert not torch.equal(again._trained["changes"].weight, before)
+    assert load_trained(again.folder / "best.pt").spec.tasks == LEARNED_TASKS
+
+
+@pytest.mark.parametrize("weight", ["change", "change_head"])
+def test_changes_need_faces_at_rest(earlier: Path, tmp_path: Path, weight: str) -> None:
     with pytest.raises(DatasetError, match=r"loss\.change compares the action units of rendered faces"):
-        run_of(earlier, tmp_path / "run", "loss.change=1")
+        run_of(earlier, tmp_path / "run", f"loss.{weight}=1")
 
 
 def test_what_the_teacher_read_beside_is_learned_and_left_behind(

@@ -99,21 +99,26 @@ def headline(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) ->
     """Return the few measures that a training run watches; their mean over tasks, `score`, decides which epoch is kept.
 
     Of several sets each is measured by itself, its measures go by `set/measure`, and `score` is the mean of their
-    scores, weighted by their shares. `score` is NaN, and alone, where an output is not finite. Raises DatasetError
-    where there is nothing to measure on.
+    scores, weighted by their shares; a set without faces among `rows` is left out. `score` is NaN, and alone, where an
+    output is not finite. Raises DatasetError where there is nothing to measure on.
     """
     if not outputs.finite:
         return {"score": math.nan}
     if len(faces.shares) == 1:
         return _headline_of_one(faces, rows, outputs)
     measures: dict[str, float] = {}
-    scores = []
-    for number, name in enumerate(faces.set_names):
+    scores, shares = [], []
+    for number, (name, weight) in enumerate(zip(faces.set_names, faces.shares, strict=True)):
         own = rows[faces.origins[rows] == number]
+        if not len(own):
+            continue
+        shares.append(weight)
         part = _headline_of_one(faces, own, outputs.take(faces.origins[outputs.rows] == number))
         scores.append(part["score"])
         measures |= {f"{name}/{key}": value for key, value in part.items()}
-    return {**measures, "score": float(np.average(scores, weights=faces.shares))}
+    if not scores:
+        raise DatasetError("none of the sets has validation faces to choose an epoch by")
+    return {**measures, "score": float(np.average(scores, weights=shares))}
 
 
 def _headline_of_one(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs) -> Mapping[str, float]:

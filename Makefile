@@ -69,22 +69,25 @@ train: $(STAMP)
 # make bundle FERPLUS=folder TEACHER=face_landmarker.task SKINS=folder ICT=ict_facekit.npz
 # It takes a day on two cores; after an interruption the same command continues.
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112 \
-	9_changes_local_112
-# Three prepared sets: FER+; rendered people of all splits, a part of whom measure; and further rendered people to learn
-# from, each of whom sits once, in smaller pictures.
+	9_changes_local_112 11_more_people_local_112
+RUN_OF_BUNDLE := runs/ferplus-11
+# Four prepared sets: FER+; rendered people of all splits, a part of whom measure; and twice further rendered people to
+# learn from, each of whom sits once, in smaller pictures.
 PREPARED := data/ferplus-112
 RENDERED := data/rendered-112
 PEOPLE := data/rendered-people-112
+MORE := data/rendered-more-112
 RENDER = $(BIN)/python -m training.render --skins $(SKINS) --ict $(ICT)
 RENDERED_COUNT := 3400
 PEOPLE_COUNT := 5600
+MORE_COUNT := 10912
 PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
 # Fewer than 5 % of neutral faces are to be active in any unit. A share of the 1,018 neutral validation faces has a standard
 # error of 0.7 %, so two of these less are allowed there.
 RESTING_SHARE := 0.036
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped. \
 	Rendered faces: ICT-FaceKit (MIT), MakeHuman's mesh and skins (CC0).
-EXPORT = $(BIN)/python -m training.export --run runs/ferplus-9 --name ferplus-ddamfn --version 6.5 --licence Apache-2.0 \
+EXPORT = $(BIN)/python -m training.export --run $(RUN_OF_BUNDLE) --name ferplus-ddamfn --version 6.6 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)
@@ -94,14 +97,17 @@ bundle: $(STAMP)
 	test -d $(PEOPLE) || { $(RENDER) --out data/renders-people --count $(PEOPLE_COUNT) --people 3000 --seed 1 \
 		--size 192 --samples 4 --splits train validation && \
 		$(PREPARE) --dataset rendered --root data/renders-people --out $(PEOPLE); }
+	test -d $(MORE) || { $(RENDER) --out data/renders-more --count $(MORE_COUNT) --people 6000 --seed 2 \
+		--size 192 --samples 4 --splits train && \
+		$(PREPARE) --dataset rendered --root data/renders-more --out $(MORE); }
 	for stage in $(STAGES); do \
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
-	$(BIN)/python -m training.calibrate --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
+	$(BIN)/python -m training.calibrate --run $(RUN_OF_BUNDLE) --prepared $(PREPARED) $(RENDERED) $(PEOPLE) \
 		--weights 40 1 1 --resting-share $(RESTING_SHARE)
-	$(BIN)/python -m training.eyes --run runs/ferplus-9 --prepared $(PREPARED) $(RENDERED) $(PEOPLE)
-	$(BIN)/python -m training.changes --run runs/ferplus-9 --prepared $(RENDERED) $(PEOPLE)
+	$(BIN)/python -m training.eyes --run $(RUN_OF_BUNDLE) --prepared $(PREPARED) $(RENDERED) $(PEOPLE)
+	$(BIN)/python -m training.changes --run $(RUN_OF_BUNDLE) --prepared $(RENDERED) $(PEOPLE) $(MORE)
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.studies.twins --root $(FERPLUS) --out runs/twins.csv

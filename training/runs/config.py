@@ -222,6 +222,9 @@ class LocalNetworkConfig(Section):
     """Folder of a run or a bundle whose DDAMFN is frozen."""
     with_mirror_image: bool = False
     """See InputConfig."""
+    start_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the first weights in those that are validated and saved; the others are those that were trained. Such a
+    mean keeps more of what the first weights did well (Wortsman et al., Robust fine-tuning, CVPR 2022)."""
 
 
 class LocalLoss(Section):

@@ -5,6 +5,7 @@ seconds instead of most of an hour.
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class LocalRun(Run[NDArray[np.int64]]):
         self.optimizer = build_optimizer(self._trained, options)
         self.schedule = build_schedule(self.optimizer, options, steps * options.epochs)
         self._variance = unit_variance(self.faces, self.train.indices)
+        self._first = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     @property
     def _backbone(self) -> LocalDDAMFN:
@@ -135,19 +137,28 @@ class LocalRun(Run[NDArray[np.int64]]):
         return loss + self.auxiliary.loss(outputs, indices, self.train.mirrored[number][positions])
 
     def validate(self) -> tuple[AffectNetwork, Mapping[str, float]]:
-        """Return the network and its measures on the validation faces."""
+        """Return the network, with its share of the first weights, and its measures on the validation faces."""
         rows = self.faces.indices("validation", self.config.data.limit)
-        return self.network, headline(self.faces, rows, self.outputs())
+        network = self._with_first_weights()
+        return network, headline(self.faces, rows, self.outputs(network))
+
+    def _with_first_weights(self) -> AffectNetwork:
+        """Return a copy of the network that is the mean of `network.start_share`."""
+        share, network = self.config.network.start_share, deepcopy(self.network)
+        mean = {
+            name: torch.lerp(value, self._first[name], share) if value.is_floating_point() else value
+            for name, value in network.state_dict().items()
+        }
+        network.load_state_dict(mean)
+        return network
 
     @torch.inference_mode()
-    def outputs(self) -> Outputs:
-        """Return the outputs of the network, as it is now, for the validation faces."""
-        self._trained.eval()
-        rows = self.validation.views[0]
-        parts = [
-            self.network.forward_vectors(vectors_of(self._backbone, rows[i : i + 256]))
-            for i in range(0, len(rows), 256)
-        ]
+    def outputs(self, network: AffectNetwork) -> Outputs:
+        """Return the outputs of a network with this run's frozen part for the validation faces."""
+        network.eval()
+        backbone, rows = network.backbone, self.validation.views[0]
+        assert isinstance(backbone, LocalDDAMFN)
+        parts = [network.forward_vectors(vectors_of(backbone, rows[i : i + 256])) for i in range(0, len(rows), 256)]
         whole = {task: torch.cat([getattr(part, task) for part in parts]).double().numpy() for task in self.spec.tasks}
         return Outputs(self.validation.indices, *(whole.get(task) for task in LEARNED_TASKS))
 

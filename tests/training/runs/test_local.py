@@ -18,7 +18,7 @@ from tests.training.sittings import AU12, write_sittings
 from training import train
 from training.data.prepared import load_prepared
 from training.datasets import DatasetError
-from training.measuring.scoring import collect
+from training.measuring.scoring import collect, headline
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
 from training.runs.config import LocalConfig, LocalLoss
 from training.runs.config_file import checked, read_values
@@ -79,7 +79,7 @@ def test_only_local_features_and_heads_change(earlier: Path, finished: LocalRun)
 
 def test_what_was_validated_is_what_the_whole_network_answers(earlier: Path, finished: LocalRun) -> None:
     faces = load_prepared(earlier / "prepared")
-    stored = finished.outputs()
+    stored = finished.outputs(finished.network)
     whole = collect(finished.network, faces, faces.indices("validation"), finished.input, CPU)
     assert np.array_equal(stored.rows, whole.rows)
     assert stored.rows.tolist() == [12, 14, 15]
@@ -103,6 +103,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finis
     assert all(torch.equal(state[name], value) for name, value in finished.network.state_dict().items())
     with pytest.raises(CheckpointError, match=r"made with another configuration \(optimizer\.rate\)"):
         run_of(earlier, tmp_path, "optimizer.rate=0.5").resume()
+
+
+def test_a_share_of_the_first_weights_is_kept(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:
+    """The same training as without it, of which three quarters count."""
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    run = run_of(earlier, tmp_path, "network.start_share=0.25")
+    first = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.train_epoch()
+    trained = run.network.state_dict()
+    saved, measures = run.validate()
+    for name, value in saved.state_dict().items():
+        torch.testing.assert_close(
+            value, 0.75 * trained[name] + 0.25 * first[name] if "num_" not in name else trained[name]
+        )
+    assert not torch.equal(saved.heads["expression"].weight, run.network.heads["expression"].weight)
+    rows = load_prepared(earlier / "prepared").indices("validation")
+    assert measures == headline(run.faces, rows, run.outputs(saved))
 
 
 def test_a_network_of_oriented_faces_is_refused(earlier: Path, tmp_path: Path) -> None:

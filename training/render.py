@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import cv2
 from tqdm import tqdm
@@ -85,14 +86,11 @@ class _Worker:
 
     @classmethod
     def start(cls, options: RenderOptions, out: Path) -> None:
+        Thread(target=end_with_parent, daemon=True).start()
         cls.current = cls(options, out)
 
     @classmethod
     def run(cls, sitting: Sitting) -> list[str]:
-        parent = parent_process()
-        if parent and not parent.is_alive():
-            # Nobody would write the lines of these pictures, and a command that goes on may render them again.
-            os._exit(1)
         return cls.current._render(sitting)
 
     def _render(self, sitting: Sitting) -> list[str]:
@@ -103,6 +101,18 @@ class _Worker:
             _write_picture(self._out / file, portrait)
             lines.append(as_json(_described(file, sitting, portrait)))
         return lines
+
+
+def end_with_parent() -> None:
+    """Wait for the process that started this one to end, and end this one at once.
+
+    A command that was killed leaves its workers behind: nobody writes the lines of their pictures, a command that goes
+    on may render the same ones, and in the end they would wait for work for ever.
+    """
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def build_studio(options: RenderOptions) -> Studio:

@@ -1,9 +1,12 @@
 """The command, from its options to a prepared set."""
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
+from os import environ
 from pathlib import Path
 
 import cv2
@@ -103,6 +106,35 @@ def test_a_folder_without_skins_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_missing_model_is_named(skins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="error: ICT-FaceKit's model is missing"):
         command(monkeypatch, tmp_path / "out", skins, "--ict", tmp_path / "face.npz")
+
+
+KILLED = """
+import os, signal, time
+from multiprocessing import get_context
+from training.render import end_with_parent
+
+if __name__ == "__main__":
+    child = get_context("spawn").Process(target=end_with_parent)
+    child.start()
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_ends_with_a_command_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    # The output ends when the last process that holds it does, and that is the worker: if it stayed, time would run out.
+    run = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environ | {"PYTHONPATH": "."},
+    )
+    assert run.returncode == -signal.SIGKILL
+    assert int(run.stdout) > 0
 
 
 def test_a_renderer_that_dies_is_reported(skins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

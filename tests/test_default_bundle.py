@@ -55,6 +55,7 @@ def test_it_is_small_and_says_what_is_derived() -> None:
         "expression": "annotated",
         "action_units": "derived",
         "eyes_closed": "derived",
+        "unit_changes": "rendered",
     }
     assert manifest.calibration.expression is not None
     assert manifest.calibration.action_units is not None

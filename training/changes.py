@@ -80,7 +80,9 @@ def fit_head(pairs: Pairs) -> Head:
 def fit_slopes(outputs: NDArray[np.float64], changes: NDArray[np.float64]) -> dict[str, float]:
     """Return each unit's slope, by which the tanh of its outputs [N, 12] is nearest to changes of intensity [N, 12]."""
     z, y = torch.from_numpy(outputs), torch.from_numpy(changes)
-    log_slopes = torch.zeros(len(ACTION_UNITS), dtype=torch.float64, requires_grad=True)
+    # From where a tanh is all but saturated the search would not come back, so it starts with the best straight lines.
+    lines = ((z * y).sum(dim=0) / z.square().sum(dim=0)).clamp(min=1e-6)
+    log_slopes = lines.log().requires_grad_()
 
     def objective() -> torch.Tensor:
         return (torch.tanh(log_slopes.exp() * z) - y).square().mean(dim=0).sum()

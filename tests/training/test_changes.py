@@ -69,10 +69,19 @@ def test_a_head_finds_what_tells_each_unit() -> None:
 
 def test_slopes_make_intensities() -> None:
     changes_of_intensity = np.random.default_rng(0).uniform(-0.9, 0.9, (50, 12))
-    outputs = np.arctanh(changes_of_intensity) / np.arange(1, 13)
-    slopes = fit_slopes(outputs, changes_of_intensity)
+    wanted = np.geomspace(0.01, 100, 12)
+    slopes = fit_slopes(np.arctanh(changes_of_intensity) / wanted, changes_of_intensity)
     assert tuple(slopes) == tuple(ACTION_UNITS)
-    assert list(slopes.values()) == pytest.approx(list(range(1, 13)), rel=1e-3)
+    assert list(slopes.values()) == pytest.approx(wanted.tolist(), rel=1e-3)
+
+
+def test_slopes_of_outputs_that_lie_far_apart() -> None:
+    """A start with slopes of 1 would put every tanh at its end."""
+    rng = np.random.default_rng(1)
+    moved = rng.random((200, 12)) < 0.2
+    slopes = fit_slopes(np.where(moved, 30.0, 0.0) + rng.normal(0, 8, (200, 12)), np.where(moved, 0.6, 0.0))
+    # tanh(30 / 43) is 0.6, and noise draws them lower.
+    assert all(1 / 80 < slope < 1 / 43 for slope in slopes.values())
 
 
 def test_a_unit_that_hardly_moves_is_named() -> None:

@@ -124,7 +124,7 @@ if __name__ == "__main__":
 def test_a_worker_ends_with_a_command_that_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    # The output ends when the last process that holds it does, and that is the worker: if it stayed, time would run out.
+    # The output ends when the last process that holds it does, which is the worker: if it stayed, time would run out.
     run = subprocess.run(
         [sys.executable, script],
         capture_output=True,

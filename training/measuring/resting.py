@@ -76,7 +76,7 @@ def read_sittings(prepared: Path, faces: PreparedFaces) -> Sittings:
 
 @dataclass(frozen=True)
 class Levels:
-    """What M faces are compared by, and beside it the answers for themselves."""
+    """The levels by which M faces are compared, beside the log-odds of their units."""
 
     compared: Floats
     """float64 [M, K], in the order of a LevelReader's comparison."""

@@ -74,7 +74,8 @@ class AffectLogits:
     """float [B, 1]."""
 
     unit_changes: "Tensor | None" = None
-    """float [B, 12], in the order of ACTION_UNITS. Only differences between faces of one person mean something."""
+    """float [B, D]: as many as the network's estimator of changes takes. Only differences between faces of one person
+    mean something."""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """A person's own baseline: by how much a face has changed against the same face at rest.
 
-Compared are levels: valence and arousal as they are, and action units by the outputs that a network has for changes
-(the task `unit_changes`). These ignore what differs between people, so that movements show, and the tanh of their
-difference estimates by how much the unit's intensity changed. Of a network without them, the units' calibrated log-odds
-are compared, since a difference of probabilities is blind where both are near 0 or 1. One use::
+Compared are levels: valence and arousal as they are, and for the action units the outputs that a network has for
+changes (the task `unit_changes`). Between two faces of one person these differ by what has moved, and little by who it
+is. An estimator makes of their difference each unit's rise, which tells whether it has moved, and the change of its
+intensity. Of a network without the task, the units' calibrated log-odds are compared, since a difference of
+probabilities is blind where both are near 0 or 1. One use::
 
     comparison = Comparison.of(("valence_arousal", "action_units"), calibration)
     change = comparison.changes(levels_at_rest, levels)["AU12"]
     print(change.value, change.rose)
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -21,15 +22,19 @@ from model_core.affect import ACTION_UNITS, Task
 from model_core.calibration import AXES, Calibration, sigmoid
 
 Levels: TypeAlias = NDArray[np.float64]
-"""The levels of one face, float64 [K], in the order of a Comparison's names. Their mean over time is a baseline."""
+"""The levels of one face, float64 [L], as `levels_of` returns them. Their mean over time is a baseline."""
 
 LOW_QUANTILE = 0.3
-"""Quantile of a unit's log-odds over a track that `resting_levels` takes for its level at rest.
+"""Quantile of a unit over a track that is taken for its rest where no other baseline is known.
 
 A unit that moves for a share m of the time is at rest for the others, of which this is the quantile 0.3 / (1 - m): the
 middle for 40 %, and never far below it. A quantile of 0.1 is the lower edge of a unit that hardly moves, against which
 rest itself would seem a rise.
 """
+
+
+_PART = 4096
+"""Faces of a track that are compared at once: a hidden layer for all faces of hours takes hundreds of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -45,67 +50,134 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Levels against a baseline, for the K names of a Comparison."""
+
+    rises: NDArray[np.float64]
+    """float64 [..., K]: what limits are of. Of an axis its difference, of a unit how clearly it has moved."""
+
+    values: NDArray[np.float64]
+    """float64 [..., K]: what an answer tells; see `Change.value`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeEstimator:
+    """Tells the movements of the twelve units by a difference of D outputs of `unit_changes`, with a hidden layer of H.
+
+    Its weights are those of `models.heads.ChangeLayers`.
+    """
+
+    first: NDArray[np.float64]
+    """float64 [H, D]."""
+    bias: NDArray[np.float64]
+    """float64 [H]."""
+    last: NDArray[np.float64]
+    """float64 [24, H]: for the units' rises, then for the changes of their intensities."""
+
+    def __call__(self, differences: NDArray[np.float64]) -> Compared:
+        """Return rises and values, each float64 [..., 12], for differences [..., D]; no difference gives 0.
+
+        Rises are log-odds of movement less those of no difference. They were trained against faces at rest, so a unit
+        that is moved in the baseline, and then relaxes, is told less well.
+        """
+        moved = np.maximum(differences @ self.first.T + self.bias, 0) - np.maximum(self.bias, 0)
+        rises, intensities = np.split(moved @ self.last.T, 2, axis=-1)
+        return Compared(rises, np.clip(intensities, -1, 1))
+
+
+@dataclass(frozen=True, eq=False)
 class Comparison:
-    """The names of the levels that are compared, and the limits from which on a change counts as a rise."""
+    """How levels are compared, and the limits from which on a change counts as a rise."""
 
     names: tuple[str, ...]
-    """Valence and arousal, then the action units, as far as they are answered."""
+    """The K names of what changes: valence and arousal, then the action units, as far as they are answered."""
 
     limits: Mapping[str, float]
-    """By name, where it was fitted: a difference of levels."""
+    """By name, where it was fitted: a rise."""
 
-    intensities: bool
-    """True if a unit's change is one of its intensity, from the task `unit_changes`, and not one of probabilities."""
+    estimator: ChangeEstimator | None
+    """That of the task `unit_changes`. None: log-odds of units are compared, and changes are of probabilities."""
 
     @classmethod
-    def of(cls, tasks: Collection[Task], calibration: Calibration) -> "Comparison":
-        """Return the comparison for the tasks that a network, or several together, answer."""
+    def of(
+        cls, tasks: Collection[Task], calibration: Calibration, estimator: ChangeEstimator | None = None
+    ) -> "Comparison":
+        """Return the comparison for the tasks that a network, or several together, answer.
+
+        `estimator` is given where `unit_changes` is among them.
+        """
         has_units = not {"action_units", "unit_changes"}.isdisjoint(tasks)
         names = [*(AXES if "valence_arousal" in tasks else ()), *(ACTION_UNITS if has_units else ())]
         limits = calibration.change_limits.by_name
-        fitted = {name: limits[name] for name in names if name in limits}
-        return cls(tuple(names), fitted, intensities="unit_changes" in tasks)
+        return cls(tuple(names), {name: limits[name] for name in names if name in limits}, estimator)
 
-    def changes(self, baseline: Levels, levels: Levels) -> dict[str, Change]:
-        """Return the change of each level against a baseline, both float64 [K], by name."""
-        rises = dict(zip(self.names, (levels - baseline).tolist(), strict=True))
-        values = dict(zip(self.names, self._values(baseline, levels).tolist(), strict=True))
-        return {
-            name: Change(values[name], rises[name] > self.limits[name] if name in self.limits else None)
-            for name in self.names
-        }
+    @property
+    def width(self) -> int:
+        """The number L of levels."""
+        return len(self.names) if self.estimator is None else int(self._is_axis.sum()) + self.estimator.first.shape[1]
 
-    def resting_levels(self, track: NDArray[np.float64], quantile: float = LOW_QUANTILE) -> Levels:
-        """Return the presumed levels at rest, float64 [K], of a face whose levels over time are float64 [T, K].
+    def compare(self, baseline: Levels, levels: Levels) -> Compared:
+        """Return levels [..., L] against a baseline [..., L]."""
+        if self.estimator is None:
+            rises = levels - baseline
+            return Compared(rises, np.where(self._is_axis, rises, sigmoid(levels) - sigmoid(baseline)))
+        axes, outputs = np.split(levels - baseline, [self._is_axis.sum()], axis=-1)
+        units = self.estimator(outputs)
+        return Compared(*(np.concatenate([axes, part], axis=-1) for part in (units.rises, units.values)))
 
-        A unit is at rest where it is low, so its level is a low quantile. Valence and arousal have no such side, so
+    def compare_in_track(self, track: NDArray[np.float64], quantile: float = LOW_QUANTILE) -> Compared:
+        """Return the levels of a track, float64 [T, L], against what is presumed to be its rest.
+
+        A unit is at rest where it is low, so its rest is a low quantile. Valence and arousal have no such side, so
         theirs is the median. There is at least one level; quantiles are interpolated.
         """
-        quantiles = [0.5 if name in AXES else quantile for name in self.names]
-        columns = zip(track.T, quantiles, strict=True)
-        return np.array([np.quantile(column, share) for column, share in columns], dtype=np.float64)
+        middle = np.median(track, axis=0)
+        parts = [self.compare(middle, track[i : i + _PART]) for i in range(0, len(track), _PART)]
+        against = Compared(*(np.concatenate(each) for each in zip(*map(astuple, parts), strict=True)))
+        if self.estimator is None:
+            return self.compare(middle + self._rest(against.rises, quantile), track)
+        values = against.values - self._rest(against.values, quantile)
+        rises = against.rises - self._rest(against.rises, quantile)
+        return Compared(rises, np.where(self._is_axis, values, np.clip(values, -1, 1)))
 
-    def _values(self, baseline: Levels, levels: Levels) -> Levels:
-        """Return the values of changes, as an answer tells them."""
-        is_axis = np.isin(self.names, AXES)
-        return np.where(is_axis, levels - baseline, unit_change_values(baseline, levels, self.intensities))
+    def changes(self, baseline: Levels, levels: Levels) -> dict[str, Change]:
+        """Return the change of a face against a baseline by name, both float64 [L]."""
+        compared = self.compare(baseline, levels)
+        return self._told(compared.rises, compared.values)
 
+    def changes_in_track(self, track: NDArray[np.float64]) -> Iterator[dict[str, Change]]:
+        """Yield the changes of each face of a track, levels float64 [T, L], as `compare_in_track` compares them."""
+        compared = self.compare_in_track(track)
+        for rises, values in zip(compared.rises, compared.values, strict=True):
+            yield self._told(rises, values)
 
-def unit_change_values(baseline: Levels, levels: Levels, intensities: bool) -> Levels:
-    """Return the values of units' changes, float64 [...] in [-1, 1], for levels; see `Comparison.intensities`."""
-    return np.tanh(levels - baseline) if intensities else sigmoid(levels) - sigmoid(baseline)
+    @property
+    def _is_axis(self) -> NDArray[np.bool_]:
+        return np.isin(self.names, AXES)
+
+    def _rest(self, columns: NDArray[np.float64], quantile: float) -> NDArray[np.float64]:
+        """Return the presumed rest, float64 [K], of rises or values over a track, [T, K]."""
+        shares = [0.5 if name in AXES else quantile for name in self.names]
+        return np.array([np.quantile(column, share) for column, share in zip(columns.T, shares, strict=True)])
+
+    def _told(self, rises: NDArray[np.float64], values: NDArray[np.float64]) -> dict[str, Change]:
+        return {
+            name: Change(value, rise > self.limits[name] if name in self.limits else None)
+            for name, value, rise in zip(self.names, values.tolist(), rises.tolist(), strict=True)
+        }
 
 
 def levels_of(logits: Mapping[Task, NDArray[np.float64]], calibration: Calibration) -> NDArray[np.float64]:
-    """Return the levels of B faces, float64 [B, K], by their raw outputs for tasks, each [B, d].
+    """Return the levels of B faces, float64 [B, L], by their raw outputs for tasks, each [B, d].
 
-    The columns are those of a Comparison for these tasks, of which at least one has levels.
+    They are what a Comparison for these tasks compares, of which at least one has levels: valence and arousal, then the
+    outputs of `unit_changes`, or the log-odds of the twelve units.
     """
     parts = []
     if "valence_arousal" in logits:
         parts.append(calibration.valence_arousal_estimates(logits["valence_arousal"]))
     if "unit_changes" in logits:
-        parts.append(calibration.unit_change_levels(logits["unit_changes"]))
+        parts.append(logits["unit_changes"].astype(np.float64))
     elif "action_units" in logits:
         parts.append(calibration.unit_log_odds(logits["action_units"]))
     return np.concatenate(parts, axis=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import ACTION_UNITS
+from model_core.affect import ACTION_UNITS, Task
 
 Floats = NDArray[np.floating]
 
@@ -114,7 +114,7 @@ class ChangeLimits:
     """By name, exactly the axes of AXES in their order: a difference of estimates, in [0, 2]."""
 
     action_units: Mapping[str, float] | None = None
-    """By name, exactly the units of ACTION_UNITS in their order: a difference of levels, at least 0."""
+    """By name, exactly the units of ACTION_UNITS in their order: a rise of `model_core.baseline`, at least 0."""
 
     def __post_init__(self) -> None:
         _require_names(self.valence_arousal, AXES, "axes")
@@ -145,16 +145,14 @@ class Calibration:
 
     eyes_closed: UnitCalibration | None = None
 
-    unit_changes: Mapping[str, float] | None = None
-    """By name, exactly the units of ACTION_UNITS in their order, else ValueError: the slopes, positive and finite, by
-    which outputs of `unit_changes` become levels. The tanh of a difference of levels is the change of intensity."""
-
     def __post_init__(self) -> None:
         _require_names(self.valence_arousal, AXES, "axes")
         _require_names(self.action_units, tuple(ACTION_UNITS), "units")
-        _require_names(self.unit_changes, tuple(ACTION_UNITS), "units")
-        if not all(0 < slope < np.inf for slope in (self.unit_changes or {}).values()):
-            raise ValueError("a slope of a unit's changes must be positive and finite")
+
+    def fitted(self, task: Task) -> bool:
+        """Return whether a task was calibrated. Of changes, whose estimates need no map, the limits count."""
+        part = self.change_limits.action_units if task == "unit_changes" else getattr(self, task)
+        return part is not None
 
     def unit(self, name: str) -> UnitCalibration:
         """Return the calibration of an action unit, which is UNCALIBRATED_UNIT if none was fitted."""
@@ -176,11 +174,6 @@ class Calibration:
         """Return the units' calibrated log-odds, float64 [B, 12], for logits [B, 12] in the order of ACTION_UNITS."""
         columns: Sequence[Floats] = [self.unit(name).log_odds(logits[:, i]) for i, name in enumerate(ACTION_UNITS)]
         return np.stack(columns, axis=1).astype(np.float64)
-
-    def unit_change_levels(self, outputs: Floats) -> NDArray[np.float64]:
-        """Return the units' levels, float64 [B, 12], for outputs of `unit_changes` [B, 12]."""
-        slopes = [1.0] * len(ACTION_UNITS) if self.unit_changes is None else list(self.unit_changes.values())
-        return outputs.astype(np.float64) * slopes
 
     def unit_probabilities(self, logits: Floats) -> NDArray[np.float64]:
         """Return the units' probabilities, float64 [B, 12], for logits [B, 12] in the order of ACTION_UNITS."""

@@ -11,7 +11,7 @@ from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from model_core.calibration import Calibration
 from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.models.registry import build_network
-from model_core.models.spec import NetworkSpec
+from model_core.models.spec import EstimatorSpec, NetworkSpec
 from model_core.preprocessing import InputSpec
 
 INPUT = InputSpec(16, "rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "arcface-1")
@@ -51,7 +51,8 @@ def tiny_bundle(
 ) -> Bundle:
     """A bundle around a backbone; the heads' weights follow from the name."""
     labels = LABEL_SETS["ferplus"] if "expression" in tasks else ()
-    network_spec = NetworkSpec("mfn-pooled", tasks, labels, recurrent=16 if temporal else None)
+    estimator = EstimatorSpec(5, 7) if "unit_changes" in tasks else None
+    network_spec = NetworkSpec("mfn-pooled", tasks, labels, recurrent=16 if temporal else None, estimator=estimator)
     with torch.random.fork_rng():
         torch.manual_seed(sum(name.encode()))
         network = build_network(network_spec, backbone).eval()

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model_core.affect import LEARNED_TASKS
 from model_core.bundles.bundle import BundleError
 from model_core.calibration import Calibration
 from model_core.models.clip import ClipError
@@ -119,9 +118,8 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     if resting_share is None and len(sets) > 1:
         resting_share = RESTING_SHARE
     calibration = fit_sets(sets, args.thresholds, resting_share)
-    # What is read off a network was fitted with its heads, by `training.eyes` and `training.changes`.
-    added = {task: getattr(evaluable.calibration, task) for task in evaluable.spec.tasks if task not in LEARNED_TASKS}
-    calibration = replace(calibration, **added)
+    # That of closed eyes was fitted with their head, by `training.eyes`.
+    calibration = replace(calibration, eyes_closed=evaluable.calibration.eyes_closed)
     count = sum(len(load_prepared(prepared).indices("validation")) for prepared in args.prepared)
     if len(sets) > 1:
         print("\n".join(describe(sets, calibration)))

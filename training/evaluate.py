@@ -20,7 +20,7 @@ from training.measuring.groups import measure_groups, read_groups
 from training.measuring.rendered import measure_rendered, people_of, pictures_of
 from training.measuring.report import measure
 from training.measuring.report_text import render
-from training.measuring.scoring import collect, require_finite
+from training.measuring.scoring import collect, estimator_of, require_finite
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, at_least, fail, require_parent
 from training.runs.trained import load_for_measuring
@@ -57,7 +57,7 @@ def main() -> None:
         fail(error)
     people = None if pictures is None else people_of(pictures)
     report = measure(faces, rows, outputs, evaluable.calibration, args.resamples, people)
-    answers = answers_of(faces, rows, outputs, evaluable.calibration)
+    answers = answers_of(faces, rows, outputs, evaluable.calibration, estimator_of(evaluable.network))
     if pictures is not None:
         report = replace(report, rendered=measure_rendered(answers, pictures, args.resamples))
     if eyes is not None and outputs.eyes_closed is not None:

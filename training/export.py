@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_core.affect import Reference, Task
+from model_core.affect import LEARNED_TASKS, TASKS, Reference, Task
 from model_core.bundles.bundle import BundleError, save_bundle
 from model_core.bundles.manifest import BundleManifest, TemporalSpec
 from training.measuring.trust import unit_notes
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
 from training.runs.trained import CALIBRATION, Evaluable, load_evaluable
+
+_ADDED = tuple(task for task in TASKS if task not in LEARNED_TASKS)
+"""The tasks that are read off a finished network."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def manifest_of(trained: Evaluable, labelling: Labelling, reports: Sequence[dict
             "data_terms": labelling.data_terms,
             "options": _options(training["config"]),
             "validation": training["validation"],
-            **{task: _added(training[task]) for task in ("eyes_closed", "unit_changes") if task in training},
+            **{task: _added(training[task]) for task in _ADDED if task in training},
             **({"sets": [_described(each) for each in training["sets"]]} if "sets" in training else {}),
         },
         quality=quality_of(reports),
@@ -64,7 +67,7 @@ def manifest_of(trained: Evaluable, labelling: Labelling, reports: Sequence[dict
 
 def uncalibrated_tasks(trained: Evaluable) -> list[Task]:
     """Return the tasks of a network whose outputs no calibration was fitted for, in the network's order."""
-    return [task for task in trained.spec.tasks if getattr(trained.calibration, task) is None]
+    return [task for task in trained.spec.tasks if not trained.calibration.fitted(task)]
 
 
 def _references(trained: Evaluable) -> dict[Task, Reference]:
@@ -81,8 +84,7 @@ def _references(trained: Evaluable) -> dict[Task, Reference]:
 
 def _added_references(training: Mapping[str, Any]) -> dict[Task, Reference]:
     """Of what is read off a network: the weaker one of several origins, for a teacher's readings are no knowledge."""
-    added: Sequence[Task] = ("eyes_closed", "unit_changes")
-    sets = {task: training[task]["sets"] for task in added if task in training}
+    sets = {task: training[task]["sets"] for task in _ADDED if task in training}
     return {task: "rendered" if all(each.get("rendered") for each in of) else "derived" for task, of in sets.items()}
 
 

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, Affect
+from model_core.baseline import Levels
 from model_core.bundles.bundle import Bundle, BundleError, locate_bundle, open_bundle, record_gate
 from model_core.bundles.manifest import PrecisionGate
 from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
 from model_core.inference.openvino_runtime import has_bfloat16
-from model_core.inference.predictor import Predictor
+from model_core.inference.predictor import Outputs, Predictor
 from model_core.inference.runtimes import RuntimeOptions
 from model_core.openvino_package import import_openvino
 from training.data.prepared import PreparedFaces
@@ -38,8 +39,8 @@ class Readings:
     """A bundle's answers for N faces."""
 
     estimates: NDArray[np.float64]
-    """float64 [N, D]: valence, arousal, the probabilities of labels, units and closed eyes, and the levels by which
-    units are compared with a baseline, as far as it has any. A change of intensity differs by no more than these."""
+    """float64 [N, D]: valence, arousal, the probabilities of labels, units and closed eyes, and the units' changes of
+    intensity against another face, as far as it has any."""
 
     labels: tuple[str, ...] | None
     """The N expression labels. None: the bundle has no expressions."""
@@ -55,8 +56,11 @@ def measure(
     """
     exact = Predictor([bundle], "cpu", RuntimeOptions("openvino", "float32", threads))
     rounded = Predictor([bundle], "cpu", RuntimeOptions("openvino", "bfloat16", threads))
-    reference = _read(exact, crops, max(BATCH_SIZES))
-    differences = [_difference(_read(rounded, crops, size), reference, actual) for size in BATCH_SIZES]
+    outputs = _outputs(exact, crops, max(BATCH_SIZES))
+    baseline = np.mean(exact.everything.levels(outputs), axis=0)
+    reference = _read(exact, outputs, baseline)
+    found = [_read(rounded, _outputs(rounded, crops, size), baseline) for size in BATCH_SIZES]
+    differences = [_difference(each, reference, actual) for each in found]
     same_label, mean_change, change_999, accuracy_change = zip(*differences, strict=True)
     return PrecisionGate(
         precision="bfloat16",
@@ -71,19 +75,24 @@ def measure(
     )
 
 
-def _read(predictor: Predictor, crops: Sequence[Crop], batch_size: int) -> Readings:
-    ensemble = predictor.everything
-    outputs = [
+def _outputs(predictor: Predictor, crops: Sequence[Crop], batch_size: int) -> list[Outputs]:
+    return [
         output
         for start in range(0, len(crops), batch_size)
         for output in predictor.outputs([[crop] for crop in crops[start : start + batch_size]])
     ]
+
+
+def _read(predictor: Predictor, outputs: Sequence[Outputs], baseline: Levels) -> Readings:
+    """Return the answers for raw outputs; `baseline` is what faces are compared with, the same for both precisions."""
+    ensemble = predictor.everything
     affects = ensemble.affects(outputs)
     estimates = np.array([list(_estimates(affect)) for affect in affects])
-    if ensemble.comparison.intensities:
-        levels = np.array(ensemble.levels(outputs))
+    comparison = ensemble.comparison
+    if comparison.estimator is not None:
+        compared = comparison.compare(baseline, np.array(ensemble.levels(outputs)))
         estimates = np.concatenate(
-            [estimates, levels[:, np.isin(ensemble.comparison.names, list(ACTION_UNITS))]], axis=1
+            [estimates, compared.values[:, np.isin(comparison.names, list(ACTION_UNITS))]], axis=1
         )
     labels = tuple(affect.expression.label for affect in affects if affect.expression is not None)
     return Readings(estimates, labels or None)

@@ -13,7 +13,7 @@ from model_core.calibration import (
     ExpressionCalibration,
     UnitCalibration,
 )
-from model_core.models.spec import NetworkSpec, TowerSpec
+from model_core.models.spec import EstimatorSpec, NetworkSpec, TowerSpec
 from model_core.preprocessing import InputSpec
 
 FORMAT = 1
@@ -217,11 +217,14 @@ def parse_manifest(values: Any) -> BundleManifest:
 
 
 def manifest_values(manifest: BundleManifest) -> dict[str, Any]:
-    """Return a manifest as the JSON values that `parse_manifest` reads; a gate that was not measured is left out.
+    """Return a manifest as the JSON values that `parse_manifest` reads.
 
-    So a bundle without a gate can be read by the versions that do not know it.
+    A gate that was not measured is left out, and so is an estimator that the network lacks: versions that do not know
+    them can read a bundle without them.
     """
     values = asdict(manifest) | {"calibration": calibration_values(manifest.calibration)}
+    if manifest.network.estimator is None:
+        del values["network"]["estimator"]
     if manifest.precision_gate is None:
         del values["precision_gate"]
     return values
@@ -232,6 +235,8 @@ def parse_network(values: Any) -> NetworkSpec:
     known = _known(NetworkSpec, values, tuples=("tasks", "labels"))
     if known.get("tower") is not None:
         known["tower"] = TowerSpec(**_known(TowerSpec, known["tower"]))
+    if known.get("estimator") is not None:
+        known["estimator"] = EstimatorSpec(**_known(EstimatorSpec, known["estimator"]))
     return NetworkSpec(**known)
 
 
@@ -250,22 +255,20 @@ def parse_calibration(values: Any) -> Calibration:
         _by_name(AxisCalibration, parts.get("valence_arousal")),  # the first bundles lack the key
         ChangeLimits(**_known(ChangeLimits, parts.get("change_limits", {}))),
         None if eyes_closed is None else UnitCalibration(**_known(UnitCalibration, eyes_closed)),
-        parts.get("unit_changes"),
     )
 
 
 def calibration_values(calibration: Calibration) -> dict[str, Any]:
     """Return a Calibration as the JSON values that `parse_calibration` reads.
 
-    Limits, closed eyes and slopes of changes are left out where they were not fitted, so that versions that do not know
-    them can read a bundle without them.
+    Limits and closed eyes are left out where they were not fitted, so that versions that do not know them can read a
+    bundle without them.
     """
     values = asdict(calibration)
     if calibration.change_limits == ChangeLimits():
         del values["change_limits"]
-    for name in ("eyes_closed", "unit_changes"):
-        if values[name] is None:
-            del values[name]
+    if calibration.eyes_closed is None:
+        del values["eyes_closed"]
     return values
 
 

@@ -114,7 +114,7 @@ def _openvino_runtime(bundles: Sequence[Bundle], layout: EncoderLayout, options:
     heads: list[Heads] = []
     for position in layout.framewise:
         network = bundles[position].manifest.network
-        with _naming(bundles[position]):
+        with naming(bundles[position]):
             heads.append(Heads(bundles[position].weights, network.widths, network.vector_size))
     backbone = openvino_runtime.compiled(_backbone_model(bundles[0]), options)
 
@@ -129,7 +129,7 @@ def _openvino_runtime(bundles: Sequence[Bundle], layout: EncoderLayout, options:
 
 def _backbone_model(bundle: Bundle) -> Model:
     """Return the OpenVINO model of a bundle's backbone: its graph with the bundle's weights, or torch's network."""
-    with _naming(bundle):
+    with naming(bundle):
         model = backbone_model(bundle.manifest.network.backbone, bundle.weights)
     if model is not None:
         return model
@@ -146,7 +146,7 @@ def _backbone_model(bundle: Bundle) -> Model:
 
 
 @contextmanager
-def _naming(bundle: Bundle) -> Iterator[None]:
+def naming(bundle: Bundle) -> Iterator[None]:
     """Raise BundleError with the bundle's name for weights that do not fit."""
     try:
         yield

@@ -9,9 +9,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from model_core.affect import Task
+from model_core.affect import ACTION_UNITS, Task
+from model_core.baseline import ChangeEstimator
 from model_core.bundles.bundle import Weights
-from model_core.models.spec import PROMPT_TEMPERATURE
+from model_core.models.spec import PROMPT_TEMPERATURE, EstimatorSpec
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -35,6 +36,19 @@ class Heads:
         if "valence_arousal" in parts:
             parts["valence_arousal"] = np.tanh(parts["valence_arousal"])
         return np.concatenate(list(parts.values()), axis=1).astype(np.float64)
+
+
+def change_estimator(weights: Weights, spec: EstimatorSpec | None) -> ChangeEstimator | None:
+    """Return the estimator of changes of an AffectNetwork; None where it has none.
+
+    Raises ValueError if it has no weights, or weights of other shapes.
+    """
+    if spec is None:
+        return None
+    first = weight(weights, "estimator.first.weight", spec.hidden, spec.outputs)
+    bias = weight(weights, "estimator.first.bias", spec.hidden)
+    last = weight(weights, "estimator.last.weight", 2 * len(ACTION_UNITS), spec.hidden)
+    return ChangeEstimator(first.astype(np.float64), bias.astype(np.float64), last.astype(np.float64))
 
 
 def weight(weights: Weights, name: str, *shape: int | None) -> Floats:

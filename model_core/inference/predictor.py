@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, TASKS, ActionUnit, Affect, Expression, Task
-from model_core.baseline import Comparison, Levels, levels_of
+from model_core.baseline import ChangeEstimator, Comparison, Levels, levels_of
 from model_core.bundles.bundle import Bundle
 from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ChangeLimits, UnitCalibration
 from model_core.faces.geometry import Crop
-from model_core.inference.encoder import Encoder, Features, grouped
+from model_core.inference.encoder import Encoder, Features, grouped, naming
+from model_core.inference.heads import change_estimator
 from model_core.inference.layout import FeatureLayout, OutputLayout
 from model_core.inference.memory import TrackMemory
 from model_core.inference.recurrent import RecurrentNetwork
@@ -45,6 +46,17 @@ class PlacedBundle:
 
     recurrent: RecurrentNetwork | None
     """A temporal bundle's network without the backbone; None for a framewise bundle."""
+
+    estimator: ChangeEstimator | None
+    """What the bundle's outputs of `unit_changes` are compared by; None without that task."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, columns: slice) -> "PlacedBundle":
+        """Place a bundle. Raises BundleError if the weights of what follows its encoder are missing or do not fit."""
+        manifest = bundle.manifest
+        with naming(bundle):
+            recurrent = RecurrentNetwork(bundle.weights, manifest.network.widths) if manifest.temporal else None
+            return cls(manifest, columns, recurrent, change_estimator(bundle.weights, manifest.network.estimator))
 
     @property
     def layout(self) -> OutputLayout:
@@ -87,7 +99,9 @@ class BundleEnsemble:
         self.layout = OutputLayout({task: manifest.network.widths[task] for task, manifest in self.tasks.items()})
         """The columns of the raw outputs."""
 
-        fitted = {task: getattr(manifest.calibration, task) for task, manifest in self.tasks.items()}
+        fitted = {
+            task: getattr(manifest.calibration, task) for task, manifest in self.tasks.items() if task != "unit_changes"
+        }
         axes, units = self.tasks.get("valence_arousal"), self.tasks.get("unit_changes", self.tasks.get("action_units"))
         limits = ChangeLimits(
             None if axes is None else axes.calibration.change_limits.valence_arousal,
@@ -95,7 +109,8 @@ class BundleEnsemble:
         )
         self._calibration = Calibration(**fitted, change_limits=limits)
 
-        self.comparison = Comparison.of(self.tasks, self._calibration)
+        estimator = self._by_task["unit_changes"].estimator if "unit_changes" in self.tasks else None
+        self.comparison = Comparison.of(self.tasks, self._calibration, estimator)
         """The comparison of a face with a baseline."""
 
     def outputs(self, features: Sequence[Features]) -> list[Outputs]:
@@ -189,14 +204,7 @@ class Predictor:
         """One encoder for each distinct backbone and input; each may have a thread of its own."""
 
         layout = FeatureLayout.of([encoder.layout for encoder in self.encoders], groups)
-        placed = [
-            PlacedBundle(
-                bundle.manifest,
-                columns,
-                RecurrentNetwork(bundle.weights, bundle.manifest.network.widths) if bundle.manifest.temporal else None,
-            )
-            for bundle, columns in zip(bundles, layout.columns, strict=True)
-        ]
+        placed = [PlacedBundle.of(*each) for each in zip(bundles, layout.columns, strict=True)]
         self.everything = BundleEnsemble(placed)
         """All bundles together."""
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_core.affect import AffectLogits
+from model_core.affect import ACTION_UNITS, AffectLogits
 from model_core.models.lstm import LSTMEncoder, State
-from model_core.models.spec import PROMPT_TEMPERATURE
+from model_core.models.spec import PROMPT_TEMPERATURE, EstimatorSpec
 
 
 def task_head(size_in: int, size_out: int, hidden: int | None) -> nn.Module:
@@ -46,17 +46,43 @@ class PromptHead(nn.Module):
         return self.embed(vector) @ self.text.T / PROMPT_TEMPERATURE
 
 
+class ChangeLayers(nn.Module):
+    """Tell the movements of the units by how outputs of `unit_changes` differ from those of the face at rest.
+
+    `model_core.baseline.ChangeEstimator` computes the same without torch.
+    """
+
+    def __init__(self, spec: EstimatorSpec) -> None:
+        """Take the widths."""
+        super().__init__()
+        self.first = nn.Linear(spec.outputs, spec.hidden)
+        self.last = nn.Linear(spec.hidden, 2 * len(ACTION_UNITS), bias=False)
+
+    def forward(self, difference: Tensor) -> Tensor:
+        """Return rises and changes of intensity, [..., 24], for differences [..., outputs]; no difference gives 0."""
+        told: Tensor = self.last(F.relu(self.first(difference)) - F.relu(self.first.bias))
+        return told
+
+
 class AffectNetwork(nn.Module):
     """A backbone and a head for each task; a temporal network has a recurrent encoder in between."""
 
     def __init__(
-        self, backbone: nn.Module, heads: Mapping[str, nn.Module], recurrent: LSTMEncoder | None = None
+        self,
+        backbone: nn.Module,
+        heads: Mapping[str, nn.Module],
+        recurrent: LSTMEncoder | None = None,
+        estimator: ChangeLayers | None = None,
     ) -> None:
-        """Take a backbone that maps images to vectors [B, D], and the heads by task name."""
+        """Take a backbone that maps images to vectors [B, D], and the heads by task name.
+
+        The estimator has no part in the forward pass, which knows single faces only.
+        """
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.recurrent = recurrent
+        self.estimator = estimator
 
     def forward(self, x: Tensor) -> AffectLogits:
         """Return the logits of every task that has a head, for images, float [B, 3, S, S].

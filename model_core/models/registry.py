@@ -7,7 +7,7 @@ from torch import nn
 
 from model_core.models.clip import build_tower
 from model_core.models.ddamfn import DDAMFN, PooledMFN
-from model_core.models.heads import AffectNetwork, PromptHead, task_head
+from model_core.models.heads import AffectNetwork, ChangeLayers, PromptHead, task_head
 from model_core.models.local import LocalDDAMFN
 from model_core.models.lstm import LSTMEncoder
 from model_core.models.spec import NetworkSpec
@@ -32,4 +32,5 @@ def build_network(spec: NetworkSpec, backbone: nn.Module | None = None) -> Affec
         heads: dict[str, nn.Module] = {"expression": PromptHead(width, len(spec.labels), spec.vector_size)}
     else:
         heads = {task: task_head(width, spec.widths[task], spec.hidden) for task in spec.tasks}
-    return AffectNetwork(backbone, heads, recurrent)
+    estimator = None if spec.estimator is None else ChangeLayers(spec.estimator)
+    return AffectNetwork(backbone, heads, recurrent, estimator)

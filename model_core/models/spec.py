@@ -59,6 +59,24 @@ class TowerSpec:
 
 
 @dataclass(frozen=True)
+class EstimatorSpec:
+    """The layers that tell the movements of the twelve units by a difference of outputs of `unit_changes`.
+
+    Raises ValueError for a width below 1.
+    """
+
+    outputs: int
+    """Number of outputs of `unit_changes`."""
+
+    hidden: int
+    """Width of the hidden layer."""
+
+    def __post_init__(self) -> None:
+        if min(self.outputs, self.hidden) < 1:
+            raise ValueError("the widths of an estimator of changes must be positive")
+
+
+@dataclass(frozen=True)
 class NetworkSpec:
     """The architecture of a network. Raises ValueError for fields that do not fit together."""
 
@@ -80,6 +98,9 @@ class NetworkSpec:
     tower: TowerSpec | None = None
     """The image tower of the backbone `clip`, whose expression head compares images with prompts."""
 
+    estimator: EstimatorSpec | None = None
+    """What the outputs of `unit_changes` are compared by; None without that task."""
+
     def __post_init__(self) -> None:
         if self.backbone not in (*BACKBONE_SHAPES, CLIP):
             raise ValueError(f"unknown backbone {self.backbone!r}; known: {', '.join((*BACKBONE_SHAPES, CLIP))}")
@@ -93,11 +114,13 @@ class NetworkSpec:
             raise ValueError("the expression task needs labels, each once, and no other task has any")
         if min(width for width in (self.hidden, self.recurrent, 1) if width is not None) < 1:
             raise ValueError("hidden and recurrent must be positive, or None")
+        if (self.estimator is None) != ("unit_changes" not in self.tasks):
+            raise ValueError("the task unit_changes needs an estimator, and no other task has one")
 
     @property
     def learned(self) -> "NetworkSpec":
         """The same network without what is only read off it (LEARNED_TASKS)."""
-        return replace(self, tasks=tuple(task for task in self.tasks if task in LEARNED_TASKS))
+        return replace(self, tasks=tuple(task for task in self.tasks if task in LEARNED_TASKS), estimator=None)
 
     @property
     def widths(self) -> Mapping[Task, int]:
@@ -107,7 +130,7 @@ class NetworkSpec:
             "expression": len(self.labels),
             "action_units": len(ACTION_UNITS),
             "eyes_closed": 1,
-            "unit_changes": len(ACTION_UNITS),
+            "unit_changes": self.estimator.outputs if self.estimator else 0,
         }
         return {task: width for task, width in widths.items() if task in self.tasks}
 

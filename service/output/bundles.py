@@ -41,7 +41,7 @@ def _task(manifest: BundleManifest, task: Task) -> TaskInfo:
         version=manifest.version,
         sha256=manifest.weights_sha256,
         reference=manifest.references[task],
-        calibrated=getattr(manifest.calibration, task) is not None,
+        calibrated=manifest.calibration.fitted(task),
         units=units,
         threshold=eyes.threshold if task == "eyes_closed" else None,
     )

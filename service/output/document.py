@@ -110,9 +110,8 @@ class VideoDocument:
 
 def _with_changes(samples: Sequence[bytes], levels: Sequence[Levels], comparison: Comparison) -> Iterator[bytes]:
     """Add to each sample, a JSON object, its changes against the presumed rest of all."""
-    at_rest = comparison.resting_levels(np.stack(levels))
-    for sample, each in zip(samples, levels, strict=True):
-        yield sample[:-1] + b',"change":' + encoded(_change_values(comparison.changes(at_rest, each))) + b"}"
+    for sample, changes in zip(samples, comparison.changes_in_track(np.stack(levels)), strict=True):
+        yield sample[:-1] + b',"change":' + encoded(_change_values(changes)) + b"}"
 
 
 def face_values(face: FaceResult) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def test_a_killed_replica_loses_only_what_it_was_at() -> None:
     replicas, statuses, failures, faces = json.loads(run.stdout.splitlines()[-1])
     assert replicas == 2
     assert statuses["200"] == faces > 0
-    assert failures == {}
     assert statuses.keys() <= {"200", "429", "500", "503"}
-    assert sum(count for status, count in statuses.items() if status[0] == "5") <= 4  # one for each client
+    # An answer that had begun when its replica was killed is cut off; any other is a 5xx.
+    assert failures.keys() <= {"ReadError", "RemoteProtocolError"}
+    failed = sum(count for status, count in statuses.items() if status[0] == "5")
+    assert failed + sum(failures.values()) <= 4  # one for each client

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from model_core import baseline
 from model_core.affect import ACTION_UNITS
-from model_core.baseline import Change, Comparison, levels_of
+from model_core.baseline import Change, ChangeEstimator, Comparison, levels_of
 from model_core.calibration import AXES, UNCALIBRATED_UNIT, Calibration, ChangeLimits, UnitCalibration
 
 BOTH = ("valence_arousal", "action_units")
@@ -74,7 +75,7 @@ def test_a_face_has_not_changed_against_itself(same: np.ndarray) -> None:
 def test_a_change_and_its_reverse_cancel_and_do_not_both_rise(first: np.ndarray, second: np.ndarray) -> None:
     there, back = COMPARISON.changes(first, second), COMPARISON.changes(second, first)
     for name in COMPARISON.names:
-        assert there[name].value == -back[name].value
+        assert there[name].value == pytest.approx(-back[name].value, abs=1e-9)
         assert not (there[name].rose and back[name].rose)
 
 
@@ -90,39 +91,73 @@ def test_levels_are_calibrated_estimates_and_log_odds() -> None:
     assert levels_of({"valence_arousal": axes}, calibration).tolist() == [expected[:2]]
 
 
+ESTIMATOR = ChangeEstimator(
+    first=np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0]]),
+    bias=np.array([0.0, -1.0, 0.5]),
+    last=np.vstack([np.diag([1.0, 2.0, 1.0]), np.zeros((9, 3)), np.diag([0.1, 0.2, 0.4]), np.zeros((9, 3))]),
+)
+
+
+def test_an_estimator_by_hand() -> None:
+    # The hidden layer is max(0, [a, b - 1, b - a + 0.5]), of which [0, 0, 0.5] stands for no difference.
+    still = ESTIMATOR(np.zeros(2))
+    assert still.rises.tolist() == still.values.tolist() == [0.0] * 12
+    moved = ESTIMATOR(np.array([[3.0, 2.0], [-3.0, 2.0]]))
+    assert moved.rises[:, :4].tolist() == [[3.0, 2.0, -0.5, 0.0], [0.0, 2.0, 5.0, 0.0]]
+    assert moved.values[:, :4] == pytest.approx(np.array([[0.3, 0.2, -0.2, 0.0], [0.0, 0.2, 1.0, 0.0]]))
+
+
 def test_outputs_for_changes_are_compared_instead_of_log_odds() -> None:
-    calibration = Calibration(unit_changes=dict.fromkeys(ACTION_UNITS, 1.0) | {"AU2": 0.25})
-    logits = {"action_units": np.full((1, 12), 9.0), "unit_changes": np.full((1, 12), 2.0)}
-    assert levels_of(logits, calibration).tolist() == [[2.0, 0.5, *[2.0] * 10]]
-    assert levels_of(logits, Calibration()).tolist() == [[2.0] * 12]
-
-
-def test_their_changes_are_of_intensities() -> None:
-    comparison = Comparison.of((*BOTH, "unit_changes"), Calibration(change_limits=LIMITS))
-    assert comparison.names == COMPARISON.names
-    changes = comparison.changes(levels(0.1, 0, AU1=-2.0, AU12=3.0), levels(0.5, 0, AU1=-2.0, AU12=2.5, AU2=1.5))
-    assert changes["valence"] == Change(pytest.approx(0.4), rose=True)
-    assert changes["AU1"] == Change(0.0, rose=False)
-    assert changes["AU2"] == Change(pytest.approx(math.tanh(1.5)), rose=True)
-    assert changes["AU12"] == Change(pytest.approx(-math.tanh(0.5)), rose=False)
-    assert Comparison.of(("unit_changes",), Calibration()).names == tuple(ACTION_UNITS)
-
-
-@pytest.mark.parametrize("slope", [0.0, -1.0, math.nan, math.inf])
-def test_impossible_slopes_are_refused(slope: float) -> None:
-    with pytest.raises(ValueError, match="must be positive and finite"):
-        Calibration(unit_changes=dict.fromkeys(ACTION_UNITS, slope))
-    with pytest.raises(ValueError, match="must name the units AU1, AU2"):
-        Calibration(unit_changes={"AU1": 1.0})
+    calibration = Calibration(change_limits=ChangeLimits(action_units=dict.fromkeys(ACTION_UNITS, 2.5)))
+    logits = {
+        "valence_arousal": np.array([[0.1, 0.2], [0.4, 0.2]]),
+        "action_units": np.full((2, 12), 9.0),
+        "unit_changes": np.array([[7.0, 5.0], [10.0, 7.0]]),
+    }
+    rest, face = levels_of(logits, calibration)
+    assert rest.tolist() == [0.1, 0.2, 7.0, 5.0]
+    comparison = Comparison.of(tuple(logits), calibration, ESTIMATOR)
+    assert comparison.width == 4
+    changes = comparison.changes(rest, face)
+    assert tuple(changes) == (*AXES, *ACTION_UNITS)
+    assert changes["valence"] == Change(pytest.approx(0.3), rose=None)
+    assert changes["AU1"] == Change(pytest.approx(0.3), rose=True)
+    assert changes["AU2"] == Change(pytest.approx(0.2), rose=False)
+    assert changes["AU4"] == Change(pytest.approx(-0.2), rose=False)
+    assert Comparison.of(("unit_changes",), calibration, ESTIMATOR).names == tuple(ACTION_UNITS)
 
 
 def test_rest_is_a_low_quantile_of_units_and_the_median_of_axes() -> None:
     track = np.stack([levels(step, -step, AU1=step, AU2=10 - step) for step in range(11)])
-    at_rest = dict(zip(COMPARISON.names, COMPARISON.resting_levels(track), strict=True))
+    at_rest = dict(zip(COMPARISON.names, (track - COMPARISON.compare_in_track(track).rises)[0], strict=True))
     assert (at_rest["valence"], at_rest["arousal"]) == (5.0, -5.0)
     assert (at_rest["AU1"], at_rest["AU2"], at_rest["AU4"]) == (3.0, 3.0, 0.0)  # 0.3 of the way from 0 to 10
-    assert COMPARISON.resting_levels(track, 0.5)[2] == 5.0
-    assert COMPARISON.resting_levels(track[:1]).tolist() == track[0].tolist()
+    assert (track - COMPARISON.compare_in_track(track, 0.5).rises)[:, 2].tolist() == [5.0] * 11
+    assert COMPARISON.compare_in_track(track[:1]).rises.tolist() == [[0.0] * 14]
+    told = list(COMPARISON.changes_in_track(track))
+    assert len(told) == 11
+    assert told[7] == COMPARISON.changes(np.array(list(at_rest.values())), track[7])
+
+
+def test_the_rest_of_a_track_that_an_estimator_compares() -> None:
+    comparison = Comparison.of(("unit_changes",), Calibration(), ESTIMATOR)
+    track = np.array([[0.0, 0.0]] * 4 + [[2.0, 0.0]] * 6)  # moved for most of the time
+    compared = comparison.compare_in_track(track)
+    # Against the middle, [2, 0], AU1's hidden unit stays at 0, and AU4's is at 2.5 in the first four, and then at 0.5.
+    assert compared.rises[:, 0].tolist() == [0.0] * 10
+    assert compared.rises[:, 2].tolist() == [2.0] * 4 + [0.0] * 6
+    assert compared.values[:, 2] == pytest.approx([0.8] * 4 + [0.0] * 6)
+    assert next(comparison.changes_in_track(track))["AU4"] == Change(pytest.approx(0.8), rose=None)
+
+
+def test_a_long_track_is_compared_like_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = Comparison.of(("unit_changes",), Calibration(), ESTIMATOR)
+    track = np.random.default_rng(0).normal(size=(11, 2))
+    whole = comparison.compare_in_track(track)
+    monkeypatch.setattr(baseline, "_PART", 4)
+    parts = comparison.compare_in_track(track)
+    assert parts.rises == pytest.approx(whole.rises)
+    assert parts.values == pytest.approx(whole.values)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model_core.affect import ACTION_UNITS
+from model_core.affect import ACTION_UNITS, TASKS
 from model_core.calibration import (
     UNCALIBRATED_UNIT,
     AxisCalibration,
     Calibration,
+    ChangeLimits,
     ExpressionCalibration,
     UnitCalibration,
 )
@@ -26,6 +27,14 @@ def test_without_calibration_logits_are_taken_plainly() -> None:
     units = plain.unit_probabilities(np.full((1, 12), math.log(3)))
     np.testing.assert_allclose(units, np.full((1, 12), 0.75))
     assert plain.unit("AU1") == UNCALIBRATED_UNIT == UnitCalibration(1, 0, 0.5)
+
+
+def test_a_task_is_fitted_where_something_of_it_was() -> None:
+    plain = Calibration()
+    assert not any(plain.fitted(task) for task in TASKS)
+    limits = ChangeLimits(action_units=dict.fromkeys(ACTION_UNITS, 1.0))
+    told = Calibration(eyes_closed=UNCALIBRATED_UNIT, change_limits=limits)
+    assert [task for task in TASKS if told.fitted(task)] == ["eyes_closed", "unit_changes"]
 
 
 def test_temperature_and_bias_by_hand() -> None:

@@ -53,6 +53,16 @@ def run(finished: FinishedRun, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.fixture(scope="module")
+def taught(finished: FinishedRun, winking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that has learned to tell closed eyes; tests copy it."""
+    run = tmp_path_factory.mktemp("taught") / "run"
+    shutil.copytree(finished.folder, run)
+    write_calibration(run, Calibration())
+    eyes.add_eyes(run, [winking])
+    return run
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["training.eyes", *map(str, arguments)])
     eyes.main()
@@ -143,11 +153,14 @@ def test_less_than_one_of_a_hundred_open_eyes_is_called_closed_in_each_set() -> 
 
 
 def test_a_run_learns_to_tell_closed_eyes(
-    run: Path, winking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: FinishedRun,
+    taught: Path,
+    winking: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = load_trained(run / "best.pt")
-    command(monkeypatch, "--run", run, "--prepared", winking)
-    assert capsys.readouterr().out.startswith("ferplus: 30 validation faces with closed eyes, 30 with open ones\nauroc")
+    before, run = load_trained(finished.folder / "best.pt"), Path(shutil.copytree(taught, tmp_path / "run"))
     after = load_evaluable(run)
     assert after.spec.tasks == (*before.spec.tasks, "eyes_closed")
     weights = load_trained(run / "best.pt").weights
@@ -180,12 +193,15 @@ def test_a_run_learns_to_tell_closed_eyes(
     assert str(winking) not in (tmp_path / "b" / "bundle.json").read_text()
 
 
-def test_an_earlier_head_is_replaced(run: Path, winking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, "--run", run, "--prepared", winking)
+def test_an_earlier_head_is_replaced_and_what_was_read_is_told(
+    taught: Path, winking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(taught, tmp_path / "run"))
     first = load_trained(run / "best.pt")
     spoilt = {**first.weights, "heads.eyes_closed.bias": torch.tensor([9.0])}
     save_trained(replace(first, weights=spoilt), run / "best.pt")
     command(monkeypatch, "--run", run, "--prepared", winking)
+    assert capsys.readouterr().out.startswith("ferplus: 30 validation faces with closed eyes, 30 with open ones\nauroc")
     again = load_trained(run / "best.pt")
     assert again.spec == first.spec
     torch.testing.assert_close(again.weights["heads.eyes_closed.bias"], first.weights["heads.eyes_closed.bias"])

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_core.affect import ACTION_UNITS, Task
+from model_core.affect import Task
 from model_core.bundles.bundle import load_bundle, save_bundle
 from model_core.bundles.manifest import PrecisionGate
-from model_core.calibration import Calibration
 from model_core.inference import encoder
 from model_core.inference.predictor import Predictor
 from tests.tiny_bundles import TinyBackbone, tiny_bundle
@@ -46,18 +45,20 @@ def test_the_differences_by_hand() -> None:
     assert accuracy == pytest.approx(2 / 3 - 1 / 3)  # of the three faces with a majority
 
 
-def test_levels_of_changes_count() -> None:
+def test_changes_count() -> None:
     """24 numbers of units and their changes, whatever is read together."""
-    slopes = Calibration(unit_changes=dict.fromkeys(ACTION_UNITS, 0.5))
     tasks: tuple[Task, ...] = ("valence_arousal", "action_units", "unit_changes")
-    predictor = Predictor([tiny_bundle("all", *tasks, backbone=TinyBackbone(), calibration=slopes)])
+    predictor = Predictor([tiny_bundle("all", *tasks, backbone=TinyBackbone())])
+    ensemble = predictor.everything
     crops = [np.full((16, 16, 3), grey, np.uint8) for grey in (0, 90, 200)]
-    read = precision._read(predictor, crops, 2)
-    outputs = [predictor.everything.layout.split(each[None]) for each in predictor.outputs([[crop] for crop in crops])]
+    outputs = precision._outputs(predictor, crops, 2)
+    levels = ensemble.levels(outputs)
+    read = precision._read(predictor, outputs, levels[1])
+    told = [[change.value for change in ensemble.comparison.changes(levels[1], each).values()][2:] for each in levels]
     assert read.estimates.shape == (3, 2 + 12 + 12)
-    assert read.estimates[:, 14:] == pytest.approx(
-        np.concatenate([each["unit_changes"] for each in outputs]) / 2, abs=1e-6
-    )
+    assert read.estimates[:, 14:] == pytest.approx(np.array(told), abs=1e-12)
+    assert told[1] == [0.0] * 12
+    assert max(told[2]) > 0
     assert read.labels is None
 
 

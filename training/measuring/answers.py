@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, Reference, Task
-from model_core.baseline import levels_of
+from model_core.baseline import ChangeEstimator, Comparison, levels_of
 from model_core.calibration import Calibration
 from training.data.prepared import PreparedFaces
 from training.measuring.scoring import Outputs
@@ -58,9 +58,9 @@ class Answers:
     units_plain: Floats | None
     """float64 [N, 12]: probabilities."""
     unit_levels: Floats | None
-    """float64 [N, 12]: what a face is compared by with the same person at rest (see `model_core.baseline`)."""
-    intensities_change: bool
-    """True if changes are of intensities, and not of probabilities."""
+    """float64 [N, L]: what a face is compared by with the same person at rest (see `model_core.baseline`)."""
+    comparison: Comparison
+    """Compares these levels: those of the units alone."""
     annotated: NDArray[np.bool_] | None = None
     """bool [N]: True where annotated valence-arousal counts. None: it is derived, and counts like the units."""
 
@@ -80,8 +80,17 @@ class Answers:
         return replace(self, **arrays)
 
 
-def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, calibration: Calibration) -> Answers:
-    """Calibrate `outputs`, which are of the found faces among `rows` in order, and add the references of all rows."""
+def answers_of(
+    faces: PreparedFaces,
+    rows: NDArray[np.int64],
+    outputs: Outputs,
+    calibration: Calibration,
+    estimator: ChangeEstimator | None = None,
+) -> Answers:
+    """Calibrate `outputs`, which are of the found faces among `rows` in order, and add the references of all rows.
+
+    `estimator` is the network's, where it has one.
+    """
     found = np.isin(rows, outputs.rows)
     known = found & faces.with_valence_arousal[rows]
 
@@ -99,6 +108,7 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
     calibrated = None if logits is None else calibration.expression_probabilities(logits)
     if calibrated is not None and valence_arousal is not None and known.any():
         va_table = calibrated @ circumplex_table(faces.info.labels)
+    by_units = _compared_outputs(outputs)
     return Answers(
         labels=faces.info.labels,
         thresholds=tuple(calibration.unit(name).threshold for name in ACTION_UNITS),
@@ -119,16 +129,15 @@ def answers_of(faces: PreparedFaces, rows: NDArray[np.int64], outputs: Outputs, 
         unit_logits=placed(units),
         units=placed(None if units is None else calibration.unit_probabilities(units)),
         units_plain=placed(None if units is None else Calibration().unit_probabilities(units)),
-        unit_levels=placed(_unit_levels(outputs, calibration)),
-        intensities_change=outputs.unit_changes is not None,
+        unit_levels=placed(levels_of(by_units, calibration) if by_units else None),
+        comparison=Comparison.of(by_units, calibration, estimator),
         annotated=None if faces.annotated is None and not faces.info.rendered else known,
     )
 
 
-def _unit_levels(outputs: Outputs, calibration: Calibration) -> Floats | None:
+def _compared_outputs(outputs: Outputs) -> dict[Task, Floats]:
     by_task: dict[Task, Floats | None] = {
         "action_units": outputs.action_units,
         "unit_changes": outputs.unit_changes,
     }
-    known = {task: values for task, values in by_task.items() if values is not None}
-    return levels_of(known, calibration) if known else None
+    return {task: values for task, values in by_task.items() if values is not None}

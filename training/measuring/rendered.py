@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
-from model_core.baseline import unit_change_values
 from model_core.metrics import auroc, pearson
 from training.datasets import DatasetError
 from training.datasets.rendered import MANIFEST, PRESENT, RenderedPicture, rendered_pictures
@@ -70,7 +69,7 @@ class Movements:
     log_odds: NDArray[np.float64]
     """float64 [N, 12]; NaN where the face was not found."""
     changes: NDArray[np.float64]
-    """float64 [N, 12]: levels less those of the same person at rest; NaN where these are unknown, or of that face."""
+    """float64 [N, 12]: rises above the same person at rest; NaN where that is unknown, or this face."""
     values: NDArray[np.float64]
     """float64 [N, 12]: the same as answers tell it, in [-1, 1]."""
     intensity_changes: NDArray[np.float64]
@@ -92,23 +91,24 @@ class Movements:
 def movements_of(answers: Answers, pictures: Sequence[RenderedPicture]) -> Movements:
     """Return the answers for N pictures beside their movements."""
     count = len(answers)
-    log_odds = levels = np.full((count, len(ACTION_UNITS)), np.nan)
+    log_odds = changes = values = np.full((count, len(ACTION_UNITS)), np.nan)
     active = np.zeros(log_odds.shape, dtype=bool)
+    rest = resting_rows(pictures)
     if answers.unit_logits is not None and answers.units is not None and answers.unit_levels is not None:
         log_odds = np.where(answers.found[:, None], answers.unit_logits, np.nan)
         levels = np.where(answers.found[:, None], answers.unit_levels, np.nan)
+        compared = answers.comparison.compare(levels[rest], levels)
+        changes, values = compared.rises, compared.values
         active = answers.found[:, None] & (answers.units >= np.array(answers.thresholds))
-    rest = resting_rows(pictures)
     comparable = ((rest >= 0) & (rest != np.arange(count)))[:, None]
     intensities = answers.unit_targets
-    values = unit_change_values(levels[rest], levels, answers.intensities_change)
     said = np.full(count, -1)
     if answers.expression is not None:
         said = np.where(answers.found, answers.expression.argmax(axis=1), -1)
     return Movements(
         intensities=intensities,
         log_odds=log_odds,
-        changes=np.where(comparable, levels - levels[rest], np.nan),
+        changes=np.where(comparable, changes, np.nan),
         values=np.where(comparable, values, np.nan),
         intensity_changes=intensities - intensities[rest],
         active=active,
@@ -152,7 +152,7 @@ def unit_measures(movements: Movements) -> dict[str, dict[str, float | int]]:
 
     * `auroc`: of the log-odds of faces that move the unit, from PRESENT on, against faces that do not (up to UNMOVED);
       faces between the two are left out
-    * `auroc_change`: the same of the difference from the same person at rest (of the levels of `model_core.baseline`)
+    * `auroc_change`: the same of the rise above the same person at rest (see `model_core.baseline`)
     * `pearson_change`: Pearson's r of the change's value with the difference of the intensities, over all faces
     * `recall`: share of the faces with at least CLEAR in which the unit is active
     * `active_at_rest`: share of the faces at rest in which it is

@@ -36,6 +36,7 @@ from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.datasets.raw import Split
 from training.measuring.rendered import pictures_of, resting_rows
+from training.measuring.scoring import estimator_of
 
 FALSE_ALARMS = 0.05
 """Share of faces at rest whose rise may exceed a limit."""
@@ -79,7 +80,7 @@ class Levels:
     """The levels by which M faces are compared, beside the log-odds of their units."""
 
     compared: Floats
-    """float64 [M, K], in the order of a LevelReader's comparison."""
+    """float64 [M, L], as a LevelReader's comparison takes them."""
     log_odds: Floats
     """float64 [M, 12]: the units' calibrated log-odds, or [M, 0] where the network has no units."""
 
@@ -94,18 +95,19 @@ class LevelReader:
 
     @property
     def comparison(self) -> Comparison:
-        """The names of the levels, in the order of their columns, and the calibration's limits."""
-        return Comparison.of([task for task in TASKS if task in self.network.heads], self.calibration)
+        """How the levels are compared, with the calibration's limits."""
+        tasks = [task for task in TASKS if task in self.network.heads]
+        return Comparison.of(tasks, self.calibration, estimator_of(self.network))
 
     def levels(self, crops: Iterable[Crop], batch_size: int = 64) -> Floats:
-        """Return the levels that are compared, float64 [M, K]; see `read`."""
+        """Return the levels that are compared, float64 [M, L]; see `read`."""
         return self.read(crops, batch_size).compared
 
     @torch.inference_mode()
     def read(self, crops: Iterable[Crop], batch_size: int = 64) -> Levels:
         """Return the levels of crops, uint8 [S, S, 3]. Raises ValueError if one is not finite."""
         self.network.eval()
-        compared = [np.empty((0, len(self.comparison.names)))]
+        compared = [np.empty((0, self.comparison.width))]
         log_odds = [np.empty((0, len(ACTION_UNITS) if "action_units" in self.network.heads else 0))]
         remaining = iter(crops)
         while batch := list(islice(remaining, batch_size)):
@@ -127,7 +129,7 @@ class Rises:
     """Rises of faces at rest above their baseline."""
 
     values: Floats
-    """float64 [M, K]: differences of levels."""
+    """float64 [M, K]."""
     other_picture: NDArray[np.bool_]
     """bool [M]: True for another picture than the baseline, False for the baseline's own, a little changed."""
 
@@ -141,10 +143,12 @@ def rises_at_rest(reader: LevelReader, faces: PreparedFaces, sittings: Sittings,
     levels = reader.levels(faces.crops[rows])
     baseline = levels[np.searchsorted(rows, sittings.baseline[rows])]
     is_other = sittings.baseline[rows] != rows
-    values = [(levels - baseline)[is_other]]
+    comparison = reader.comparison
+    values = [comparison.compare(baseline, levels).rises[is_other]]
     other_picture = [is_other[is_other]]
     for change in changes_at_rest(faces.info.alignment):
-        values.append(reader.levels(change(faces.crops[row], np.random.default_rng(row)) for row in rows) - baseline)
+        changed = reader.levels(change(faces.crops[row], np.random.default_rng(row)) for row in rows)
+        values.append(comparison.compare(baseline, changed).rises)
         other_picture.append(is_other)
     return Rises(np.concatenate(values), np.concatenate(other_picture))
 

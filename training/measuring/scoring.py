@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.affect import TASKS, Task
+from model_core.baseline import ChangeEstimator
 from model_core.calibration import UNCALIBRATED_UNIT
 from model_core.metrics import accuracy, ccc, macro_f1, pearson
 from model_core.models.heads import AffectNetwork
@@ -34,7 +35,7 @@ class Outputs:
     eyes_closed: NDArray[np.float64] | None = None
     """float64 [N, 1]: logits."""
     unit_changes: NDArray[np.float64] | None = None
-    """float64 [N, 12]."""
+    """float64 [N, D]."""
 
     def take(self, kept: NDArray[np.bool_]) -> "Outputs":
         """Return the outputs of some of the faces, bool [N]."""
@@ -48,6 +49,15 @@ class Outputs:
     @property
     def _tasks(self) -> tuple[NDArray[np.float64] | None, ...]:
         return tuple(getattr(self, task) for task in TASKS)
+
+
+def estimator_of(network: AffectNetwork) -> ChangeEstimator | None:
+    """Return what the network's outputs of `unit_changes` are compared by; None without that task."""
+    layers = network.estimator
+    if layers is None:
+        return None
+    weights = (layers.first.weight, layers.first.bias, layers.last.weight)
+    return ChangeEstimator(*(weight.detach().cpu().double().numpy() for weight in weights))
 
 
 def require_finite(outputs: Outputs) -> None:

@@ -1,6 +1,7 @@
 """Linear heads that are added to a finished network: it stays as it is, and they are fitted to its vectors."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from model_core.affect import TASKS, Task
 from model_core.faces.alignment import shrink
 from model_core.inference.encoder import answers_to
 from model_core.inference.networks import build_tensor_runtime
-from model_core.inference.runtimes import RuntimeOptions
+from model_core.inference.runtimes import Runtime, RuntimeOptions
 from model_core.models.folding import folded
+from model_core.models.spec import EstimatorSpec
 from model_core.preprocessing import to_batch
 from training.data.prepared import PreparedFaces
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained
@@ -45,32 +47,47 @@ def load_extensible(run: Path) -> TrainedNetwork:
     return trained
 
 
-def with_head(trained: TrainedNetwork, task: Task, head: Head) -> TrainedNetwork:
-    """Return the network with the head of a task, in place of an earlier one."""
+def with_head(
+    trained: TrainedNetwork, task: Task, head: Head, estimator: EstimatorSpec | None = None
+) -> TrainedNetwork:
+    """Return the network with the head of a task, in place of an earlier one.
+
+    `estimator` goes with `unit_changes`; the caller adds its weights.
+    """
     weights = {
         **trained.weights,
         f"heads.{task}.weight": torch.from_numpy(head.weight).float(),
         f"heads.{task}.bias": torch.from_numpy(head.bias).float(),
     }
     tasks = {*trained.spec.tasks, task}
-    return replace(
-        trained, spec=replace(trained.spec, tasks=tuple(each for each in TASKS if each in tasks)), weights=weights
+    spec = replace(
+        trained.spec,
+        tasks=tuple(each for each in TASKS if each in tasks),
+        estimator=estimator or trained.spec.estimator,
     )
+    return replace(trained, spec=spec, weights=weights)
 
 
 class VectorReader:
     """Reads faces by the backbone alone, with their mirror images where the network's input says so."""
 
     def __init__(self, evaluable: Evaluable) -> None:
-        """Take a network on single faces. Raises ModuleNotFoundError without the extra `openvino`."""
+        """Take a network on single faces."""
         self._input = evaluable.input
-        backbone = folded(evaluable.network.backbone)
-        self._run = build_tensor_runtime(backbone, self._input.size, "cpu", RuntimeOptions("openvino"))
+        self._backbone = evaluable.network.backbone
 
     def vectors(self, faces: PreparedFaces, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the vectors of some records of a set, float64 [N, D]."""
+        """Return the vectors of some records of a set, float64 [N, D].
+
+        Raises ModuleNotFoundError without the extra `openvino`.
+        """
         parts = []
         for i in tqdm(range(0, len(rows), _BATCH), f"{faces.info.dataset}, {_BATCH} faces a step", disable=None):
             crops = [shrink(faces.crops[row], self._input.size) for row in rows[i : i + _BATCH]]
             parts.append(answers_to(to_batch(crops, self._input), self._input, self._run))
         return np.concatenate(parts)
+
+    @cached_property
+    def _run(self) -> Runtime:
+        """Compiled when it is first used: it takes seconds, which a set that is refused should not cost."""
+        return build_tensor_runtime(folded(self._backbone), self._input.size, "cpu", RuntimeOptions("openvino"))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS
+from model_core.baseline import Comparison
 from model_core.bundles.bundle import BundleError
 from model_core.calibration import sigmoid
 from model_core.metrics import auroc
@@ -63,10 +64,10 @@ def measure_pictures(reader: LevelReader, faces: PreparedFaces, sittings: Sittin
     levels, log_odds = read.compared, read.log_odds
     first = np.searchsorted(rows, sittings.baseline[rows])
     compared = first != np.arange(len(rows))
-    rises = levels - levels[first]
-    at_rest = rises_at_rest(reader, faces, sittings, split)
-    elsewhere = _rises_elsewhere(levels[~compared], sittings.people[rows][~compared])
     comparison = reader.comparison
+    rises = comparison.compare(levels[first], levels).rises
+    at_rest = rises_at_rest(reader, faces, sittings, split)
+    elsewhere = _rises_elsewhere(comparison, levels[~compared], sittings.people[rows][~compared])
     table: Table = {}
     for unit, name in enumerate(ACTION_UNITS):
         column = comparison.names.index(name)
@@ -92,13 +93,15 @@ def measure_pictures(reader: LevelReader, faces: PreparedFaces, sittings: Sittin
     return table
 
 
-def _rises_elsewhere(levels: NDArray[np.float64], people: NDArray[np.str_]) -> NDArray[np.float64]:
+def _rises_elsewhere(
+    comparison: Comparison, levels: NDArray[np.float64], people: NDArray[np.str_]
+) -> NDArray[np.float64]:
     """Return the rises between the neutral pictures of different sittings of a person, float64 [P, K], both ways.
 
-    `levels` are those of each sitting's neutral picture, float64 [M, K].
+    `levels` are those of each sitting's neutral picture, float64 [M, L].
     """
     first, second = np.nonzero((people[:, None] == people) & ~np.eye(len(people), dtype=bool))
-    return np.asarray(levels[first] - levels[second])
+    return comparison.compare(levels[second], levels[first]).rises
 
 
 def study(reader: LevelReader, faces: PreparedFaces, sittings: Sittings, split: Split, tracks: int) -> dict[str, Any]:

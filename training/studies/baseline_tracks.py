@@ -54,11 +54,11 @@ class RestingTracks:
     """N tracks of T frames."""
 
     levels: Floats
-    """float64 [N, T, K]."""
+    """float64 [N, T, L]."""
     log_odds: Floats
     """float64 [N, T, 12]: of the units."""
     picture: Floats
-    """float64 [N, K]: levels of the neutral pictures that the tracks begin with."""
+    """float64 [N, L]: levels of the neutral pictures that the tracks begin with."""
     mix: Floats
     """float64 [N, T]: each frame's share of the movement."""
     units: Floats
@@ -101,18 +101,21 @@ def measure_tracks(reader: LevelReader, tracks: RestingTracks) -> dict[str, dict
     without a baseline as active.
     """
     figures = {"none": _without(reader, tracks)}
-    baselines: dict[str, Floats] = {
-        "picture": tracks.picture,
-        "first second": tracks.levels[:, : round(FIRST_S * FRAME_RATE)].mean(axis=1),
+    comparison = reader.comparison
+    first = tracks.levels[:, : round(FIRST_S * FRAME_RATE)].mean(axis=1)
+    rises = {
+        "picture": comparison.compare(tracks.picture[:, None], tracks.levels).rises,
+        "first second": comparison.compare(first[:, None], tracks.levels).rises,
     }
     for quantile in QUANTILES:
-        resting = [reader.comparison.resting_levels(track, quantile) for track in tracks.levels]
-        baselines[f"auto {quantile:g}"] = np.stack(resting)
-    for name, baseline in baselines.items():
-        rises = tracks.levels - baseline[:, None]
-        limits = reader.comparison.limits
-        of_units = np.stack([_column(reader, rises, unit) for unit in ACTION_UNITS], axis=-1)
-        figures[name] = _figures(tracks, of_units, of_units > [limits[unit] for unit in ACTION_UNITS])
+        rises[f"auto {quantile:g}"] = np.stack(
+            [comparison.compare_in_track(track, quantile).rises for track in tracks.levels]
+        )
+    limits = [comparison.limits[unit] for unit in ACTION_UNITS]
+    columns = [comparison.names.index(unit) for unit in ACTION_UNITS]
+    for name, of_all in rises.items():
+        of_units = of_all[..., columns]
+        figures[name] = _figures(tracks, of_units, of_units > limits)
     return figures
 
 
@@ -146,7 +149,3 @@ def mean_defined(values: Sequence[float]) -> float:
     """Return the mean of the values that are not NaN; NaN where all are."""
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else math.nan
-
-
-def _column(reader: LevelReader, levels: Floats, unit: str) -> Floats:
-    return levels[..., reader.comparison.names.index(unit)]

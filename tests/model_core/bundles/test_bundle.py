@@ -24,11 +24,11 @@ from model_core.bundles.bundle import (
     record_gate,
     save_bundle,
 )
-from model_core.bundles.manifest import BundleManifest, PrecisionGate, TemporalSpec, UnitNote
+from model_core.bundles.manifest import BundleManifest, PrecisionGate, TemporalSpec, UnitNote, manifest_values
 from model_core.calibration import Calibration, ChangeLimits, ExpressionCalibration
 from model_core.models.clip import ClipSource, load_clip
 from model_core.models.registry import build_network
-from model_core.models.spec import NetworkSpec
+from model_core.models.spec import EstimatorSpec, NetworkSpec
 from tests.conftest import TINY_CALIBRATION
 from tests.fakes import Hostile
 from tests.tiny_clip import TINY, write_tiny_clip
@@ -227,6 +227,9 @@ def test_many_deviations_make_a_short_message(copy: Path) -> None:
         (lambda v: v["network"]["labels"].pop(), "8 expression biases for 7 labels"),
         (lambda v: v["network"].update(backbone="resnet"), "unknown backbone 'resnet'"),
         (lambda v: v["network"].update(hidden=-1), "hidden"),
+        (lambda v: v["network"].update(estimator={"outputs": 4, "hidden": 0}), "estimator of changes must be positive"),
+        (lambda v: v["network"].update(estimator={"outputs": 4, "hidden": 8}), "unit_changes needs an estimator"),
+        (lambda v: v["network"].update(estimator={"width": 4}), "EstimatorSpec does not know ['width']"),
         (lambda v: v["input"].update(alignment="none"), "unknown alignment 'none'"),
         (lambda v: v["references"].pop("expression"), "references must name exactly the network's tasks"),
         (lambda v: v["references"].update(expression="guessed"), "annotated, derived, rendered"),
@@ -267,6 +270,19 @@ def test_limits_of_changes_are_written_where_they_were_fitted(bundle: Bundle, tm
         assert load_bundle(tmp_path / folder).manifest.calibration == manifest.calibration
         values = json.loads((tmp_path / folder / MANIFEST).read_text())["calibration"]
         assert ("change_limits" in values) == (folder == "with")
+
+
+def test_an_estimator_is_written_where_there_is_one(bundle: Bundle, tmp_path: Path) -> None:
+    spec = NetworkSpec("mfn-pooled", ("unit_changes",), estimator=EstimatorSpec(5, 7))
+    manifest = replace(
+        bundle.manifest, network=spec, calibration=Calibration(), references={"unit_changes": "rendered"}
+    )
+    assert "estimator" not in manifest_values(bundle.manifest)["network"]
+    save_bundle(tmp_path / "b", replace(manifest, unit_notes=None), build_network(spec))
+    loaded = load_bundle(tmp_path / "b")
+    assert loaded.manifest.network == spec
+    assert spec.widths == {"unit_changes": 5}
+    assert loaded.network.estimator(torch.zeros(2, 5)).tolist() == [[0.0] * 24] * 2
 
 
 def test_another_count_of_labels_than_the_weights_have(copy: Path) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, LABEL_SETS
+from model_core.baseline import ChangeEstimator, Comparison
+from model_core.calibration import Calibration
 from tests.fakes import write_prepared
 from training.data.prepared import load_prepared, write_targets
 from training.datasets.rendered import MANIFEST, RenderedPicture, as_json
@@ -16,6 +18,9 @@ from training.measuring.answers import Answers
 
 LABELS = LABEL_SETS["ferplus"]
 REST = dict.fromkeys(ACTION_UNITS, 0.0)
+BOTH_WAYS = np.hstack([np.eye(12), -np.eye(12)])
+DIFFERENCES = ChangeEstimator(BOTH_WAYS.T, np.zeros(24), np.vstack([BOTH_WAYS, BOTH_WAYS / 10]))
+"""Rises are the differences of outputs, and changes of intensity a tenth of them."""
 
 
 def picture(sitting: int, place: int, moved: Mapping[str, float] | None = None, **changes: Any) -> RenderedPicture:
@@ -57,7 +62,7 @@ def answers_for(
 ) -> Answers:
     """Answers with the same logit, float64 [N], for each unit, which is also valence, and thresholds of one half.
 
-    The logits are also the levels whose differences are changes of intensity.
+    The logits are also the outputs that are compared, see DIFFERENCES.
     """
     count = len(pictures)
     units = np.repeat(logits[:, None], len(ACTION_UNITS), axis=1)
@@ -83,7 +88,7 @@ def answers_for(
         units=1 / (1 + np.exp(-units)),
         units_plain=1 / (1 + np.exp(-units)),
         unit_levels=units,
-        intensities_change=True,
+        comparison=Comparison.of(("unit_changes",), Calibration(), DIFFERENCES),
     )
 
 

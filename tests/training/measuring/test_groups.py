@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from model_core.affect import ACTION_UNITS
+from model_core.baseline import Comparison
+from model_core.calibration import Calibration
 from training.datasets import DatasetError
 from training.measuring.answers import Answers
 from training.measuring.groups import measure_groups, read_groups
@@ -71,7 +73,7 @@ def answers(count: int) -> Answers:
         units=units,
         units_plain=units,
         unit_levels=units,
-        intensities_change=False,
+        comparison=Comparison.of(("action_units",), Calibration()),
     )
 
 

@@ -49,9 +49,10 @@ def test_the_command_draws_them(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["as", "it", "is", "happiness", "1.00"]
     assert lines[1].startswith("occlusion mouth 0.4")
-    assert len(lines) == 3
+    assert lines[2].startswith("rotation 30")
+    assert len(lines) == 4
     with Image.open(tmp_path / "plots" / "failures.png") as picture:
-        assert picture.width == 150 * 1.7 * 2  # as it is, and with the mouth covered
+        assert picture.width == 150 * 1.7 * 3  # as it is, with the mouth covered, and rotated
 
 
 def test_a_picture_without_a_face_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import Calibration
 from model_core.models.heads import PromptHead
 from model_core.models.registry import BACKBONES, build_network
-from model_core.models.spec import BACKBONE_SHAPES, BackboneShape, NetworkSpec, TowerSpec
+from model_core.models.spec import BACKBONE_SHAPES, BackboneShape, EstimatorSpec, NetworkSpec, TowerSpec
 from model_core.preprocessing import InputSpec
 
 LABELS = LABEL_SETS["ferplus"]
@@ -17,7 +17,7 @@ LABELS = LABEL_SETS["ferplus"]
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_builds_runs_and_survives_saving(backbone: str, tmp_path: Path) -> None:
-    spec = NetworkSpec(backbone, TASKS, LABELS, hidden=16)
+    spec = NetworkSpec(backbone, TASKS, LABELS, hidden=16, estimator=EstimatorSpec(6, 8))
     network = build_network(spec).eval()
     # A bundle stores float16, so start from weights that fit.
     network.load_state_dict({k: v.half().to(v.dtype) for k, v in network.state_dict().items()})
@@ -27,6 +27,7 @@ def test_every_backbone_builds_runs_and_survives_saving(backbone: str, tmp_path:
     assert before.valence_arousal.shape == (2, 2)
     assert before.expression.shape == (2, 8)
     assert before.action_units.shape == (2, 12)
+    assert before.unit_changes.shape == (2, 6)
     assert (before.valence_arousal.abs() < 1).all()
     manifest = BundleManifest(
         name="t",
@@ -63,7 +64,7 @@ def test_hidden_adds_a_layer_to_every_head() -> None:
 
 def test_a_temporal_network_sees_a_frame_alone_as_a_tracks_first() -> None:
     torch.manual_seed(1)
-    network = build_network(NetworkSpec("mfn-pooled", TASKS, LABELS, recurrent=5)).eval()
+    network = build_network(NetworkSpec("mfn-pooled", TASKS, LABELS, recurrent=5, estimator=EstimatorSpec(6, 8))).eval()
     vectors = torch.randn(2, 4, 512)
     with torch.inference_mode():
         alone = network.forward_vectors(vectors[:, 0])

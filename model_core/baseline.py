@@ -87,7 +87,7 @@ class ChangeEstimator:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How levels are compared, and the limits from which on a change counts as a rise."""
+    """The way in which levels are compared, and the limits from which on a change counts as a rise."""
 
     names: tuple[str, ...]
     """The K names of what changes: valence and arousal, then the action units, as far as they are answered."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -73,7 +73,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class FittedChanges:
-    """What tells the movements of the units by a difference of vectors."""
+    """A head and an estimator that were fitted together: they tell movements by a difference of vectors."""
 
     head: Head
     """From vectors to K outputs. Its bias is 0, since it would cancel out of differences."""
@@ -125,15 +125,24 @@ def _trained_layers(differences: NDArray[np.float64], pairs: Pairs, seed: int) -
         for _ in tqdm(range(EPOCHS), "changes, epochs", disable=None):
             for rows in torch.randperm(len(x)).split(BATCH_SIZE):
                 rises, intensities = network(x[rows]).chunk(2, dim=1)
-                losses = F.binary_cross_entropy_with_logits(rises, moved[rows], reduction="none")
-                errors = (intensities - changes[rows]).square().mean(dim=0)
-                by_unit = (losses * told[rows]).sum(dim=0) / told[rows].sum(dim=0).clamp(min=1)
-                loss = (by_unit + SQUARED_ERRORS * errors).sum()
                 optimizer.zero_grad()
-                loss.backward()
+                (
+                    _entropy(rises, moved[rows], told[rows]) + SQUARED_ERRORS * _error(intensities, changes[rows])
+                ).backward()
                 optimizer.step()
                 schedule.step()
     return first, last
+
+
+def _entropy(rises: Tensor, moved: Tensor, told: Tensor) -> Tensor:
+    """Return the cross-entropy of moved units, as a sum over the units of means over what is told; all are [B, 12]."""
+    losses = F.binary_cross_entropy_with_logits(rises, moved, reduction="none")
+    return ((losses * told).sum(dim=0) / told.sum(dim=0).clamp(min=1)).sum()
+
+
+def _error(intensities: Tensor, changes: Tensor) -> Tensor:
+    """Return the squared error of changes of intensity, as a sum over the units of means; both are [B, 12]."""
+    return (intensities - changes).square().mean(dim=0).sum()
 
 
 def measures(pairs: Pairs, compared: Compared) -> dict[str, float]:
@@ -142,7 +151,8 @@ def measures(pairs: Pairs, compared: Compared) -> dict[str, float]:
     * `auroc`: of rises in pairs in which a unit moves against such in which it does not
     * `r`: Pearson's, of the change of intensity with what is told
     """
-    told, moved, units = pairs.told, pairs.moved, range(len(ACTION_UNITS))
+    told, moved = pairs.told, pairs.moved
+    units = range(len(ACTION_UNITS))
     ranks = [auroc(compared.rises[told[:, i], i], moved[told[:, i], i]) for i in units]
     correlations = [pearson(compared.values[:, i], pairs.changes[:, i]) for i in units]
     return {"auroc": float(np.mean(ranks)), "r": float(np.mean(correlations))}

@@ -95,7 +95,7 @@ class LevelReader:
 
     @property
     def comparison(self) -> Comparison:
-        """How the levels are compared, with the calibration's limits."""
+        """The way in which the levels are compared, with the calibration's limits."""
         tasks = [task for task in TASKS if task in self.network.heads]
         return Comparison.of(tasks, self.calibration, estimator_of(self.network))
 

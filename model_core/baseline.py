@@ -11,6 +11,7 @@ probabilities is blind where both are near 0 or 1. One use::
     print(change.value, change.rose)
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TypeAlias
@@ -128,17 +129,25 @@ class Comparison:
     def compare_in_track(self, track: NDArray[np.float64], quantile: float = LOW_QUANTILE) -> Compared:
         """Return the levels of a track, float64 [T, L], against what is presumed to be its rest.
 
-        A unit is at rest where it is low, so its rest is a low quantile. Valence and arousal have no such side, so
-        theirs is the median. There is at least one level; quantiles are interpolated.
+        A unit is at rest where it is low, so its rest is a low quantile of its log-odds, or with an estimator the mean
+        of the faces around that quantile of its rises. Valence and arousal have no such side, so theirs is the median.
+        There is at least one face.
         """
         middle = np.median(track, axis=0)
-        parts = [self.compare(middle, track[i : i + _PART]) for i in range(0, len(track), _PART)]
-        against = Compared(*(np.concatenate(each) for each in zip(*map(astuple, parts), strict=True)))
         if self.estimator is None:
-            return self.compare(middle + self._rest(against.rises, quantile), track)
-        values = against.values - self._rest(against.values, quantile)
-        rises = against.rises - self._rest(against.rises, quantile)
-        return Compared(rises, np.where(self._is_axis, values, np.clip(values, -1, 1)))
+            shares = np.where(self._is_axis, 0.5, quantile)
+            columns = zip(track.T, shares.tolist(), strict=True)
+            return self.compare(np.array([np.quantile(column, share) for column, share in columns]), track)
+        compared = self._compare_parts(middle, track)
+        for place in np.flatnonzero(~self._is_axis):
+            # Outputs have no low side themselves, but rises above any face of the track have: rest is among the lowest.
+            order = compared.rises[:, place].argsort(kind="stable")
+            first = int(2 / 3 * quantile * len(order))
+            at_rest = order[first : max(first + 1, math.ceil(4 / 3 * quantile * len(order)))]
+            again = self._compare_parts(track[at_rest].mean(axis=0), track)
+            compared.rises[:, place] = again.rises[:, place]
+            compared.values[:, place] = again.values[:, place]
+        return compared
 
     def changes(self, baseline: Levels, levels: Levels) -> dict[str, Change]:
         """Return the change of a face against a baseline by name, both float64 [L]."""
@@ -155,10 +164,9 @@ class Comparison:
     def _is_axis(self) -> NDArray[np.bool_]:
         return np.isin(self.names, AXES)
 
-    def _rest(self, columns: NDArray[np.float64], quantile: float) -> NDArray[np.float64]:
-        """Return the presumed rest, float64 [K], of rises or values over a track, [T, K]."""
-        shares = [0.5 if name in AXES else quantile for name in self.names]
-        return np.array([np.quantile(column, share) for column, share in zip(columns.T, shares, strict=True)])
+    def _compare_parts(self, baseline: Levels, track: NDArray[np.float64]) -> Compared:
+        parts = [self.compare(baseline, track[i : i + _PART]) for i in range(0, len(track), _PART)]
+        return Compared(*(np.concatenate(each) for each in zip(*map(astuple, parts), strict=True)))
 
     def _told(self, rises: NDArray[np.float64], values: NDArray[np.float64]) -> dict[str, Change]:
         return {

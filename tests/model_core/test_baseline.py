@@ -139,15 +139,21 @@ def test_rest_is_a_low_quantile_of_units_and_the_median_of_axes() -> None:
     assert told[7] == COMPARISON.changes(np.array(list(at_rest.values())), track[7])
 
 
-def test_the_rest_of_a_track_that_an_estimator_compares() -> None:
-    comparison = Comparison.of(("unit_changes",), Calibration(), ESTIMATOR)
-    track = np.array([[0.0, 0.0]] * 4 + [[2.0, 0.0]] * 6)  # moved for most of the time
+def test_a_track_that_moves_for_most_of_the_time_is_compared_with_its_rest() -> None:
+    """What relaxes is told less well than what moves, so the faces at rest must become the baseline."""
+    last = np.zeros((24, 2))
+    last[0], last[12] = [1.0, -0.2], [0.1, -0.02]
+    comparison = Comparison.of(
+        ("unit_changes",), Calibration(), ChangeEstimator(np.array([[1.0], [-1.0]]), np.zeros(2), last)
+    )
+    track = np.array([[0.0]] * 5 + [[5.0]] * 6)
+    # Above the middle face, 5, the first five rise by -1 and the others by 0; places 2 to 4 of this order are at rest.
     compared = comparison.compare_in_track(track)
-    # Against the middle, [2, 0], AU1's hidden unit stays at 0, and AU4's is at 2.5 in the first four, and then at 0.5.
-    assert compared.rises[:, 0].tolist() == [0.0] * 10
-    assert compared.rises[:, 2].tolist() == [2.0] * 4 + [0.0] * 6
-    assert compared.values[:, 2] == pytest.approx([0.8] * 4 + [0.0] * 6)
-    assert next(comparison.changes_in_track(track))["AU4"] == Change(pytest.approx(0.8), rose=None)
+    assert compared.rises[:, 0].tolist() == [0.0] * 5 + [5.0] * 6
+    assert compared.values[:, 0] == pytest.approx([0.0] * 5 + [0.5] * 6)
+    assert not compared.rises[:, 1:].any()
+    assert next(comparison.changes_in_track(track[::-1]))["AU1"] == Change(pytest.approx(0.5), rose=None)
+    assert comparison.compare_in_track(track[:1]).rises.tolist() == [[0.0] * 12]
 
 
 def test_a_long_track_is_compared_like_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:

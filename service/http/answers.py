@@ -19,7 +19,7 @@ from service.http.negotiation import TimeLimits
 from service.http.problems import classified
 from service.http.uploads import Upload, receive
 from service.media.sources import Source
-from service.output.sink import Ending, Sink, milliseconds
+from service.output.sink import Ending, Sink, made_in_threads, milliseconds
 from service.scheduling.admission import Ticket
 from service.telemetry import StageClock, Telemetry
 
@@ -167,9 +167,10 @@ class _Body:
         second = next(remaining, b"")
         if not self.started and not second:
             self._headers["Content-Length"] = str(len(first))
-        for piece in chain((first, second), remaining):
+        await self.write(first)
+        await self.write(second)
+        async for piece in made_in_threads(remaining):
             await self.write(piece)
-            await asyncio.sleep(0)  # a long document must not keep others from the event loop
 
     async def close(self) -> None:
         """End the answer."""

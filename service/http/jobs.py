@@ -25,7 +25,7 @@ from service.jobs.worker import Report
 from service.media.videos import MediaInfo, Window
 from service.output.annotation.video import Studio, VideoAnnotator
 from service.output.schemas import JobStatus
-from service.output.sink import Ending
+from service.output.sink import Ending, made_in_threads
 from service.scheduling.lanes import Lane
 from service.telemetry import StageClock, Telemetry
 
@@ -161,9 +161,8 @@ class VideoJobs:
         if not begun:
             yield sink.begin(source.info)
         report.truncated = source.truncated
-        for piece in sink.end(Ending(source.truncated, clock.timings())):
+        async for piece in made_in_threads(sink.end(Ending(source.truncated, clock.timings()))):
             yield piece
-            await asyncio.sleep(0)  # a long document must not keep others from the event loop
 
 
 def _share(time_s: float, info: MediaInfo, window: Window) -> float:

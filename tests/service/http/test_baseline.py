@@ -3,18 +3,21 @@
 Valence and the probability of AU12 are the level / 255; arousal is minus that, and all other units are at 0.
 """
 
+import asyncio
 import csv
 import io
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from numpy.typing import NDArray
 
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS
-from model_core.baseline import Comparison
+from model_core.baseline import Change, Comparison
 from model_core.calibration import Calibration, ChangeLimits
 from model_core.faces.geometry import Face, Frame
 from tests.service.fakes import FakeDetector, FakePredictor, face_at
@@ -287,6 +290,22 @@ def test_a_whole_track_is_compared_with_its_low_levels(client: TestClient, video
         assert sample["change"]["AU12"]["value"] == pytest.approx(valence - 1 / (1 + math.exp(-rest)))
         assert sample["change"]["AU12"]["rose"] == (odds - rest > 1)
         assert sample["change"]["AU1"] == {"value": 0.0, "rose": False}
+
+
+@pytest.mark.usefixtures("fitted")
+def test_a_whole_track_is_not_compared_in_the_event_loop(
+    client: TestClient, video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_loop = []
+    compared = Comparison.changes_in_track
+
+    def noted(comparison: Comparison, levels: NDArray[np.float64]) -> Iterable[dict[str, Change]]:
+        in_loop.append(asyncio.events._get_running_loop() is not None)
+        return compared(comparison, levels)
+
+    monkeypatch.setattr(Comparison, "changes_in_track", noted)
+    assert len(tracked(client, video, baseline="auto")) == len(LEVELS)
+    assert in_loop == [False]
 
 
 def test_without_faces_there_is_nothing_to_compare(client: TestClient, tmp_path: Path) -> None:

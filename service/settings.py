@@ -110,8 +110,8 @@ class Settings(BaseSettings):
         ("default",),
         min_length=1,
         description="Model bundles to serve, separated by commas: the name of a shipped bundle, a folder, or "
-        "`hf:OWNER/NAME[@REVISION]` on the Hugging Face hub. Each task is answered by the last bundle that supports "
-        "it.",
+        "`hf:OWNER/NAME[@REVISION]` on the Hugging Face hub (extra `hub`). Each task is answered by the last bundle "
+        "that supports it.",
     )
     download: bool = Field(
         False,

@@ -74,10 +74,10 @@ class VideoQuery(FrameQuery):
     )
     baseline: Literal["auto"] | None = Field(
         None,
-        description=f"`auto`: each face carries `change` against its whole track, the {LOW_QUANTILE:g} quantile of "
-        "each unit, and the median of valence and arousal. That is a guess of rest, so more rises are false alarms "
-        "than with `baseline_s`. Only for application/json, since a stream cannot know it; not together with "
-        "`baseline_s`",
+        description="`auto`: each face carries `change` against its whole track: for each unit the faces in which it "
+        f"is low, around the {LOW_QUANTILE:g} quantile, and for valence and arousal the median. That is a guess of "
+        "rest, so more rises are false alarms than with `baseline_s`. Only for application/json, since a stream cannot "
+        "know it; not together with `baseline_s`",
     )
 
     boxes: Literal["on", "off"] | None = Field(

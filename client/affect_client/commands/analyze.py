@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--baseline",
         metavar="FILE|auto",
-        help="for pictures, one of the same person at rest; for videos `auto`, which takes the low end of each track",
+        help="for pictures, one of the same person at rest; for videos `auto`, which guesses rest from each track",
     )
 
 

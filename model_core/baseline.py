@@ -142,8 +142,8 @@ class Comparison:
         for place in np.flatnonzero(~self._is_axis):
             # Outputs have no low side themselves, but rises above any face of the track have: rest is among the lowest.
             order = compared.rises[:, place].argsort(kind="stable")
-            first = int(2 / 3 * quantile * len(order))
-            at_rest = order[first : max(first + 1, math.ceil(4 / 3 * quantile * len(order)))]
+            first, end = (round(each * quantile * len(order), 9) for each in (2 / 3, 4 / 3))  # 2 and not 1.9999...
+            at_rest = order[int(first) : max(int(first) + 1, math.ceil(end))]
             again = self._compare_parts(track[at_rest].mean(axis=0), track)
             compared.rises[:, place] = again.rises[:, place]
             compared.values[:, place] = again.values[:, place]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_core.bundles.bundle import BundleError
-from model_core.calibration import Calibration
+from model_core.calibration import Calibration, ChangeLimits
 from model_core.models.clip import ClipError
 from training.data.degraded import degraded
 from training.data.mixture import Source
@@ -118,8 +118,15 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     if resting_share is None and len(sets) > 1:
         resting_share = RESTING_SHARE
     calibration = fit_sets(sets, args.thresholds, resting_share)
-    # That of closed eyes was fitted with their head, by `training.eyes`.
-    calibration = replace(calibration, eyes_closed=evaluable.calibration.eyes_closed)
+    # Closed eyes were fitted with their head, and so were changes of units; limits of the axes change with the axes.
+    earlier = evaluable.calibration
+    calibration = replace(
+        calibration,
+        eyes_closed=earlier.eyes_closed,
+        change_limits=ChangeLimits(None, earlier.change_limits.action_units)
+        if "unit_changes" in evaluable.spec.tasks
+        else ChangeLimits(),
+    )
     count = sum(len(load_prepared(prepared).indices("validation")) for prepared in args.prepared)
     if len(sets) > 1:
         print("\n".join(describe(sets, calibration)))

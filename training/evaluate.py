@@ -63,7 +63,7 @@ def main() -> None:
     if eyes is not None and outputs.eyes_closed is not None:
         report = replace(report, eyes_closed=measure_closed_eyes(outputs, eyes, evaluable.calibration, args.resamples))
     if groups is not None:
-        report = replace(report, groups=measure_groups(answers, args.group_by, groups, args.resamples))
+        report = replace(report, groups=measure_groups(answers, args.group_by, groups, args.resamples, people))
     print(render(report))
     if args.out:
         write_figures(args.out, asdict(report))

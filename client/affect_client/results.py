@@ -253,7 +253,8 @@ class JobStatus:
 def frames_to_pandas(frames: Iterable[Frame], model: Model) -> "pd.DataFrame":
     """Return a row for each face of each frame, and one for a frame without faces; needs pandas.
 
-    Columns and values are those that pandas reads from the service's CSV. Raises MissingExtra before it takes a frame.
+    Columns and values are those that pandas reads from the service's CSV, but expressions and changes have columns only
+    where a face has them. Raises MissingExtra before it takes a frame.
     """
     with needing("tables"):
         import pandas as pd

@@ -70,13 +70,21 @@ class VideoStream(Closeable, Iterator[Frame]):
         self._objects.close()
 
     def _read(self, progress: Reporting) -> Generator[Frame, None, None]:
-        with closing(self._objects), reporting(progress) as report, understanding():
+        with closing(self._objects), reporting(progress) as report:
+            for told in self._understood():
+                if isinstance(told, Frame):
+                    yield told
+                else:
+                    report(told)
+
+    def _understood(self) -> Iterator[Frame | Progress]:
+        with understanding():
             for values in self._objects:
                 match values["type"]:
                     case "frame":
                         yield Frame.of(values)
                     case "progress":
-                        report(Progress(values["done_s"], values.get("duration_s")))
+                        yield Progress(values["done_s"], values.get("duration_s"))
                     case "summary":
                         self._summary = VideoSummary.of(values)
 

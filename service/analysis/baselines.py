@@ -8,6 +8,8 @@ import numpy as np
 from model_core.baseline import Change, Comparison, Levels
 from service.analysis.results import Baseline, FirstSeconds, KnownBaseline, WholeTrack
 
+NOTHING_TO_COMPARE = "no bundle that answers estimates valence, arousal or action units, so there is nothing to compare"
+
 
 class FaceComparison(Protocol):
     """Compares the faces of one source, in the order of its frames."""

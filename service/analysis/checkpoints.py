@@ -6,6 +6,7 @@ again, restores what the last one remembers, and reads on behind its last frame.
 them, are those of an analysis that was never disturbed.
 """
 
+import asyncio
 import json
 import time
 from asyncio import to_thread
@@ -152,8 +153,9 @@ class Checkpoints:
             source.info = record.info
             for result in record.results:
                 yield result
+                await asyncio.sleep(0)  # a record has many, and others wait for the event loop
         if times_s:
-            source.go_on(source.info, times_s)
+            await to_thread(source.go_on, source.info, times_s)
             logger.info("an analysis goes on", time_s=times_s[-1])
         await to_thread(self._journal.take_over)
         self._kept_s = self._now_s()

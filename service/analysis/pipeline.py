@@ -22,6 +22,7 @@ from typing import TypeVar
 from model_core.faces.geometry import Crop, Face, Frame
 from model_core.inference.encoder import Features
 from model_core.inference.predictor import BundleEnsemble, Predictor
+from service.analysis.baselines import NOTHING_TO_COMPARE
 from service.analysis.checkpoints import Checkpoints
 from service.analysis.estimating import Estimate, Estimator
 from service.analysis.locating import TURN_S, Chunk, FrameReader, L, LocatedFrame, Locator
@@ -196,10 +197,13 @@ class Pipeline:
         reader = FrameReader(source, Session(self._locator, ensemble, everyone, clock).locate, clock)
         try:
             with ticket.turn(), _naming_the_baseline():
+                if not ensemble.comparison.names:
+                    raise InvalidBaseline(NOTHING_TO_COMPARE)
                 chunk = await _awaited(self._pool.run(reader.next_chunk, ticket.lane))
                 faces = [face for frame in chunk.frames for face in frame.faces]
                 if len(faces) != 1:
-                    raise InvalidBaseline(f"it must show exactly one face; found {len(faces) or 'none'}")
+                    remedy = "send a larger, frontal picture" if not faces else "cut it to the person of the picture"
+                    raise InvalidBaseline(f"it must show exactly one face; found {len(faces) or 'none'}: {remedy}")
                 [estimate] = await self._estimate([faces[0].crops], clock, ticket.lane)
         finally:
             reader.cancel()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from model_core.inference.predictor import BundleEnsemble
+from service.analysis.baselines import NOTHING_TO_COMPARE
 from service.errors import InvalidParameter
 from service.http.dependencies import Model
 from service.http.queries import VideoQuery
@@ -38,6 +39,8 @@ def video_sink(media_type: str, query: VideoQuery, window: Window, model: Model,
             raise InvalidParameter(f"{name}: belongs to jobs whose result is {annotated}, not {media_type}")
     info = model.info if query.temporal == "auto" else model.framewise
     ensemble = model.pipeline.ensemble(query.temporal)
+    if not (query.baseline is None and query.baseline_s is None) and not ensemble.comparison.names:
+        raise InvalidParameter(f"baseline: {NOTHING_TO_COMPARE}")
     if query.baseline is not None and media_type != VideoDocument.media_type:
         raise InvalidParameter(f"baseline: `auto` is known at the end only, so not in answers of type {media_type}")
     if media_type == CsvStream.media_type:

@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 from asyncio import to_thread
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -103,14 +103,18 @@ class JobFiles:
         """Return the path of the result of a job's last attempt, whether or not it is there."""
         return self._results / f"{job.id}.{job.attempt}"
 
-    def journal(self, job: Job) -> JobJournal:
-        """Return the journal of a job's last attempt, to which those of earlier ones are known. Raises OSError."""
+    def earlier_journals(self, job: Job) -> list[Path]:
+        """Return the journals of a job's earlier attempts in their order. It looks through the whole folder."""
 
         def attempt(path: Path) -> int:
             return int(path.name.split(".")[1])
 
-        earlier = [path for path in self._results.glob(f"{job.id}.*.journal") if attempt(path) < job.attempt]
-        return JobJournal(self._results / f"{job.id}.{job.attempt}.journal", sorted(earlier, key=attempt))
+        found = [path for path in self._results.glob(f"{job.id}.*.journal") if attempt(path) < job.attempt]
+        return sorted(found, key=attempt)
+
+    def journal(self, job: Job, earlier: Sequence[Path]) -> JobJournal:
+        """Return the journal of a job's last attempt, to which those of earlier ones are known. Raises OSError."""
+        return JobJournal(self._results / f"{job.id}.{job.attempt}.journal", earlier)
 
     def remove_upload(self, job_id: str) -> None:
         """Remove a job's upload, if it is there."""

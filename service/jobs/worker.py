@@ -261,8 +261,9 @@ class JobWorker:
 
     async def _publish(self, job: Job, report: Report) -> None:
         files = self._store.files
+        earlier = await to_thread(files.earlier_journals, job)
         # Not in a thread: a cancellation while it is opened would leave the file open.
-        with files.upload(job.id).open("rb") as upload, files.journal(job) as journal:
+        with files.upload(job.id).open("rb") as upload, files.journal(job, earlier) as journal:
             async with ResultWriter(files.result(job)) as result:
                 async with aclosing(self._analysis.pieces(job, upload, journal, report)) as pieces:
                     async for piece in pieces:

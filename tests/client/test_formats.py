@@ -95,6 +95,7 @@ def test_a_picture_at_rest_goes_with_every_picture(tmp_path: Path) -> None:
     [
         (["--baseline", "auto", "--format", "ndjson"], "--baseline auto has no place in the format ndjson"),
         (["--baseline", "auto", "--format", "fex"], "--baseline auto has no place in the format fex"),
+        (["--baseline", "auto", "--baseline-s", "3"], "give either --baseline auto or --baseline-s"),
         (["--baseline", "absent.jpg"], "absent.jpg: there is no such file or folder"),
     ],
 )
@@ -103,6 +104,23 @@ def test_what_does_not_go_together_is_told_at_once(
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"clip")
     assert analyzed("http://127.0.0.1:1", [tmp_path / "clip.mp4"], tmp_path / "out", *options) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "told"),
+    [
+        ("clip.mp4", ["--baseline", __file__], "--baseline with a file is for pictures, and there is none"),
+        ("face.jpg", ["--baseline", "auto"], "--baseline auto and --baseline-s are for videos, and there is none"),
+        ("face.jpg", ["--baseline-s", "3"], "--baseline auto and --baseline-s are for videos, and there is none"),
+    ],
+)
+def test_a_baseline_without_a_use_is_refused(
+    file: str, options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / file).write_bytes(b"clip")
+    assert analyzed("http://127.0.0.1:1", [tmp_path / file], tmp_path / "out", *options) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert told in line
 

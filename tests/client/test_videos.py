@@ -71,6 +71,15 @@ def test_frames_progress_and_the_summary() -> None:
     ]
 
 
+def test_an_error_of_the_callers_own_function_stays_what_it_is() -> None:
+    def broken(progress: Progress) -> None:
+        raise KeyError("mine")
+
+    answer = ndjson(VIDEO, frame(0, 0.5), progress(1.0), SUMMARY)
+    with fake_service(in_turn(answer)) as service, Affect(service.url) as affect, pytest.raises(KeyError, match="mine"):
+        list(affect.video(b"clip", progress=broken))
+
+
 def test_without_pandas_no_frame_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with fake_service(in_turn(ndjson(VIDEO, frame(0, 0.5), SUMMARY))) as service, Affect(service.url) as affect:

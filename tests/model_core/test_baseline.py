@@ -152,6 +152,9 @@ def test_a_track_that_moves_for_most_of_the_time_is_compared_with_its_rest() -> 
     assert compared.rises[:, 0].tolist() == [0.0] * 5 + [5.0] * 6
     assert compared.values[:, 0] == pytest.approx([0.0] * 5 + [0.5] * 6)
     assert not compared.rises[:, 1:].any()
+    # Of ten faces those at places 2 and 3 are, though 2 / 3 * 0.3 * 10 is 1.9999...
+    compared = comparison.compare_in_track(np.array([[0.0], [2.0], [4.0], [5.0], *[[9.0]] * 6]))
+    assert compared.rises[4:, 0].tolist() == [4.5] * 6
     assert next(comparison.changes_in_track(track[::-1]))["AU1"] == Change(pytest.approx(0.5), rose=None)
     assert comparison.compare_in_track(track[:1]).rises.tolist() == [[0.0] * 12]
 

@@ -131,6 +131,10 @@ def test_a_run_learns_to_tell_changes(
     again = read_calibration(run)
     assert again.change_limits == fitted.change_limits
 
+    command(monkeypatch, calibrate, "--run", run, "--prepared", sittings)
+    assert read_calibration(run).change_limits == replace(fitted.change_limits, valence_arousal=None)
+    command(monkeypatch, calibrate, "--run", run, "--prepared", sittings, "--rest", sittings)
+
     rest = ["--name", "n", "--version", "1", "--licence", "MIT", "--data-terms", "t"]
     command(monkeypatch, export, "--run", run, "--out", tmp_path / "b", *rest)
     manifest = load_bundle(tmp_path / "b").manifest

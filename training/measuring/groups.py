@@ -43,27 +43,32 @@ def read_groups(path: Path, column: str, names: NDArray[np.str_]) -> NDArray[np.
     return np.array([values[name] for name in names.tolist()], dtype=np.str_)
 
 
-def measure_groups(answers: Answers, column: str, groups: NDArray[np.str_], resamples: int = 0) -> dict[str, Any]:
+def measure_groups(
+    answers: Answers, column: str, groups: NDArray[np.str_], resamples: int = 0, people: NDArray[Any] | None = None
+) -> dict[str, Any]:
     """Return the measures of each of the `groups`, str [N], of N answers, as plain JSON values.
 
     Macro F1 and mean AUROC are over the classes and the units with enough faces in the whole sample, so that all groups
     are measured alike; they are absent where a group lacks one of these. Measures that rest on fewer than
-    MIN_GROUP_SIZE faces are absent, too.
+    MIN_GROUP_SIZE faces are absent, too. With `people`, [N], intervals are over these instead of faces.
     """
     whole = whole_scope(answers)
     classes = whole.classes.get(f"macro_f1_at_least_{MIN_CLASS_SIZE}", ())
     scope = Scope({"macro_f1": classes} if classes else {}, whole.units)
-    parts = {str(name): answers.take(np.flatnonzero(groups == name)) for name in np.unique(groups)}
+    rows = {str(name): np.flatnonzero(groups == name) for name in np.unique(groups)}
     return {
         "column": column,
         "minimum": MIN_GROUP_SIZE,
         "classes": [answers.labels[c] for c in classes],
         "units": list(scope.units),
-        "values": {name: _group(part, scope, resamples) for name, part in parts.items()},
+        "values": {
+            name: _group(answers.take(each), scope, resamples, None if people is None else people[each])
+            for name, each in rows.items()
+        },
     }
 
 
-def _group(answers: Answers, scope: Scope, resamples: int) -> dict[str, Any]:
+def _group(answers: Answers, scope: Scope, resamples: int, people: NDArray[Any] | None) -> dict[str, Any]:
     labelled = answers.majority[answers.majority >= 0]
     counts = {"count": len(answers), "with_majority": len(labelled), **with_unit_targets(answers)}
     given: list[tuple[str, str]] = []  # (task, measure)
@@ -83,4 +88,4 @@ def _group(answers: Answers, scope: Scope, resamples: int) -> dict[str, Any]:
         return {name: tasks[task][name] for task, name in given if name in tasks[task]}
 
     values = given_measures(np.arange(len(answers)))
-    return {**counts, **values, "intervals": intervals(given_measures, len(answers), resamples)}
+    return {**counts, **values, "intervals": intervals(given_measures, len(answers), resamples, clusters=people)}

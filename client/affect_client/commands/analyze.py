@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -91,6 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         request = _request(arguments)
         inputs = find_inputs(arguments.paths)
+        if request.compares:
+            _require_use(request, inputs)
         key = api_key(arguments)
         # The folder is closed first: no file has failed because a command that ends closes its connections.
         with Affect(arguments.url, key, retry=PATIENCE) as affect, ResultFolder(arguments.out) as folder:
@@ -128,6 +131,11 @@ class BatchRequest:
         return cast("FrameOptions", {name: value for name, value in self.video_options.items() if name in known})
 
     @property
+    def compares(self) -> bool:
+        """True if faces are compared with a baseline."""
+        return self.baseline is not None or not self.video_options.keys().isdisjoint({"baseline", "baseline_s"})
+
+    @property
     def media_type(self) -> str:
         """The request for a video."""
         return JSON if "baseline" in self.video_options else self.form.media_type
@@ -151,6 +159,8 @@ def _request(arguments: argparse.Namespace) -> BatchRequest:
         with needing("tables"):
             import pyarrow  # noqa: F401
     if arguments.baseline == "auto":
+        if "baseline_s" in given:
+            raise ValueError("give either --baseline auto or --baseline-s")
         if not form.has_changes:
             raise ValueError(f"--baseline auto has no place in the format {arguments.format}; use csv, parquet or json")
         given["baseline"] = "auto"
@@ -158,6 +168,18 @@ def _request(arguments: argparse.Namespace) -> BatchRequest:
     return BatchRequest(
         arguments.format, cast("VideoOptions", given), Path(arguments.baseline).read_bytes() if is_file else None
     )
+
+
+def _require_use(request: BatchRequest, inputs: Sequence[Input]) -> None:
+    """Raise ValueError for a baseline of pictures, or of videos, where there is none of these."""
+    kinds = set()
+    for each in inputs:
+        with suppress(OSError):  # which is told when the file has its turn
+            kinds.add(each.kind)
+    if request.baseline is not None and Kind.PICTURE not in kinds:
+        raise ValueError("--baseline with a file is for pictures, and there is none; videos take --baseline-s or auto")
+    if request.baseline is None and Kind.VIDEO not in kinds:
+        raise ValueError("--baseline auto and --baseline-s are for videos, and there is none; pictures take a file")
 
 
 class State(StrEnum):

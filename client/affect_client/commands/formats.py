@@ -56,7 +56,7 @@ def picture_csv(picture: Picture, labels: Sequence[str]) -> bytes:
 
 
 def document_csv(document: Mapping[str, Any], labels: Sequence[str]) -> bytes:
-    """Return the table of a video's JSON document, with the columns of the service's CSV and all changes."""
+    """Return the table of a video's JSON document, with the columns of the service's CSV, and of changes if any."""
     return _native_csv(document_frames(document), Model.of(document["model"]), labels)
 
 

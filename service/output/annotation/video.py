@@ -181,7 +181,7 @@ class VideoAnnotator:
                 samples.add(Sample.of(result))
                 progress.at(result.time_s, source.info)
         progress.next_reading()
-        return TimeLine(samples, begin_s, end_s, count)
+        return await to_thread(TimeLine, samples, begin_s, end_s, count)  # it reads them all
 
     async def _search(self, upload: IO[bytes], found: SampleFile, min_confidence: float, progress: Progress) -> None:
         pipeline = self._studio.pipeline

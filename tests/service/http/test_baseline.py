@@ -150,7 +150,20 @@ def test_a_picture_without_a_face_needs_no_comparison(client: TestClient) -> Non
 )
 def test_a_baseline_shows_exactly_one_face(client: TestClient, baseline: bytes, params: dict, found: str) -> None:
     answer = refused(client, "/analyze/frame", {"file": png(204), "baseline": baseline}, **params)
-    assert answer == (422, "invalid_baseline", f"baseline: it must show exactly one face; found {found}")
+    remedy = "cut it to the person of the picture" if found == "2" else "send a larger, frontal picture"
+    detail = f"baseline: it must show exactly one face; found {found}: {remedy}"
+    assert answer == (422, "invalid_baseline", detail)
+
+
+def test_where_nothing_can_be_compared_a_baseline_is_refused(
+    client: TestClient, video: bytes, predictor: FakePredictor
+) -> None:
+    predictor.everything.comparison = Comparison.of(("expression",), Calibration())
+    *told, detail = refused(client, "/analyze/frame", {"file": png(204), "baseline": png(51)})
+    assert told == [422, "invalid_baseline"]
+    assert detail.startswith("baseline: no bundle that answers estimates valence, arousal or action units")
+    for params in ({"baseline_s": 1}, {"baseline": "auto"}):
+        assert refused(client, "/analyze/video", {"file": video}, **params) == (422, "invalid_parameter", detail)
 
 
 @pytest.mark.parametrize(

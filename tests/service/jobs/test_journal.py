@@ -75,28 +75,32 @@ def claims(store: JobStore, clock: Clock) -> list[Job]:
     return claimed
 
 
+def journal_of(store: JobStore, job: Job) -> JobJournal:
+    return store.files.journal(job, store.files.earlier_journals(job))
+
+
 def test_an_attempt_takes_the_records_of_the_one_before_over(store: JobStore, claims: list[Job]) -> None:
     first, second, third = claims
-    with store.files.journal(first) as lost:
+    with journal_of(store, first) as lost:
         lost.append(b"one")
-        with store.files.journal(second) as journal:
+        with journal_of(store, second) as journal:
             assert list(journal.records()) == [b"one"]
             journal.append(b"one", lasting=False)
             journal.take_over()
             journal.append(b"two")
         lost.append(b"too late")  # its job is another's, who does not see this
-    with store.files.journal(third) as journal:
+    with journal_of(store, third) as journal:
         assert list(journal.records()) == [b"one", b"two"]
 
 
 def test_an_attempt_that_died_while_it_took_over_loses_nothing(store: JobStore, claims: list[Job]) -> None:
     first, second, third = claims
-    with store.files.journal(first) as journal:
+    with journal_of(store, first) as journal:
         journal.append(b"one")
         journal.append(b"two")
-    with store.files.journal(second) as journal:
+    with journal_of(store, second) as journal:
         journal.append(b"one", lasting=False)
-    with store.files.journal(third) as journal:
+    with journal_of(store, third) as journal:
         assert list(journal.records()) == [b"one", b"two"]
         journal.take_over()
         journal.append(b"three")

@@ -94,6 +94,18 @@ def test_groups_by_hand() -> None:
     assert low < untold["accuracy"] == 0.5 < high
 
 
+def test_intervals_are_over_people() -> None:
+    """Everything is right of the first half of the people, and half of it of the others, whose faces are all alike."""
+    given, group = answers(200), np.array(["all"] * 200)
+    people = np.repeat(np.arange(4), 50)
+    of_faces, of_people = (
+        measure_groups(given, "kind", group, 200, each)["values"]["all"]["intervals"]["accuracy"]
+        for each in (None, people)
+    )
+    assert of_people == [0.5, 1.0]
+    assert of_faces == pytest.approx([0.69, 0.81], abs=0.02)
+
+
 def test_small_groups_have_no_numbers() -> None:
     groups = np.array(["few"] * 29 + ["many"] * 171)
     values = measure_groups(answers(200), "kind", groups)["values"]

@@ -103,8 +103,16 @@ class NetworkConfig(Section):
     """Width of the heads' inner layer. None: each head is linear."""
     start_from: Path | None = None
     """Source of the first weights: a run's `best.pt`, a bundle's folder, or a `trunk.pt`. None: new weights."""
+    start_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the first weights in those that are validated and saved; the others are those that were trained."""
     frozen: tuple[str, ...] = ()
     """Substrings of the names of parameters to freeze; their gradients are not computed."""
+
+    @model_validator(mode="after")
+    def _start(self) -> Self:
+        if self.start_share and self.start_from is None:
+            raise ValueError("network.start_share needs network.start_from")
+        return self
 
 
 class TeacherConfig(Section):
@@ -223,8 +231,7 @@ class LocalNetworkConfig(Section):
     with_mirror_image: bool = False
     """See InputConfig."""
     start_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the first weights in those that are validated and saved; the others are those that were trained. Such a
-    mean keeps more of what the first weights did well (Wortsman et al., Robust fine-tuning, CVPR 2022)."""
+    """See NetworkConfig."""
 
 
 class LocalLoss(Section):

@@ -34,7 +34,7 @@ from training.runs.config import LocalConfig
 from training.runs.maps import Rows, open_store, vectors_of
 from training.runs.optim import build_optimizer, build_schedule
 from training.runs.run import LoopOptions, Run, Stateful
-from training.runs.start import continue_from
+from training.runs.start import continue_from, mean_weights
 from training.runs.step import total_loss
 from training.runs.trained import load_evaluable, require_match
 from training.runs.training_data import load_training_faces, origin, records_at_rest, require_targets
@@ -145,11 +145,7 @@ class LocalRun(Run[NDArray[np.int64]]):
     def _with_first_weights(self) -> AffectNetwork:
         """Return a copy of the network that is the mean of `network.start_share`."""
         share, network = self.config.network.start_share, deepcopy(self.network)
-        mean = {
-            name: torch.lerp(value, self._first[name], share) if value.is_floating_point() else value
-            for name, value in network.state_dict().items()
-        }
-        network.load_state_dict(mean)
+        network.load_state_dict(mean_weights(network.state_dict(), self._first, share))
         return network
 
     @torch.inference_mode()

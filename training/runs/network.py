@@ -1,6 +1,7 @@
 """Training a whole network on still pictures, by one process or several."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from training.runs.norms import fix_norms, measure_norms, share_norms
 from training.runs.optim import build_optimizer, build_schedule
 from training.runs.processes import ALONE, Processes
 from training.runs.run import LoopOptions, Run, Stateful
+from training.runs.start import mean_weights
 from training.runs.step import BatchGradient
 from training.runs.teaching import Teacher
 from training.runs.training_data import origin
@@ -78,6 +80,7 @@ class NetworkRun(Run[Batch]):
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.optimizer = build_optimizer(self.network, options, options.trunk_factor)
         self.schedule = build_schedule(self.optimizer, options, steps * options.epochs)
+        self._first = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(options.average_decay))
 
     def _found(self, split: Split) -> NDArray[np.int64]:
@@ -129,8 +132,14 @@ class NetworkRun(Run[Batch]):
         return loss
 
     def validate(self) -> tuple[AffectNetwork, Mapping[str, float]]:
-        """Return the averaged network and its measures on the whole split, of which each process sees its share."""
+        """Return the averaged network and its measures on the whole split, of which each process sees its share.
+
+        It is the mean of `network.start_share`.
+        """
         network = self._averaged_network()
+        if share := self.config.network.start_share:
+            network = deepcopy(network)
+            network.load_state_dict(mean_weights(network.state_dict(), self._first, share))
         rows = self.faces.indices("validation", self.config.data.limit)
         share = rows[self.processes.share(len(rows))]
         outputs = collect(network, self.faces, share, self.input, self.device)

@@ -1,10 +1,10 @@
 """Initial weights of a network, from an earlier run, a bundle or an imported trunk, and the parameters to freeze."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model_core.affect import Task
 from model_core.models.ddamfn import DDAMFN, PooledMFN
@@ -62,6 +62,17 @@ def continue_from(
     for task in common:
         _take_head(network.heads[task], source.heads[task], _rows(task, spec, earlier))
     return f"{path}: the backbone is taken; {_described(common, spec, earlier)}"
+
+
+def mean_weights(trained: Mapping[str, Tensor], first: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return the mean of trained weights and first ones, of which `share` counts; whole numbers are the trained ones.
+
+    Such a mean keeps more of what the first weights did well (Wortsman et al., Robust fine-tuning, CVPR 2022).
+    """
+    return {
+        name: torch.lerp(value, first[name], share) if value.is_floating_point() else value
+        for name, value in trained.items()
+    }
 
 
 def freeze(network: nn.Module, names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from model_core.affect import LABEL_SETS
 from tests.training.conftest import FinishedRun
 from training.runs.checkpoint import CheckpointError, load_plain, load_trained
 from training.runs.config import load_config
+from training.runs.config_file import ConfigError
 from training.runs.network import NetworkRun
 from training.train import build_run
 
@@ -157,6 +158,25 @@ def test_the_best_weights_are_the_averaged_ones(finished: FinishedRun) -> None:
     best = [record["score"] for record in finished.run.progress.history]
     if best[-1] == max(best):
         assert torch.equal(load_trained(finished.folder / "best.pt").weights[name], average)
+
+
+def test_a_share_of_the_first_weights_is_kept(finished: FinishedRun, tmp_path: Path) -> None:
+    start = f"network.start_from={finished.folder / 'best.pt'}"
+    run = again(finished, tmp_path, start, "network.start_share=0.25", "optimizer.epochs=1")
+    first = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.run()
+    trained, saved = run._average.module.state_dict(), load_trained(tmp_path / "best.pt").weights
+    name = "heads.expression.weight"
+    assert not torch.equal(trained[name], first[name])
+    for name, value in saved.items():
+        torch.testing.assert_close(
+            value, 0.75 * trained[name] + 0.25 * first[name] if "num_" not in name else trained[name]
+        )
+
+
+def test_a_share_of_weights_that_there_are_not_is_refused(finished: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"start_share needs network\.start_from"):
+        again(finished, tmp_path, "network.start_share=0.25")
 
 
 def test_the_last_epochs_keep_their_norms(finished: FinishedRun, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class SetConfig(Section):
     balance: float = Field(0.0, ge=0, le=1)
     """0: all its faces count the same for expressions; 1: all labels together do, however rare they are."""
     taught: bool = False
-    """True: its faces teach the answers of `teacher` in place of their own targets, which only validation has then."""
+    """True: its faces teach the answers of `teacher`, and their own targets are for validation and calibration only."""
 
     @model_validator(mode="after")
     def _options_of_targets(self) -> Self:

@@ -169,7 +169,7 @@ class FrameReader(Generic[L]):
         return Chunk(tuple(frames), is_last)
 
     def cancel(self) -> None:
-        """End the reading before its next frame and release the decoder; returns at once."""
+        """End the reading before its next frame, and release the decoder, which takes milliseconds if nobody reads."""
         self._cancelled.set()
         self._release()
 

@@ -137,9 +137,9 @@ class NetworkRun(Run[Batch]):
         It is the mean of `network.start_share`.
         """
         network = self._averaged_network()
-        if share := self.config.network.start_share:
+        if kept := self.config.network.start_share:
             network = deepcopy(network)
-            network.load_state_dict(mean_weights(network.state_dict(), self._first, share))
+            network.load_state_dict(mean_weights(network.state_dict(), self._first, kept))
         rows = self.faces.indices("validation", self.config.data.limit)
         share = rows[self.processes.share(len(rows))]
         outputs = collect(network, self.faces, share, self.input, self.device)

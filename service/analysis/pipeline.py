@@ -292,7 +292,9 @@ def _naming_the_baseline() -> Iterator[None]:
     """Tell which of a request's two pictures an error is about."""
     try:
         yield
-    except (InvalidBaseline, TooManyPixels, UndecodableMedia, UnsupportedMediaType) as error:
+    except UnsupportedMediaType as error:
+        raise UnsupportedMediaType(f"baseline: it must be a picture. {error.detail}", limit=error.limit) from None
+    except (InvalidBaseline, TooManyPixels, UndecodableMedia) as error:
         raise type(error)(f"baseline: {error.detail}", limit=error.limit) from None
 
 

@@ -42,7 +42,9 @@ def video_sink(media_type: str, query: VideoQuery, window: Window, model: Model,
     if not (query.baseline is None and query.baseline_s is None) and not ensemble.comparison.names:
         raise InvalidParameter(f"baseline: {NOTHING_TO_COMPARE}")
     if query.baseline is not None and media_type != VideoDocument.media_type:
-        raise InvalidParameter(f"baseline: `auto` is known at the end only, so not in answers of type {media_type}")
+        raise InvalidParameter(
+            f"baseline: `auto` is known at the end only; ask for {VideoDocument.media_type}, not for {media_type}"
+        )
     if media_type == CsvStream.media_type:
         return CsvStream(_columns(query, ensemble))
     if query.columns is not None:

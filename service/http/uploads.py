@@ -239,7 +239,10 @@ class _FileForm:
         name = options.get(b"name", b"").decode("utf-8", "replace")[:64]
         if name not in self._names:
             more = ", perhaps one named baseline" if "baseline" in self._names else ""
-            raise MalformedRequest(f"the form must have one part named file{more}, and no other; found {name!r}")
+            remedy = "; videos have the parameters baseline_s and baseline=auto instead" if name == "baseline" else ""
+            raise MalformedRequest(
+                f"the form must have one part named file{more}, and no other; found {name!r}{remedy}"
+            )
         if b"filename" not in options:
             raise MalformedRequest(_without_filename(name, self._disposition))
         if name in self._received:

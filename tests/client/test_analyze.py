@@ -215,6 +215,27 @@ def test_pictures_and_videos_get_their_own_parameters(tmp_path: Path) -> None:
     assert two[1:] == [row, row]
 
 
+def test_a_result_of_another_file_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "p01" / "smile.mp4", tmp_path / "p02" / "smile.mp4"
+    for number, file in enumerate((first, second)):
+        file.parent.mkdir()
+        file.write_bytes(b"%d" % number * 50)
+    with served(Service()) as server:
+        words = ["--out", str(tmp_path / "out"), "--url", server.url]
+        assert main(["analyze", str(first.parent), *words]) == 0
+        whole = (tmp_path / "out" / "smile.mp4.csv").read_bytes()
+        for _ in range(2):
+            assert main(["analyze", str(second.parent), *words]) == 1
+            told = capsys.readouterr().err
+            assert (
+                f"{second}: {tmp_path / 'out' / 'smile.mp4.csv'} is the result of {first}; give another --out" in told
+            )
+        assert (tmp_path / "out" / "smile.mp4.csv").read_bytes() == whole
+        first.write_bytes(b"changed" * 50)
+        assert main(["analyze", str(first.parent), *words]) == 0
+    assert (tmp_path / "out" / "smile.mp4.csv").read_bytes() != whole
+
+
 def test_ndjson(tmp_path: Path) -> None:
     (tmp_path / "face.jpg").write_bytes(JPEG + b"1")
     with served(Service()) as server:

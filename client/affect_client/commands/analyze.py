@@ -234,8 +234,13 @@ class Batch:
         try:
             kind = item.kind
             origin = self._origin(item.path, kind)
-            if self.folder.holds(self.result_of(item), origin):
+            result = self.result_of(item)
+            if self.folder.holds(result, origin):
                 return Outcome(item.path, State.KEPT)
+            if other := self.folder.made_from_another(result, item.path, origin.sha256):
+                # It is not noted: the entry about the other file has to stay the last one about this result.
+                told = f"{self.folder.path / result} is the result of {other}; give another --out"
+                return Outcome(item.path, State.FAILED, told)
             return self._make(item, kind, origin)
         except (AffectError, OSError) as error:
             self.folder.note(self._entry(item, "failed", origin, error=_told(error)))

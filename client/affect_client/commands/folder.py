@@ -103,6 +103,14 @@ class ResultFolder(Closeable):
         is_done = entry is not None and entry.state == "done" and entry.origin == origin
         return is_done and (self.path / result).is_file()
 
+    def made_from_another(self, result: str, file: Path, sha256: str) -> str | None:
+        """Return the path of the file that a result was made from, if that is another one by its path and its hash."""
+        entry = self._entries.get(result)
+        if entry is None or entry.state != "done" or not (self.path / result).is_file():
+            return None
+        same = entry.origin.sha256 == sha256 or Path(entry.file).resolve() == file.resolve()
+        return None if same else entry.file
+
     def failed_before(self, result: str) -> bool:
         """Return True if the last attempt to make a result failed."""
         return result in self._entries and self._entries[result].state == "failed"

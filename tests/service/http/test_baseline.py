@@ -215,7 +215,7 @@ def test_forms_that_are_refused(client: TestClient, parts: list, detail: str) ->
 def test_a_video_has_no_picture_at_rest(client: TestClient, video: bytes) -> None:
     status, code, detail = refused(client, "/analyze/video", {"file": video, "baseline": png(51)})
     assert (status, code) == (400, "malformed_request")
-    assert detail.endswith("and no other; found 'baseline'")
+    assert "and no other; found 'baseline'; videos have the parameters baseline_s and baseline=auto" in detail
 
 
 def test_nothing_of_a_baseline_is_kept(client: TestClient) -> None:
@@ -332,8 +332,12 @@ def test_without_faces_there_is_nothing_to_compare(client: TestClient, tmp_path:
     ("params", "accept", "detail"),
     [
         ({"baseline_s": 1, "baseline": "auto"}, "*/*", "baseline_s: give either"),
-        ({"baseline": "auto"}, "application/x-ndjson", "baseline: `auto` is known at the end only"),
-        ({"baseline": "auto"}, "text/csv", "baseline: `auto` is known at the end only"),
+        (
+            {"baseline": "auto"},
+            "application/x-ndjson",
+            "baseline: `auto` is known at the end only; ask for application/json",
+        ),
+        ({"baseline": "auto"}, "text/csv", "baseline: `auto` is known at the end only; ask for application/json"),
         ({"baseline_s": 1, "columns": "openface"}, "text/csv", "baseline_s: the columns `openface` have no place"),
         ({"baseline_s": 1, "columns": "fex"}, "text/csv", "baseline_s: the columns `fex` have no place"),
         ({"baseline": "rest"}, "*/*", "baseline: "),

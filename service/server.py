@@ -23,7 +23,6 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_drain: Callable[[], None], grace_s: float, drain_s: float) -> None:
         """`on_drain`: makes readiness fall. `grace_s` of `drain_s` seconds pass before the port closes."""
         super().__init__(config)
-        config.timeout_graceful_shutdown = drain_s + FAREWELL_S  # type: ignore[assignment]  # it waits for a float too
         self._on_drain = on_drain
         self._grace_s = min(grace_s, drain_s)
         self._drain_s = drain_s
@@ -31,9 +30,13 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See the class; a person who stops it from a terminal is not made to wait for a balancer."""
         self._on_drain()
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._drain_s
         cutting_off = asyncio.create_task(self._cut_off())
         try:
             await self._wait_for_balancers()
+            left_s = end_s - loop.time() + FAREWELL_S
+            self.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]  # it waits for a float too
             await super().shutdown(sockets)
         finally:
             cutting_off.cancel()

@@ -50,6 +50,8 @@ class ConnectionLimits:
     """Longest time in which the rest of a body is still read that the answer did not wait for."""
     linger_bytes: int = 16 * 1024 * 1024
     """Most bytes of that rest. A client that sends more may find the connection broken before it reads its answer."""
+    flush_s: float = 60.0
+    """Time after which a connection that is closing is broken if its client has taken nothing more of the answer."""
 
 
 def most_connections(wanted: int) -> int:
@@ -101,6 +103,21 @@ class Connection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol; what is left of an answer is sent, and then the connection closes."""
+        super().eof_received()
+        self._expect_flush()
+
+    def shutdown(self) -> None:
+        """See HttpToolsProtocol."""
+        super().shutdown()
+        self._expect_flush()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See HttpToolsProtocol."""
+        super().timeout_keep_alive_handler()
+        self._expect_flush()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -187,6 +204,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._full and self.cycle.response_complete:
             self.transport.close()
+            self._expect_flush()
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -210,6 +228,7 @@ class Connection(HttpToolsProtocol):
             return
         if not self._in_head and not self.cycle.more_body:
             self.transport.close()
+            self._expect_flush()
             return
         self.lingering = True
         self.pipeline.clear()
@@ -229,6 +248,22 @@ class Connection(HttpToolsProtocol):
     def _expect_head(self) -> None:
         self._stop_timer()
         self._timer = self.loop.call_later(self._limits.head_s, self.transport.abort)
+
+    def _expect_flush(self) -> None:
+        """Break the connection, once it closes, if its client takes nothing more: closing would wait without an end."""
+        if self.lingering:
+            return  # that has a limit already
+        self._stop_timer()
+        left = self.transport.get_write_buffer_size()
+        self._timer = self.loop.call_later(self._limits.flush_s, self._look_at_flush, left)
+
+    def _look_at_flush(self, left_before: int) -> None:
+        if not self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() < left_before:
+            self._expect_flush()
+        else:
+            self.transport.abort()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -246,6 +246,30 @@ class TestLimits:
                 assert all_of(connection) == b""
             wait_for(lambda: not server.server_state.connections)
 
+    @pytest.mark.parametrize("last", [b"Connection: close\r\n", b""], ids=["the last answer", "one more may come"])
+    def test_an_answer_that_is_not_read_is_not_kept(self, last: bytes) -> None:
+        get = b"GET /openapi.json HTTP/1.1\r\nHost: t\r\n" + last + b"\r\n"
+        with served(flush_s=0.2) as server:
+            server.config.timeout_keep_alive = 0.1
+            # Connections inherit it, so that the system does not take the whole answer from the service.
+            server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            with connected(server) as stalled:
+                stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                stalled.sendall(get)
+                wait_for(lambda: bool(server.server_state.connections))
+                wait_for(lambda: not server.server_state.connections)
+
+    def test_what_is_read_slowly_is_sent_to_its_end(self) -> None:
+        left = [300, 200, 100]
+        transport = Mock(is_closing=lambda: True, get_write_buffer_size=lambda: left[0])
+        connection = Mock(transport=transport, lingering=False)
+        connection._expect_flush = lambda: left.pop(0)
+        while len(left) > 1:
+            connections.Connection._look_at_flush(connection, left[0] + 1)
+        transport.abort.assert_not_called()
+        connections.Connection._look_at_flush(connection, left[0])
+        transport.abort.assert_called_once()
+
     def test_a_further_request_has_the_same_time(self) -> None:
         with served(head_s=0.1) as server, connected(server) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\nGET /h")

@@ -120,13 +120,8 @@ def _fit(args: Namespace) -> tuple[Calibration, str]:
     calibration = fit_sets(sets, args.thresholds, resting_share)
     # Closed eyes were fitted with their head, and so were changes of units; limits of the axes change with the axes.
     earlier = evaluable.calibration
-    calibration = replace(
-        calibration,
-        eyes_closed=earlier.eyes_closed,
-        change_limits=ChangeLimits(None, earlier.change_limits.action_units)
-        if "unit_changes" in evaluable.spec.tasks
-        else ChangeLimits(),
-    )
+    kept = earlier.change_limits.action_units if "unit_changes" in evaluable.spec.tasks else None
+    calibration = replace(calibration, eyes_closed=earlier.eyes_closed, change_limits=ChangeLimits(action_units=kept))
     count = sum(len(load_prepared(prepared).indices("validation")) for prepared in args.prepared)
     if len(sets) > 1:
         print("\n".join(describe(sets, calibration)))

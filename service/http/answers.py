@@ -169,6 +169,7 @@ class _Body:
             self._headers["Content-Length"] = str(len(first))
         await self.write(first)
         await self.write(second)
+        # Only what follows is long: the first two are a picture's document and nothing, or the beginning of a video's.
         async for piece in made_in_threads(remaining):
             await self.write(piece)
 

@@ -39,7 +39,7 @@ def video_sink(media_type: str, query: VideoQuery, window: Window, model: Model,
             raise InvalidParameter(f"{name}: belongs to jobs whose result is {annotated}, not {media_type}")
     info = model.info if query.temporal == "auto" else model.framewise
     ensemble = model.pipeline.ensemble(query.temporal)
-    if not (query.baseline is None and query.baseline_s is None) and not ensemble.comparison.names:
+    if (query.baseline or query.baseline_s) and not ensemble.comparison.names:
         raise InvalidParameter(f"baseline: {NOTHING_TO_COMPARE}")
     if query.baseline is not None and media_type != VideoDocument.media_type:
         raise InvalidParameter(

@@ -29,7 +29,7 @@ from training.rendered.ict import IctModel
 from training.rendered.makehuman_head import MakeHumanModel
 from training.rendered.movements import OTHER_UNITS, Movement, votes
 from training.rendered.people import Model, person
-from training.rendered.plan import SITTING, Plan, Sitting
+from training.rendered.plan import SHORT_SITTING, SITTING, Plan, Sitting
 from training.rendered.portrait import HeadModel, Portrait, Studio
 from training.rendered.scene import Renderer
 from training.rendered.skins import SkinFolder
@@ -57,12 +57,14 @@ class RenderOptions:
     """Paths of light for each pixel, before the picture is denoised."""
     splits: tuple[Split, ...] = SPLITS
     """The people of these splits are rendered. Few people suffice to measure, and training needs many."""
+    sitting: int = SITTING
+    """Pictures of each sitting."""
 
     @property
     def plan(self) -> Plan:
         """The sittings of the run. Raises ValueError for a number out of range."""
         models: tuple[Model, ...] = ("makehuman", "ict") if self.ict else ("makehuman",)
-        return Plan(models, self.people, self.seed)
+        return Plan(models, self.people, self.seed, self.sitting)
 
     def sittings(self) -> Iterator[Sitting]:
         """Return the sittings of the run, without end. Raises ValueError as `plan` does, or where there are none."""
@@ -135,8 +137,8 @@ def render(options: RenderOptions, out: Path, count: int, processes: int) -> Non
     build_studio(options)
     out.mkdir(parents=True, exist_ok=True)
     _check_settings(options, out / _SETTINGS)
-    done = _finished_sittings(out / MANIFEST)
-    wanted = -(-count // SITTING)
+    done = _finished_sittings(out / MANIFEST, options.sitting)
+    wanted = -(-count // options.sitting)
     left = (sitting for sitting in islice(sittings, wanted) if sitting.number not in done)
     progress = tqdm(total=wanted, initial=len(done), unit="sitting")
     # Processes are spawned, since a fork would copy the locks of this process's threads.
@@ -153,7 +155,7 @@ def render(options: RenderOptions, out: Path, count: int, processes: int) -> Non
         except BrokenProcessPool as error:
             raise RenderError("a rendering process ended; its error stands above. The same command goes on") from error
     progress.close()
-    print(f"{out}: {SITTING * max(wanted, len(done))} pictures")
+    print(f"{out}: {options.sitting * max(wanted, len(done))} pictures")
 
 
 def _ahead(pool: ProcessPoolExecutor, sittings: Iterator[Sitting], depth: int) -> Iterator[list[str]]:
@@ -167,15 +169,16 @@ def _ahead(pool: ProcessPoolExecutor, sittings: Iterator[Sitting], depth: int) -
 def _check_settings(options: RenderOptions, file: Path) -> None:
     settings = {name: value for name, value in asdict(options).items() if name not in ("skins", "ict")}
     settings["models"] = list(options.plan.models)
-    # Folders from before the option do not name it.
-    settings = {name: value for name, value in settings.items() if name != "splits" or value != SPLITS}
+    # Folders from before these options do not name them.
+    usual = {"splits": SPLITS, "sitting": SITTING}
+    settings = {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
     if not file.exists():
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     elif json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
         raise RenderError(f"{file.parent} was rendered with other options, see {file.name}; choose another folder")
 
 
-def _finished_sittings(table: Path) -> set[int]:
+def _finished_sittings(table: Path, pictures_each: int) -> set[int]:
     """Return the sittings in the table, whose last one is dropped from it where its lines are not complete."""
     if not table.exists():
         return set()
@@ -188,7 +191,7 @@ def _finished_sittings(table: Path) -> set[int]:
             break
         counts[number] = counts.get(number, 0) + 1
         kept.append((number, line))
-    whole = {number for number, pictures in counts.items() if pictures == SITTING}
+    whole = {number for number, pictures in counts.items() if pictures == pictures_each}
     partial = table.with_suffix(".partial")
     partial.write_text("".join(line for number, line in kept if number in whole), encoding="utf-8")
     partial.replace(table)
@@ -256,9 +259,18 @@ def main() -> None:
     parser.add_argument(
         "--splits", nargs="+", default=SPLITS, choices=SPLITS, help="render only people of these splits"
     )
+    parser.add_argument(
+        "--sitting",
+        default=SITTING,
+        type=int,
+        choices=(SITTING, SHORT_SITTING),
+        help="pictures of a person in one pose",
+    )
     parser.add_argument("--processes", default=1, type=at_least(1), help="each of them uses one core")
     args = parser.parse_args()
-    options = RenderOptions(args.skins, args.ict, args.people, args.seed, args.size, args.samples, tuple(args.splits))
+    options = RenderOptions(
+        args.skins, args.ict, args.people, args.seed, args.size, args.samples, tuple(args.splits), args.sitting
+    )
     try:
         render(options, args.out, args.count, args.processes)
     except (ModuleNotFoundError, OSError, RenderError, ValueError) as error:

@@ -21,7 +21,7 @@ from training.datasets.raw import SPLITS, Split
 from training.datasets.rendered import MANIFEST, RenderedPicture, as_json, from_json, rendered_pictures
 from training.rendered.errors import RenderError
 from training.rendered.people import split_of
-from training.rendered.plan import SITTING
+from training.rendered.plan import SHORT_SITTING
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def in_this_process(options: render.RenderOptions, out: Path) -> Callable[..., I
 
 
 def command(monkeypatch: pytest.MonkeyPatch, out: Path, skins: Path, *more: object) -> None:
-    fixed = ["--out", out, "--skins", skins, "--size", 32, "--samples", 1, "--people", 2]
+    fixed = ["--out", out, "--skins", skins, "--size", 32, "--samples", 1, "--people", 2, "--sitting", SHORT_SITTING]
     monkeypatch.setattr(sys, "argv", ["training.render", *map(str, fixed), *map(str, more)])
     render.main()
 
@@ -48,14 +48,14 @@ def rendered(skins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the real command makes, its worker process included."""
     out = tmp_path_factory.mktemp("out") / "faces"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        command(monkeypatch, out, skins, "--count", 9)
+        command(monkeypatch, out, skins, "--count", 5)
     return out
 
 
 def test_whole_sittings_are_rendered(rendered: Path) -> None:
     pictures = list(rendered_pictures(rendered))
-    assert [picture.sitting for picture in pictures] == [0] * SITTING + [1] * SITTING
-    assert [picture.person for picture in pictures[::SITTING]] == ["makehuman-0000", "makehuman-0001"]
+    assert [picture.sitting for picture in pictures] == [0] * SHORT_SITTING + [1] * SHORT_SITTING
+    assert [picture.person for picture in pictures[::SHORT_SITTING]] == ["makehuman-0000", "makehuman-0001"]
     assert all(cv2.imread(str(rendered / picture.file)).shape == (32, 32, 3) for picture in pictures)
     assert not list(rendered.rglob("*.partial"))
 
@@ -70,14 +70,15 @@ def test_a_stopped_run_goes_on_to_the_same_pictures(
 ) -> None:
     """The second sitting lost half of its lines."""
     whole = (rendered / MANIFEST).read_text().splitlines(keepends=True)
-    for picture in list(rendered_pictures(rendered))[:SITTING]:
+    for picture in list(rendered_pictures(rendered))[:SHORT_SITTING]:
         file = tmp_path / picture.file
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes((rendered / picture.file).read_bytes())
     (tmp_path / "render.json").write_text((rendered / "render.json").read_text())
-    (tmp_path / MANIFEST).write_text("".join(whole[:12]) + whole[12][:40])
-    monkeypatch.setattr(render, "_ahead", in_this_process(render.RenderOptions(skins, None, 2, 0, 32, 1), tmp_path))
-    command(monkeypatch, tmp_path, skins, "--count", 16)
+    (tmp_path / MANIFEST).write_text("".join(whole[:6]) + whole[6][:40])
+    options = render.RenderOptions(skins, None, 2, 0, 32, 1, sitting=SHORT_SITTING)
+    monkeypatch.setattr(render, "_ahead", in_this_process(options, tmp_path))
+    command(monkeypatch, tmp_path, skins, "--count", 8)
     assert (tmp_path / MANIFEST).read_text() == "".join(whole)
     for picture in rendered_pictures(rendered):
         assert (tmp_path / picture.file).read_bytes() == (rendered / picture.file).read_bytes()
@@ -87,9 +88,9 @@ def test_a_finished_run_renders_nothing(
     rendered: Path, skins: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (rendered / MANIFEST).read_bytes()
-    command(monkeypatch, rendered, skins, "--count", 8)
+    command(monkeypatch, rendered, skins, "--count", 4)
     assert (rendered / MANIFEST).read_bytes() == before
-    assert "16 pictures" in capsys.readouterr().out
+    assert "8 pictures" in capsys.readouterr().out
 
 
 def test_other_options_are_refused(rendered: Path, skins: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ def seen_from_front(mesh: Mesh, xy: NDArray[np.floating]) -> Anchors:
     low, high = xy.min(axis=0) - 1, xy.max(axis=0) + 1
     near = ((flat.max(axis=1) > low) & (flat.min(axis=1) < high)).all(axis=1)
     facing, flat = facing[near], flat[near]
+    lowest, highest = flat.min(axis=1), flat.max(axis=1)
     depth = mesh.vertices[facing][:, :, 2].mean(axis=1)
     corners = np.zeros((len(xy), 3), dtype=np.int32)
     weights = np.zeros((len(xy), 3))
@@ -51,7 +52,7 @@ def seen_from_front(mesh: Mesh, xy: NDArray[np.floating]) -> Anchors:
     order = np.lexsort((xy[:, 1], np.floor(xy[:, 0] / _STRIP_CM)))
     for rows in np.array_split(order, max(len(order) // _TOGETHER, 1)):
         points = np.asarray(xy[rows], dtype=np.float64)
-        around = ((flat.max(axis=1) > points.min(axis=0) - 0.5) & (flat.min(axis=1) < points.max(axis=0) + 0.5)).all(1)
+        around = ((highest > points.min(axis=0) - 0.5) & (lowest < points.max(axis=0) + 0.5)).all(axis=1)
         nearby = np.flatnonzero(around) if around.any() else np.arange(len(flat))
         inside = _barycentric(flat[nearby], points)
         least = inside.min(axis=2)

@@ -15,7 +15,9 @@ from training.rendered.movements import EXPRESSIONS, Movement, draw_strength, ex
 from training.rendered.people import Model, Person, Sex, Tone, person
 
 SITTING = 8
-"""Pictures of a sitting."""
+"""Pictures of a sitting, unless it is a short one."""
+SHORT_SITTING = 4
+"""Pictures of a short sitting, of which more people have one in the same time."""
 
 _UNITS = tuple(ACTION_UNITS)
 _EXPRESSIONS = tuple(EXPRESSIONS)
@@ -62,6 +64,8 @@ class Plan:
     """People of each model."""
     seed: int
     """The same seed gives the same pictures."""
+    sitting: int = SITTING
+    """Pictures of each sitting, SITTING or SHORT_SITTING."""
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -70,6 +74,8 @@ class Plan:
             raise ValueError(f"at least one person of each model is needed, not {self.people}")
         if self.seed < 0:
             raise ValueError(f"a seed is at least 0, not {self.seed}")
+        if self.sitting not in (SITTING, SHORT_SITTING):
+            raise ValueError(f"a sitting has {SITTING} or {SHORT_SITTING} pictures, not {self.sitting}")
 
     def sittings(self) -> Iterator[Sitting]:
         """Return sittings without end. Every sitting of a test person is followed by that of a counterpart."""
@@ -87,7 +93,8 @@ class Plan:
 
     def _sitting(self, number: int, who: Person) -> Sitting:
         rng = np.random.default_rng([self.seed, 1, number])
-        return Sitting(number, who, int(rng.integers(2**31)), tuple(_movements(number, rng)))
+        movements = _movements if self.sitting == SITTING else _few_movements
+        return Sitting(number, who, int(rng.integers(2**31)), tuple(movements(number, rng)))
 
 
 def counterpart(who: Person, number: int) -> Person:
@@ -120,5 +127,24 @@ def _movements(number: int, rng: np.random.Generator) -> Iterator[Movement]:
         yield other(draw_strength(rng), rng)
     elif kind == 1:
         yield single(_UNITS[rng.integers(len(_UNITS))], draw_strength(rng), rng)
+    else:
+        yield neutral(rng)
+
+
+def _few_movements(number: int, rng: np.random.Generator) -> Iterator[Movement]:
+    """Return the movements of a short sitting: neutral, a single unit, an expression, and one of any kind.
+
+    The single units of twelve consecutive sittings are the twelve units.
+    """
+    yield neutral(rng)
+    yield single(_UNITS[number % len(_UNITS)], draw_strength(rng), rng)
+    yield expression(_EXPRESSIONS[number % len(_EXPRESSIONS)], draw_strength(rng), rng)
+    kind = rng.choice(4, p=[0.5, 0.3, 0.1, 0.1])
+    if kind == 0:
+        yield single(_UNITS[rng.integers(len(_UNITS))], draw_strength(rng), rng)
+    elif kind == 1:
+        yield pair(draw_strength(rng), rng)
+    elif kind == 2:
+        yield other(draw_strength(rng), rng)
     else:
         yield neutral(rng)

@@ -58,6 +58,9 @@ class Renderer:
         # One thread adds the light of all paths in the same order each time.
         drjit.set_thread_count(1)
         self._mi: Any = mitsuba
+        # Mitsuba's integrator of both traces the paths once for the light and once more for the features.
+        self._light = mitsuba.load_dict({"type": "path", "max_depth": 4, "hide_emitters": True})
+        self._features = mitsuba.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"})
         self._denoise: Any = pyoidn.denoise
         self._size = size
         self._samples = samples
@@ -65,8 +68,12 @@ class Renderer:
     def render(self, pieces: Sequence[Piece], shot: Shot, seed: int) -> NDArray[np.float32]:
         """Return light and coverage, float32 [size, size, 4]: linear RGB over black, and alpha."""
         scene = self._mi.load_dict(self._scene(pieces, shot))
-        raw = np.array(self._mi.render(scene, seed=seed), dtype=np.float32)
-        colour, alpha, albedo, normal = np.split(raw, [3, 4, 7], axis=2)
+        light, features = (
+            np.array(self._mi.render(scene, integrator=integrator, seed=seed), dtype=np.float32)
+            for integrator in (self._light, self._features)
+        )
+        colour, alpha = light[:, :, :3], light[:, :, 3:]
+        albedo, normal = features[:, :, :3], features[:, :, 3:]
         clean = self._denoise(
             np.ascontiguousarray(colour), np.ascontiguousarray(albedo), np.ascontiguousarray(normal), hdr=True
         )
@@ -75,11 +82,6 @@ class Renderer:
     def _scene(self, pieces: Sequence[Piece], shot: Shot) -> dict[str, Any]:
         scene: dict[str, Any] = {
             "type": "scene",
-            "integrator": {
-                "type": "aov",
-                "aovs": "albedo:albedo,normal:sh_normal",
-                "paths": {"type": "path", "max_depth": 4, "hide_emitters": True},
-            },
             "sensor": self._sensor(shot.camera),
             "sky": {"type": "envmap", "bitmap": self._mi.Bitmap(shot.sky)},
         }

@@ -5,7 +5,7 @@ import pytest
 
 from model_core.affect import ACTION_UNITS
 from training.rendered.movements import EXPRESSIONS
-from training.rendered.plan import SITTING, Plan, Pose
+from training.rendered.plan import SHORT_SITTING, SITTING, Plan, Pose
 
 PLAN = Plan(("makehuman", "ict"), 12, 0)
 
@@ -25,14 +25,16 @@ def test_only_test_people_have_counterparts() -> None:
         assert sitting.person.name == sitting.person.original or sitting.person.split == "test"
 
 
-def test_a_sitting_begins_at_rest() -> None:
-    for sitting in islice(PLAN.sittings(), 30):
-        assert len(sitting.movements) == SITTING
+@pytest.mark.parametrize("pictures", [SITTING, SHORT_SITTING])
+def test_a_sitting_begins_at_rest(pictures: int) -> None:
+    for sitting in islice(Plan(("makehuman", "ict"), 12, 0, pictures).sittings(), 30):
+        assert len(sitting.movements) == pictures
         assert sitting.movements[0].kind == "neutral"
 
 
-def test_every_unit_and_expression_comes_soon() -> None:
-    sittings = list(islice(PLAN.sittings(), 30))
+@pytest.mark.parametrize("pictures", [SITTING, SHORT_SITTING])
+def test_every_unit_and_expression_comes_soon(pictures: int) -> None:
+    sittings = list(islice(Plan(("makehuman", "ict"), 12, 0, pictures).sittings(), 30))
     singles = [
         max(
             movement.left | movement.right,
@@ -66,6 +68,11 @@ def test_the_seed_decides() -> None:
 def test_a_plan_out_of_range_is_refused(models: tuple[str, ...], people: int, seed: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Plan(models, people, seed)  # type: ignore[arg-type]
+
+
+def test_sittings_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="a sitting has 8 or 4 pictures, not 5"):
+        Plan(("ict",), 1, 0, 5)
 
 
 @pytest.mark.parametrize(

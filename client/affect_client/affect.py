@@ -18,7 +18,10 @@ from affect_client.live import LiveStream
 from affect_client.numbers import TIMEOUT_S, check_options
 from affect_client.progress import Reporting
 from affect_client.results import Models, Picture
-from affect_client.videos import CSV, NDJSON, VideoAnswer, VideoStream
+from affect_client.videos import CSV, JSON, NDJSON, VideoAnswer, VideoStream
+
+_MEDIA_TYPES = {".json": JSON, ".ndjson": NDJSON}
+"""Endings of files that are no CSV -> the document in them."""
 
 
 class FrameOptions(TypedDict, total=False):
@@ -130,10 +133,14 @@ class Affect(Closeable):
         return VideoAnswer(self._connection.send(self._video_request(video, media_type, options)), media_type)
 
     def save_video(
-        self, video: Media, path: str | os.PathLike[str], media_type: str = CSV, **options: Unpack[VideoOptions]
+        self, video: Media, path: str | os.PathLike[str], media_type: str | None = None, **options: Unpack[VideoOptions]
     ) -> None:
-        """Write that document to a file, which is whole or not there."""
-        write_whole(Path(path), self.video_answer(video, media_type, **options))
+        """Write that document to a file, which is whole or not there.
+
+        Without a `media_type` the file's name decides: `.json` and `.ndjson` are these, all others CSV.
+        """
+        by_name = _MEDIA_TYPES.get(Path(path).suffix.lower(), CSV)
+        write_whole(Path(path), self.video_answer(video, media_type or by_name, **options))
 
     def job(self, video: Media, media_type: str = "application/json", **options: Unpack[VideoOptions]) -> Job:
         """Upload a video, and return the job that analyses it; the job goes on without this client.

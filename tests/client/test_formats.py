@@ -114,6 +114,7 @@ def test_what_does_not_go_together_is_told_at_once(
         ("clip.mp4", ["--baseline", __file__], "--baseline with a file is for pictures, and there is none"),
         ("face.jpg", ["--baseline", "auto"], "--baseline auto and --baseline-s are for videos, and there is none"),
         ("face.jpg", ["--baseline-s", "3"], "--baseline auto and --baseline-s are for videos, and there is none"),
+        ("face.jpg", ["--baseline", __file__, "--baseline-s", "3"], "--baseline-s are for videos, and there is none"),
     ],
 )
 def test_a_baseline_without_a_use_is_refused(

@@ -212,6 +212,21 @@ def test_the_services_own_document_is_saved_as_it_is(
 
 
 @pytest.mark.parametrize(
+    ("name", "media_type", "content"),
+    [
+        ("clip.csv", "text/csv", CSV_TEXT),
+        ("clip.JSON", "application/json", b'{"request_id": "r1"}'),
+        ("clip.ndjson", "application/x-ndjson", json.dumps(SUMMARY).encode() + b"\n"),
+    ],
+)
+def test_the_files_name_decides_about_the_document(name: str, media_type: str, content: bytes, tmp_path: Path) -> None:
+    with fake_service(in_turn(Answer(200, {}, [content]))) as service, Affect(service.url) as affect:
+        affect.save_video(b"clip", tmp_path / name)
+    assert service.seen[0].headers["accept"] == media_type
+    assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
     ("media_type", "pieces", "code"),
     [
         ("text/csv", [CSV_TEXT, b"# error: " + json.dumps(ERROR).encode() + b"\n"], "deadline_exceeded"),

@@ -133,7 +133,12 @@ class BatchRequest:
     @property
     def compares(self) -> bool:
         """True if faces are compared with a baseline."""
-        return self.baseline is not None or not self.video_options.keys().isdisjoint({"baseline", "baseline_s"})
+        return self.baseline is not None or self.compares_videos
+
+    @property
+    def compares_videos(self) -> bool:
+        """True if faces of videos are."""
+        return not self.video_options.keys().isdisjoint({"baseline", "baseline_s"})
 
     @property
     def media_type(self) -> str:
@@ -178,7 +183,7 @@ def _require_use(request: BatchRequest, inputs: Sequence[Input]) -> None:
             kinds.add(each.kind)
     if request.baseline is not None and Kind.PICTURE not in kinds:
         raise ValueError("--baseline with a file is for pictures, and there is none; videos take --baseline-s or auto")
-    if request.baseline is None and Kind.VIDEO not in kinds:
+    if request.compares_videos and Kind.VIDEO not in kinds:
         raise ValueError("--baseline auto and --baseline-s are for videos, and there is none; pictures take a file")
 
 

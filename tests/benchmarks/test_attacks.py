@@ -15,24 +15,15 @@ from random import Random
 import pytest
 
 from benchmarks.attacks import groups
-from benchmarks.attacks.__main__ import (
-    PARTS,
-    QUICK,
-    QUICK_BOUNDS,
-    Attack,
-    Bounds,
-    Report,
-    arguments,
-    check,
-    loopback,
-    rendered,
-    size,
-)
+from benchmarks.attacks.__main__ import arguments, loopback, size
 from benchmarks.attacks.answers import Answer, Part, judged, strict_json
+from benchmarks.attacks.attack import Attack
 from benchmarks.attacks.framing import BOUNDARY, broken_requests, damaged_request, file_part, form, request
 from benchmarks.attacks.groups import memory_group
 from benchmarks.attacks.live import BINARY, TEXT, frame, judged_message, parts, service_frames
 from benchmarks.attacks.mutations import WAYS, mutated
+from benchmarks.attacks.plan import PARTS, QUICK
+from benchmarks.attacks.report import QUICK_BOUNDS, Bounds, Report, check, rendered
 from benchmarks.attacks.seeds import FRAME_ROUTE, VIDEO_ROUTE, Media, whole_files
 from benchmarks.attacks.watching import Footprint, Watch, footprint
 from service.media.formats import Kind, recognise

@@ -68,7 +68,12 @@ def physio(
 
 
 def _columns(recording: Recording) -> list[str]:
-    return ["valence", "arousal", *recording.units, *(f"expression_{label}" for label in recording.labels)]
+    return [
+        *("valence", "arousal"),
+        *recording.units,
+        *(f"expression_{label}" for label in recording.labels),
+        *(f"{name}_change" for name in recording.changes),
+    ]
 
 
 def _nearest(times_s: Sequence[float], step_s: float, tolerance_s: float) -> list[int | None]:
@@ -99,6 +104,12 @@ def _described(column: str, references: Mapping[str, str]) -> dict[str, str]:
     elif column.startswith("expression_"):
         label = column.removeprefix("expression_")
         task, meaning = "expression", f"Estimated probability of the expression {label}, from 0 to 1."
+    elif column.endswith("_change"):
+        name = column.removesuffix("_change")
+        is_unit = name.startswith("AU")
+        task = ("unit_changes" if "unit_changes" in references else "action_units") if is_unit else "valence_arousal"
+        least = -1 if is_unit else -2
+        meaning = f"Estimated change of {name} against the same person's own baseline, from {least} to {-least}."
     else:
         task = "action_units"
         meaning = f"Estimated probability that the action unit {column} is present, from 0 to 1; not an intensity."

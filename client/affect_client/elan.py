@@ -10,6 +10,7 @@ from affect_client.intervals import (
     IntervalRules,
     expression_intervals,
     face_intervals,
+    rise_intervals,
     unit_intervals,
 )
 from affect_client.recordings import Recording
@@ -19,8 +20,9 @@ def eaf(recording: Recording, rules: IntervalRules, *, media: Path | None, folde
     """Return an EAF file (format 2.8). Raises MissingExtra, and ValueError for a recording of a single frame.
 
     Each track has a tier `track 1 face` where it has a face, and one for each unit (`track 1 AU12`) and expression
-    (`track 1 happiness`), also where that is empty: it was looked for and not found. The value of an annotation tells
-    the apex. Times are those of the source, rounded to milliseconds.
+    (`track 1 happiness`), also where that is empty: it was looked for and not found. What was compared with a baseline
+    has one more (`track 1 AU12 rose`). The value of an annotation tells the apex. Times are those of the source,
+    rounded to milliseconds.
 
     Args:
         recording: what is told.
@@ -53,6 +55,8 @@ def _tiers(recording: Recording, rules: IntervalRules) -> list[tuple[str, list[I
             tiers.append((f"track {track_id} {unit}", unit_intervals(recording, track_id, unit, rules)))
         for label in recording.labels:
             tiers.append((f"track {track_id} {label}", expression_intervals(recording, track_id, label, rules)))
+        for name in recording.rising:
+            tiers.append((f"track {track_id} {name} rose", rise_intervals(recording, track_id, name, rules)))
     return tiers
 
 
@@ -60,7 +64,8 @@ def _told(interval: Interval, tier: str) -> str:
     """Return the value of an annotation."""
     if tier.endswith(" face"):
         return "face"
-    return f"apex {interval.apex_s:.3f} s, probability {interval.peak:.2f}"
+    measure = "change" if tier.endswith(" rose") else "probability"
+    return f"apex {interval.apex_s:.3f} s, {measure} {interval.peak:.2f}"
 
 
 def _ms(time_s: float) -> int:

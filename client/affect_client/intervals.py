@@ -13,16 +13,16 @@ _TOLERANCE_S = 1e-6
 
 @dataclass(frozen=True)
 class Interval:
-    """A time in which a probability stays at or above its threshold."""
+    """A time in which a probability stays at or above its threshold, or a rise above a baseline lasts."""
 
     onset_s: float
     """Time of its first frame."""
     apex_s: float
-    """Time of the frame with the highest probability; the first of several."""
+    """Time of the frame with the highest probability or change; the first of several."""
     offset_s: float
     """End of its last frame: one usual step after that frame's time, at most the time of the next frame."""
     peak: float
-    """The highest probability."""
+    """The highest probability or change."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ def expression_intervals(recording: Recording, track_id: int, label: str, rules:
     """Return the intervals of an expression of a track, in their order."""
     values = recording.track(track_id)[f"expression_{label}"]
     return _intervals(recording, values, [value >= rules.expression_threshold for value in values], rules)
+
+
+def rise_intervals(recording: Recording, track_id: int, name: str, rules: IntervalRules) -> list[Interval]:
+    """Return the intervals in which a unit, `valence` or `arousal` has risen above its baseline, in their order."""
+    track = recording.track(track_id)
+    return _intervals(recording, track[f"{name}_change"], [value == 1 for value in track[f"{name}_rose"]], rules)
 
 
 def face_intervals(recording: Recording, track_id: int) -> list[Interval]:

@@ -34,9 +34,21 @@ class Recording:
     """Labels of the expressions; empty where none were estimated."""
     tracks: Mapping[int, Mapping[str, Sequence[float]]]
     """For each track, the ones with the most samples first, its columns at these times: `valence`, `arousal`, `AU12`
-    (a probability), `AU12_active` (0 or 1), `expression_happiness` (a probability)."""
+    (a probability), `AU12_active` (0 or 1), `expression_happiness` (a probability), `AU12_change`, `AU12_rose` (0 or
+    1)."""
     references: Mapping[str, str]
     """For each task where its training labels came from (`annotated`, `derived`, `rendered`); a table does not tell."""
+    changes: Sequence[str] = ()
+    """What was compared with a baseline, such as `valence` and `AU12`; its columns are NaN where there was none."""
+
+    @property
+    def rising(self) -> Sequence[str]:
+        """Those of `changes` of which is told whether they rose."""
+        return [
+            name
+            for name in self.changes
+            if any(not math.isnan(rose) for track in self.tracks.values() for rose in track[f"{name}_rose"])
+        ]
 
     @property
     def step_s(self) -> float:
@@ -102,10 +114,12 @@ def _recording(content: _Content) -> Recording:
     if "eyes_closed_active" in names:
         units.append("eyes_closed")
     labels = [name.removeprefix("expression_") for name in names if name.startswith("expression_")]
+    changes = [name.removesuffix("_change") for name in names if name.endswith("_change")]
     columns = [
         *("valence", "arousal"),
         *(column for unit in units for column in (unit, f"{unit}_active")),
         *(f"expression_{label}" for label in labels),
+        *(column for name in changes for column in (f"{name}_change", f"{name}_rose")),
     ]
     tracks: dict[int, dict[str, list[float]]] = {}
     samples: Counter[int] = Counter()
@@ -124,6 +138,7 @@ def _recording(content: _Content) -> Recording:
         labels,
         {track_id: tracks[track_id] for track_id, _ in samples.most_common()},
         content.references,
+        changes,
     )
 
 

@@ -68,6 +68,26 @@ def test_elan(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert linked["MIME_TYPE"] == "video/mp4"
 
 
+def test_changes_are_told_to_both(result: Path, tmp_path: Path) -> None:
+    changes = [None, {"value": 0.4, "rose": True}, {"value": 0.75, "rose": True}, {"value": -0.1, "rose": False}]
+    objects: list[dict[str, object]] = [{"type": "video", "model": MODEL}]
+    for number, change in enumerate(changes):
+        told = {} if change is None else {"change": {"valence": {"value": 0.5, "rose": None}, "AU12": change}}
+        objects.append({"type": "frame", "time_s": number / 10, "frame": number, "faces": [seen(1, 0.5) | told]})
+    result.write_text("".join(json.dumps(each) + "\n" for each in objects))
+    assert main(["convert", "eaf", str(result)]) == 0
+    document = Eaf(result.with_suffix(".eaf"))
+    assert annotations(document, "track 1 AU12 rose") == [(100, 300, "apex 0.200 s, change 0.75")]
+    assert "track 1 valence rose" not in document.get_tier_names()  # nothing tells whether it rose
+    out = tmp_path / "sub-01_task-talk_physio.tsv.gz"
+    assert main(["convert", "bids", str(result), "--out", str(out)]) == 0
+    table = bids_table(out)
+    assert [None if math.isnan(each) else each for each in table["AU12_change"]] == [None, 0.4, 0.75, -0.1]
+    sidecar = json.loads((tmp_path / "sub-01_task-talk_physio.json").read_text())
+    assert sidecar["AU12_change"]["Description"].startswith("Estimated change of AU12 against the same person's own")
+    assert "from -2 to 2" in sidecar["valence_change"]["Description"]
+
+
 def test_elan_by_rules_of_ones_own(result: Path) -> None:
     words = ["--unit-threshold", "0.75", "--max-gap-s", "0.2", "--min-duration-s", "0.3", "--expression-threshold", "1"]
     assert main(["convert", "eaf", str(result), *words]) == 0

@@ -63,6 +63,20 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     assert valence.get_legend().get_window_extent().y0 >= valence.bbox.y1  # it covers no line
 
 
+def test_changes_stand_below_the_units_of_a_track(tmp_path: Path) -> None:
+    rows = ["0,0.0,1,0.5,-0.5,0.9,1,,", "3,0.3,1,0.5,-0.5,0.9,1,-0.25,0", "6,0.6,1,0.5,-0.5,0.9,1,0.75,1"]
+    header = "frame,time_s,track_id,valence,arousal,AU12,AU12_active,AU12_change,AU12_rose"
+    (tmp_path / "clip.csv").write_text("\n".join([header, *rows]) + "\n")
+    recording = read_recording(tmp_path / "clip.csv")
+    assert recording.changes == ["AU12"]
+    assert shown(recording, 1, "AU12_rose") == [None, 0, 1]
+    units, changes = draw(recording).axes[2:4]
+    assert [axes.get_title("left") for axes in (units, changes)] == ["track 1", "track 1, against its baseline"]
+    [mesh] = changes.collections
+    assert mesh.get_array().tolist() == [[None, -0.25, 0.75]]
+    assert mesh.get_clim() == (-1, 1)
+
+
 def test_the_picture(tmp_path: Path) -> None:
     (tmp_path / "clip.csv").write_text(CSV_TEXT)
     assert main(["plot", str(tmp_path / "clip.csv")]) == 0

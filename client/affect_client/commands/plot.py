@@ -1,7 +1,8 @@
-"""`affect plot`: valence, arousal and action units over time, from a result of a video."""
+"""`affect plot`: valence, arousal and action units over time, and their changes, from a result of a video."""
 
 import argparse
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from affect_client.recordings import Recording, read_recording
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 SHOWN_TRACKS = 4
@@ -37,22 +39,29 @@ def run(arguments: argparse.Namespace) -> int:
 def draw(recording: Recording) -> "Figure":
     """Return a figure with valence and arousal of all tracks, and the units of those with the most samples.
 
+    What changed against a baseline stands below the units of the track.
+
     Raises MissingExtra without matplotlib.
     """
     with needing("plot"):
         from matplotlib.figure import Figure
 
     shown = list(recording.tracks)[:SHOWN_TRACKS] if recording.units else []
-    figure = Figure(figsize=(10, 4 + 2.4 * len(shown)), layout="constrained")
-    grid = figure.subplots(2 + len(shown), 1, sharex=True, height_ratios=[2, 2, *[2.4] * len(shown)])
+    compared = bool(shown) and any(name in recording.units for name in recording.changes)
+    maps = len(shown) * (1 + compared)
+    figure = Figure(figsize=(10, 4 + 2.4 * maps), layout="constrained")
+    grid = figure.subplots(2 + maps, 1, sharex=True, height_ratios=[2, 2, *[2.4] * maps])
     for axes, name in zip(grid[:2], ("valence", "arousal"), strict=True):
         for track_id, values in recording.tracks.items():
             axes.plot(recording.times_s, values[name], marker=".", markersize=3, linewidth=1, label=f"track {track_id}")
         axes.axhline(0, color="grey", linewidth=0.5)
         axes.set(ylabel=name, ylim=(-1.05, 1.05))
     grid[0].legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", ncols=8, frameon=False)
-    for axes, track_id in zip(grid[2:], shown, strict=True):
-        _draw_units(axes, recording, track_id)
+    places = iter(grid[2:])
+    for track_id in shown:
+        _draw_units(next(places), recording, track_id)
+        if compared:
+            _draw_changes(next(places), recording, track_id)
     left_out = len(recording.tracks) - len(shown)
     if shown and left_out:
         grid[-1].set_title(f"{left_out} more tracks, with fewer samples, are not drawn", loc="right", fontsize="small")
@@ -62,11 +71,29 @@ def draw(recording: Recording) -> "Figure":
 
 def _draw_units(axes: "Axes", recording: Recording, track_id: int) -> None:
     track = recording.tracks[track_id]
-    rows = range(len(recording.units))
-    probabilities = [track[unit] for unit in recording.units]
-    mesh = axes.pcolormesh(recording.times_s, rows, probabilities, vmin=0, vmax=1, shading="nearest", cmap="cividis")
-    axes.set_yticks(rows, recording.units, fontsize="small")
-    axes.invert_yaxis()
-    axes.set_facecolor("lightgrey")  # shows where the track has no face
+    rows = {unit: track[unit] for unit in recording.units}
+    mesh = _draw_rows(axes, recording, rows, least=0, colours="cividis")
     axes.set_title(f"track {track_id}", loc="left", fontsize="small")
     axes.figure.colorbar(mesh, ax=axes, label="probability\n(no intensity)")
+
+
+def _draw_changes(axes: "Axes", recording: Recording, track_id: int) -> None:
+    track = recording.tracks[track_id]
+    rows = {name: track[f"{name}_change"] for name in recording.changes if name in recording.units}
+    mesh = _draw_rows(axes, recording, rows, least=-1, colours="coolwarm")
+    axes.set_title(f"track {track_id}, against its baseline", loc="left", fontsize="small")
+    axes.figure.colorbar(mesh, ax=axes, label="change")
+
+
+def _draw_rows(
+    axes: "Axes", recording: Recording, rows: Mapping[str, Sequence[float]], *, least: float, colours: str
+) -> "QuadMesh":
+    """Draw values from `least` to 1 over time, one row of a name below the other."""
+    places = range(len(rows))
+    mesh = axes.pcolormesh(
+        recording.times_s, places, list(rows.values()), vmin=least, vmax=1, shading="nearest", cmap=colours
+    )
+    axes.set_yticks(places, list(rows), fontsize="small")
+    axes.invert_yaxis()
+    axes.set_facecolor("lightgrey")  # shows where the track has no face, or nothing is compared yet
+    return mesh

@@ -100,6 +100,8 @@ class Picture:
     faces: tuple[Face, ...]
     timings_ms: Mapping[str, float]
     """Milliseconds by stage."""
+    baseline: Face | None = None
+    """The face of the baseline by itself, where one was sent: whether it is reliable, and at rest."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -111,6 +113,7 @@ class Picture:
             height=values["image"]["height"],
             faces=tuple(Face.of(face) for face in values["faces"]),
             timings_ms=values["timings_ms"],
+            baseline=Face.of(values["baseline"]) if "baseline" in values else None,
         )
 
     @property

@@ -26,7 +26,7 @@ from service.analysis.baselines import NOTHING_TO_COMPARE
 from service.analysis.checkpoints import Checkpoints
 from service.analysis.estimating import Estimate, Estimator
 from service.analysis.locating import TURN_S, Chunk, FrameReader, L, LocatedFrame, Locator
-from service.analysis.results import AnalysisOptions, FramePlace, FrameResult, KnownBaseline, Temporal
+from service.analysis.results import AnalysisOptions, FramePlace, FrameResult, KnownBaseline, Temporal, WholeTrack
 from service.analysis.session import MOST_FACES, Session
 from service.errors import (
     Draining,
@@ -192,24 +192,26 @@ class Pipeline:
 
         Raises InvalidBaseline unless it shows exactly one face, and the ServiceErrors of decoding and queues.
         """
-        everyone = replace(options, max_faces=MOST_FACES, baseline=None)
+        # With this baseline a face's result carries the levels by which it is compared.
+        everyone = replace(options, max_faces=MOST_FACES, baseline=WholeTrack())
         ensemble = self.ensemble(options.temporal)
-        reader = FrameReader(source, Session(self._locator, ensemble, everyone, clock).locate, clock)
+        session = Session(self._locator, ensemble, everyone, clock)
+        reader = FrameReader(source, session.locate, clock)
         try:
             with ticket.turn(), _naming_the_baseline():
                 if not ensemble.comparison.names:
                     raise InvalidBaseline(NOTHING_TO_COMPARE)
                 chunk = await _awaited(self._pool.run(reader.next_chunk, ticket.lane))
-                faces = [face for frame in chunk.frames for face in frame.faces]
-                if len(faces) != 1:
-                    remedy = "send a larger, frontal picture" if not faces else "cut it to the person of the picture"
-                    raise InvalidBaseline(f"it must show exactly one face; found {len(faces) or 'none'}: {remedy}")
-                [estimate] = await self._estimate([faces[0].crops], clock, ticket.lane)
+                count = sum(len(frame.faces) for frame in chunk.frames)
+                if count != 1:
+                    remedy = "cut it to the person of the picture" if count else "send a larger, frontal picture"
+                    raise InvalidBaseline(f"it must show exactly one face; found {count or 'none'}: {remedy}")
+                [result] = await self._results(session, chunk, ticket.lane, clock)
         finally:
             reader.cancel()
-        outputs = partial(ensemble.outputs, [estimate.features])
-        [levels] = ensemble.levels(await self._pooled(outputs, ticket.lane) if ensemble.temporal else outputs())
-        return KnownBaseline(levels)
+        [face] = result.faces
+        assert face.levels is not None
+        return KnownBaseline(face, face.levels)
 
     async def _analysed(
         self, source: Source, session: Session, ticket: Ticket, clock: StageClock, checkpoints: Checkpoints | None

@@ -16,9 +16,11 @@ Temporal: TypeAlias = Literal["auto", "off"]
 
 @dataclass(frozen=True, eq=False)
 class KnownBaseline:
-    """Every face is compared with the same face at rest, whose levels are known."""
+    """Every face is compared with the same face at rest, which a picture showed."""
 
+    face: "FaceResult"
     levels: Levels
+    """Of that face."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,5 @@ class FrameResult:
     """Index among all frames of the source, from 0."""
     faces: tuple[FaceResult, ...]
     """By decreasing box area."""
+    at_rest: FaceResult | None = None
+    """The face that all faces are compared with, where a picture of it was given."""

@@ -17,7 +17,7 @@ from model_core.inference.smoothing import LOOKAHEAD_S, CausalSmoother, OfflineS
 from service.analysis.baselines import build_comparison
 from service.analysis.choosing import ChosenPeople
 from service.analysis.locating import LocatedFrame, Locator
-from service.analysis.results import AnalysisOptions, FaceResult, FrameResult, Smoothing
+from service.analysis.results import AnalysisOptions, FaceResult, FrameResult, KnownBaseline, Smoothing
 from service.media.videos import TimedFrame
 from service.telemetry import StageClock
 
@@ -150,7 +150,10 @@ class Session:
             levels = self._ensemble.levels([face.outputs for face in frame.faces])
             faces = tuple(self._compared(*pair, frame.time_s) for pair in zip(faces, levels, strict=True))
             self._comparison.keep(frame.live_ids)
-        return FrameResult(frame.time_s, frame.index, faces)
+        baseline = self._options.baseline
+        return FrameResult(
+            frame.time_s, frame.index, faces, baseline.face if isinstance(baseline, KnownBaseline) else None
+        )
 
     def _compared(self, face: FaceResult, levels: Levels, time_s: float) -> FaceResult:
         return replace(face, levels=levels, changes=self._comparison.changes(face.track_id, levels, time_s))

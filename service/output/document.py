@@ -29,6 +29,7 @@ class FrameDocument:
         self._head = {"request_id": request_id, "model": model.model_dump(exclude_none=True)}
         self._image: dict[str, int] = {}
         self._faces: list[dict[str, Any]] = []
+        self._baseline: dict[str, Any] | None = None
 
     def begin(self, info: MediaInfo) -> bytes:
         """See Sink."""
@@ -37,13 +38,14 @@ class FrameDocument:
 
     def add(self, result: FrameResult) -> bytes:
         """See Sink."""
-        self._faces = [face_values(face) | {"landmarks": face.face.landmarks} for face in result.faces]
+        self._faces = [_with_landmarks(face) for face in result.faces]
+        self._baseline = None if result.at_rest is None else _with_landmarks(result.at_rest)
         return b""
 
     def end(self, ending: Ending) -> Iterable[bytes]:
         """See Sink."""
-        rest = {"image": self._image, "faces": self._faces, "timings_ms": milliseconds(ending.timings_s)}
-        yield encoded(self._head | rest)
+        rest = {"image": self._image, "faces": self._faces, "baseline": self._baseline}
+        yield encoded(self._head | rest | {"timings_ms": milliseconds(ending.timings_s)})
 
     def failure(self, problem: Mapping[str, object]) -> None:
         """See Sink."""
@@ -127,6 +129,10 @@ def face_values(face: FaceResult) -> dict[str, Any]:
     }
     change = {} if face.changes is None else {"change": _change_values(face.changes)}
     return place | {name: value for name, value in vars(face.affect).items() if value is not None} | change
+
+
+def _with_landmarks(face: FaceResult) -> dict[str, Any]:
+    return face_values(face) | {"landmarks": face.face.landmarks}
 
 
 def frame_values(result: FrameResult) -> dict[str, Any]:

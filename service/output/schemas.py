@@ -188,6 +188,11 @@ class FrameResponse(BaseModel):
     model: ModelInfo
     image: ImageInfo
     faces: list[FaceOut]
+    baseline: FaceOut | None = Field(
+        None,
+        description="The face of the second picture, if one was sent, as it is by itself: whether it is reliable, and "
+        "at rest.",
+    )
     timings_ms: Timings
 
 

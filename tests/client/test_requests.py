@@ -50,6 +50,14 @@ def outcome(affect: Affect) -> str:
     return "ok"
 
 
+def test_the_face_of_the_baseline_is_told_by_itself() -> None:
+    answer = picture_document(face()) | {"baseline": face(0.125)}
+    with fake_service(in_turn(document(answer))) as service, Affect(service.url) as affect:
+        found = affect.frame(b"picture", baseline=b"rest")
+    assert found.baseline is not None
+    assert (found.baseline.valence, found.baseline.quality.reliable) == (0.125, False)
+
+
 def test_a_picture_is_sent_with_its_parameters_and_the_key(tmp_path: Path) -> None:
     path = tmp_path / "naïve name.jpg"
     path.write_bytes(b"picture")
@@ -63,6 +71,7 @@ def test_a_picture_is_sent_with_its_parameters_and_the_key(tmp_path: Path) -> No
     assert seen.headers["authorization"] == "Bearer secret"
     assert seen.headers["x-request-timeout-ms"] == "1500"
     assert b"name.jpg" not in seen.body
+    assert found.baseline is None
     [only] = found.faces
     assert (only.valence, only.arousal, only.box.height) == (0.5, -0.5, 40.0)
     assert only.landmarks is not None

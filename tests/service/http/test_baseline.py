@@ -81,6 +81,14 @@ def test_without_a_baseline_there_is_no_change(client: TestClient) -> None:
     assert "change" not in face
 
 
+def test_the_answer_tells_of_the_baseline_itself(client: TestClient) -> None:
+    document = client.post("/analyze/frame", files={"file": png(204), "baseline": png(51)}).json()
+    [face], baseline = document["faces"], document["baseline"]
+    assert (face["valence"], baseline["valence"]) == (pytest.approx(0.8), pytest.approx(0.2))
+    assert baseline.keys() == face.keys() - {"change"}
+    assert "baseline" not in client.post("/analyze/frame", files={"file": png(204)}).json()
+
+
 def test_a_picture_is_compared_with_its_baseline(client: TestClient) -> None:
     [face] = faces(client, png(204), png(51))
     assert face["valence"] == pytest.approx(0.8)

@@ -11,7 +11,7 @@ from pandas.testing import assert_frame_equal
 
 from affect_client.__main__ import main
 from affect_client.commands.folder import MANIFEST
-from tests.client.fake_service import MODELS, Answer, Seen, document, face, fake_service, picture_document
+from tests.client.fake_service import MODELS, Answer, Seen, document, face, fake_service, picture_document, refused
 
 JPEG = b"\xff\xd8\xff"
 
@@ -83,11 +83,41 @@ def test_a_picture_at_rest_goes_with_every_picture(tmp_path: Path) -> None:
 
     with fake_service(service) as server:
         assert analyzed(server.url, [smile], tmp_path / "out", "--baseline", str(rest)) == 0
-        assert [seen.part("baseline") for seen in server.seen if seen.method == "POST"] == [JPEG + b"rest"]
+        sent = [(seen.part("file"), seen.part("baseline")) for seen in server.seen if seen.method == "POST"]
+    # The baseline is looked at before the first picture is.
+    assert sent == [(JPEG + b"rest", JPEG + b"rest"), (JPEG, JPEG + b"rest")]
     table = pd.read_csv(tmp_path / "out" / "smile.jpg.csv")
     assert table.loc[0, ["valence_change", "valence_rose", "arousal_change"]].tolist() == [0.25, 1, 0.5]
     [entry] = manifest(tmp_path / "out")
     assert entry["options"] == {"format": "csv", "baseline": hashlib.sha256(JPEG + b"rest").hexdigest()}
+
+
+def test_a_doubtful_baseline_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rest.jpg").write_bytes(JPEG)
+
+    def service(seen: Seen) -> Answer:
+        return document(MODELS if seen.path == "/models" else picture_document(face()) | {"baseline": face()})
+
+    with fake_service(service) as server:
+        words = ["--baseline", str(tmp_path / "rest.jpg")]
+        assert analyzed(server.url, [tmp_path / "rest.jpg"], tmp_path / "out", *words) == 0
+    told = capsys.readouterr().err
+    assert "the face of the baseline is not reliable (small, turned); changes against it may be wrong" in told
+    assert "the face of the baseline may not be at rest (AU12); changes against it may be wrong" in told
+
+
+def test_a_baseline_without_a_face_ends_the_command_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("rest.jpg", "smile.jpg"):
+        (tmp_path / name).write_bytes(JPEG)
+
+    def service(seen: Seen) -> Answer:
+        return document(MODELS) if seen.path == "/models" else refused(422, "invalid_baseline")
+
+    with fake_service(service) as server:
+        words = ["--baseline", str(tmp_path / "rest.jpg")]
+        assert analyzed(server.url, [tmp_path / "smile.jpg"], tmp_path / "out", *words) == 1
+        assert len(server.seen) == 2
+    assert "invalid_baseline" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         with Affect(arguments.url, key, retry=PATIENCE) as affect, ResultFolder(arguments.out) as folder:
             with Affect(arguments.url, key) as impatient:
                 models = impatient.models()  # somebody has just typed the address
+            if request.baseline is not None:
+                for doubt in _doubts(affect, request.baseline, request.frame_options):
+                    print(f"affect analyze: {doubt}; changes against it may be wrong", file=sys.stderr)
             batch = Batch(affect, folder, models, request)
             # A file that brings the service down must not keep the others from their turn.
             inputs.sort(key=lambda each: folder.failed_before(batch.result_of(each)))
@@ -185,6 +188,17 @@ def _require_use(request: BatchRequest, inputs: Sequence[Input]) -> None:
         raise ValueError("--baseline with a file is for pictures, and there is none; videos take --baseline-s or auto")
     if request.compares_videos and Kind.VIDEO not in kinds:
         raise ValueError("--baseline auto and --baseline-s are for videos, and there is none; pictures take a file")
+
+
+def _doubts(affect: Affect, baseline: bytes, options: FrameOptions) -> Iterator[str]:
+    """Return what speaks against a picture as baseline. Raises AffectError where nothing can be compared with it."""
+    face = affect.frame(baseline, baseline=baseline, **options).baseline
+    if face is None:
+        return
+    if not face.quality.reliable:
+        yield f"the face of the baseline is not reliable ({', '.join(face.quality.reasons)})"
+    if active := [name for name, unit in (face.action_units or {}).items() if unit.active]:
+        yield f"the face of the baseline may not be at rest ({', '.join(active)})"
 
 
 class State(StrEnum):

@@ -177,7 +177,6 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
         torch.set_num_threads(config.run.threads)
     faces, source = load_training_faces(config.data), load_evaluable(config.network.start_from)
     require_match(source, faces)
-    require_targets(faces, source.spec)
     if source.input.oriented:
         raise CheckpointError(
             f"{config.network.start_from} reads oriented faces, on which no local features are trained"
@@ -185,6 +184,7 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
     spec = replace(source.spec.learned, backbone="ddamfn-local")
+    require_targets(faces, spec)
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)
     network.eval()

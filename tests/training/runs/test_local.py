@@ -129,25 +129,36 @@ def test_a_network_of_oriented_faces_is_refused(earlier: Path, tmp_path: Path) -
         run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")
 
 
-def test_a_head_of_closed_eyes_is_left_behind(earlier: Path, tmp_path: Path) -> None:
-    """It was read off vectors that change now."""
+@pytest.fixture(scope="module")
+def telling_eyes(earlier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, whose network also tells closed eyes."""
     trained = load_trained(earlier / "run" / "best.pt")
     eyes = {"heads.eyes_closed.weight": torch.zeros(1, 512), "heads.eyes_closed.bias": torch.zeros(1)}
     spec = replace(trained.spec, tasks=(*LEARNED_TASKS, "eyes_closed"))
-    save_trained(replace(trained, spec=spec, weights={**trained.weights, **eyes}), tmp_path / "best.pt")
-    run = run_of(earlier, tmp_path / "run", f"network.start_from={tmp_path}")
+    folder = tmp_path_factory.mktemp("telling_eyes")
+    save_trained(replace(trained, spec=spec, weights={**trained.weights, **eyes}), folder / "best.pt")
+    return folder
+
+
+def test_a_head_of_closed_eyes_is_left_behind(earlier: Path, telling_eyes: Path, tmp_path: Path) -> None:
+    """It was read off vectors that change now."""
+    run = run_of(earlier, tmp_path, f"network.start_from={telling_eyes}")
     assert run.spec.tasks == LEARNED_TASKS
     assert set(run.network.heads) == set(LEARNED_TASKS)
 
 
-def test_local_features_learn_from_several_sets(earlier: Path, tmp_path: Path) -> None:
-    """The first seven records of each set, of which one has no face; a batch of five holds three and two of them."""
+def test_local_features_learn_from_several_sets(earlier: Path, telling_eyes: Path, tmp_path: Path) -> None:
+    """The first seven records of each set, of which one has no face; a batch of five holds three and two of them.
+
+    No set teaches closed eyes, and none has to.
+    """
     other = write_prepared(tmp_path / "other", train=8, validation=2, test=2, missing=[0])
     sets = (
         f'[{{prepared="{earlier / "prepared"}", share=3, trusted_units=["AU12"]}},'
         f' {{prepared="{other}", share=2, tasks=["action_units"]}}]'
     )
-    values = read_values(earlier / "config.toml", ["data.limit=7", "optimizer.epochs=1", f"data.sets={sets}"])
+    overrides = ["data.limit=7", "optimizer.epochs=1", f"data.sets={sets}", f"network.start_from={telling_eyes}"]
+    values = read_values(earlier / "config.toml", overrides)
     del values["data"]["prepared"]
     run = build_local_run(checked(LocalConfig, values, "config.toml"), tmp_path / "run")
     origins = run.faces.origins[run.train.indices]

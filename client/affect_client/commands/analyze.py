@@ -140,7 +140,7 @@ class BatchRequest:
 
     @property
     def compares_videos(self) -> bool:
-        """True if faces of videos are."""
+        """True if the faces of videos are compared with a part of their own track."""
         return not self.video_options.keys().isdisjoint({"baseline", "baseline_s"})
 
     @property

@@ -48,14 +48,14 @@ def eaf(recording: Recording, rules: IntervalRules, *, media: Path | None, folde
 
 def _tiers(recording: Recording, rules: IntervalRules) -> list[tuple[str, list[Interval]]]:
     """Return the intervals of each tier, by its name."""
-    tiers = []
+    tiers, rising = [], recording.rising
     for track_id in sorted(recording.tracks):
         tiers.append((f"track {track_id} face", face_intervals(recording, track_id)))
         for unit in recording.units:
             tiers.append((f"track {track_id} {unit}", unit_intervals(recording, track_id, unit, rules)))
         for label in recording.labels:
             tiers.append((f"track {track_id} {label}", expression_intervals(recording, track_id, label, rules)))
-        for name in recording.rising:
+        for name in rising:
             tiers.append((f"track {track_id} {name} rose", rise_intervals(recording, track_id, name, rules)))
     return tiers
 

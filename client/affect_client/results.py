@@ -185,6 +185,10 @@ class TrackSummary:
     expression_share: Mapping[str, float] | None
     active_share: Mapping[str, float] | None
     eyes_closed_share: float | None
+    compared: int | None = None
+    """Samples that were compared with a baseline; None where none was asked for."""
+    rose_share: Mapping[str, float] | None = None
+    """Of those samples, the share in which valence, arousal or a unit rose."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -197,6 +201,8 @@ class TrackSummary:
             expression_share=summary.get("expression_share"),
             active_share=summary.get("active_share"),
             eyes_closed_share=summary.get("eyes_closed_share"),
+            compared=summary.get("compared"),
+            rose_share=summary.get("rose_share"),
         )
 
 

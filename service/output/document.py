@@ -1,6 +1,6 @@
 """Analyses as JSON documents: one for a picture, one for a video."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from service.media.videos import MediaInfo
 from service.output.notes import RateNotes
 from service.output.schemas import ModelInfo
 from service.output.sink import Ending, milliseconds
-from service.output.summary import TrackSummaries
+from service.output.summary import TrackStatistics, TrackSummaries
 
 PIECE_ENTRIES = 64
 """Entries of a list that are sent together: about 64 kB of samples, so that a long document is not copied whole."""
@@ -95,7 +95,7 @@ class VideoDocument:
         for position, (track_id, track) in enumerate(self._summaries):
             place = {"track_id": track_id, "first_s": track.first_s, "last_s": track.last_s}
             yield (b"," if position else b"") + encoded(place)[:-1] + b',"samples":['
-            yield from listed(self._compared(track_id))
+            yield from listed(self._compared(track_id, track))
             yield b'],"summary":' + encoded(track.summary()) + b"}"
         yield b'],"frames":['
         yield from listed(self._frames)
@@ -104,15 +104,23 @@ class VideoDocument:
     def failure(self, problem: Mapping[str, object]) -> None:
         """See Sink."""
 
-    def _compared(self, track_id: int) -> Iterable[bytes]:
-        """Return a track's samples, with their changes where they are compared with the whole track."""
+    def _compared(self, track_id: int, track: TrackStatistics) -> Iterable[bytes]:
+        """Return a track's samples, with their changes where they are compared with the whole track.
+
+        The track's statistics take in those changes as they are given.
+        """
         samples = self._samples[track_id]
-        return samples if self._by_track is None else _with_changes(samples, self._levels[track_id], self._by_track)
+        if self._by_track is None:
+            return samples
+        return _with_changes(samples, self._by_track.changes_in_track(np.stack(self._levels[track_id])), track)
 
 
-def _with_changes(samples: Sequence[bytes], levels: Sequence[Levels], comparison: Comparison) -> Iterator[bytes]:
-    """Add to each sample, a JSON object, its changes against the presumed rest of all."""
-    for sample, changes in zip(samples, comparison.changes_in_track(np.stack(levels)), strict=True):
+def _with_changes(
+    samples: Iterable[bytes], compared: Iterable[Mapping[str, Change]], track: TrackStatistics
+) -> Iterator[bytes]:
+    """Add to each sample, a JSON object, its changes."""
+    for sample, changes in zip(samples, compared, strict=True):
+        track.add_changes(changes)
         yield sample[:-1] + b',"change":' + encoded(_change_values(changes)) + b"}"
 
 

@@ -234,6 +234,14 @@ class TrackSummary(BaseModel):
     expression_share: dict[str, Probability] | None = None
     active_share: dict[str, Probability] | None = None
     eyes_closed_share: Probability | None = None
+    compared: int | None = Field(
+        None,
+        description="Only with a baseline: samples that carry `change`. It is 0 where the track ends before its "
+        "`baseline_s` are over.",
+    )
+    rose_share: dict[str, Probability] | None = Field(
+        None, description="of the compared samples, the share in which valence, arousal or a unit rose"
+    )
 
 
 class AnalyzedFrame(BaseModel):

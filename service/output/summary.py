@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from model_core.affect import Affect
+from model_core.baseline import Change
 from service.analysis.results import FrameResult
 
 
@@ -48,7 +49,9 @@ class TrackStatistics:
         "_active",
         "_arousal",
         "_closed",
+        "_compared",
         "_labels",
+        "_rose",
         "_valence",
         "_with_eyes",
         "_with_units",
@@ -66,6 +69,8 @@ class TrackStatistics:
         self._with_units = 0
         self._closed = 0
         self._with_eyes = 0
+        self._compared: int | None = None
+        self._rose: Counter[str] = Counter()
 
     def add(self, time_s: float, affect: Affect) -> None:
         """Take in the track's next sample."""
@@ -83,8 +88,14 @@ class TrackStatistics:
             self._with_eyes += 1
             self._closed += affect.eyes_closed.active
 
+    def add_changes(self, changes: Mapping[str, Change] | None) -> None:
+        """Take in the changes of a sample whose track is compared with a baseline; None where it is not known yet."""
+        self._compared = (self._compared or 0) + (changes is not None)
+        if changes is not None:
+            self._rose.update({name: int(change.rose) for name, change in changes.items() if change.rose is not None})
+
     def summary(self) -> dict[str, object]:
-        """Return the contract's `summary`; what no bundle covers is None."""
+        """Return the contract's `summary`; what no bundle covers, and what was not asked for, is None."""
         faces = self._labels.total()
         return {
             "valence": self._valence.values(),
@@ -92,6 +103,10 @@ class TrackStatistics:
             "expression_share": {label: count / faces for label, count in self._labels.most_common()} or None,
             "active_share": {name: count / self._with_units for name, count in self._active.items()} or None,
             "eyes_closed_share": self._closed / self._with_eyes if self._with_eyes else None,
+            "compared": self._compared,
+            "rose_share": {name: count / self._compared for name, count in self._rose.items()} or None
+            if self._compared
+            else None,
         }
 
 
@@ -104,7 +119,10 @@ class TrackSummaries:
     def add(self, result: FrameResult) -> None:
         """Take in the next frame."""
         for face in result.faces:
-            self._tracks.setdefault(face.track_id, TrackStatistics(result.time_s)).add(result.time_s, face.affect)
+            track = self._tracks.setdefault(face.track_id, TrackStatistics(result.time_s))
+            track.add(result.time_s, face.affect)
+            if face.levels is not None:
+                track.add_changes(face.changes)
 
     def __iter__(self) -> Iterator[tuple[int, TrackStatistics]]:
         return iter(self._tracks.items())

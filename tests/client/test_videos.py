@@ -21,7 +21,13 @@ SUMMARY = {
             "track_id": 1,
             "first_s": 0.0,
             "last_s": 0.2,
-            "summary": {"valence": SPREAD, "expression_share": {"happiness": 1.0}, "active_share": {"AU12": 0.5}},
+            "summary": {
+                "valence": SPREAD,
+                "expression_share": {"happiness": 1.0},
+                "active_share": {"AU12": 0.5},
+                "compared": 2,
+                "rose_share": {"AU12": 1.0},
+            },
         }
     ],
     "frames_analyzed": 3,
@@ -67,6 +73,8 @@ def test_frames_progress_and_the_summary() -> None:
             "valence_max": 0.5,
             "expression_share_happiness": 1.0,
             "active_share_AU12": 0.5,
+            "compared": 2,
+            "rose_share_AU12": 1.0,
         }
     ]
 

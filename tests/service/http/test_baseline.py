@@ -314,6 +314,32 @@ def test_a_whole_track_is_compared_with_its_low_levels(client: TestClient, video
 
 
 @pytest.mark.usefixtures("fitted")
+@pytest.mark.parametrize(
+    ("params", "compared", "rose"),
+    [
+        ({}, None, None),
+        ({"baseline_s": 0.15}, 8, {"AU12": 7 / 8, "AU1": 0.0}),
+        ({"baseline_s": 60}, 0, None),
+        # The rest of AU12 lies between levels 60 and 80, and log-odds from 140 on are more than 1 above it.
+        ({"baseline": "auto"}, 10, {"AU12": 0.4, "AU1": 0.0}),
+    ],
+)
+def test_a_summary_tells_how_often_units_rose(
+    client: TestClient, video: bytes, params: dict, compared: int | None, rose: dict | None
+) -> None:
+    [track] = client.post("/analyze/video", files={"file": video}, params=params).json()["tracks"]
+    summary = track["summary"]
+    assert summary.get("compared") == compared
+    told = summary.get("rose_share")
+    assert (told and {name: told[name] for name in ("AU12", "AU1")}) == rose
+    if "baseline" not in params:
+        headers = {"accept": "application/x-ndjson"}
+        stream = client.post("/analyze/video", files={"file": video}, params=params, headers=headers)
+        [streamed] = json.loads(stream.text.splitlines()[-1])["tracks"]
+        assert streamed["summary"] == summary
+
+
+@pytest.mark.usefixtures("fitted")
 def test_a_whole_track_is_not_compared_in_the_event_loop(
     client: TestClient, video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_core.affect import ActionUnit, Affect, Expression
+from model_core.baseline import Change
 from service.output.summary import RunningSpread, TrackStatistics
 
 VALUES = st.lists(st.floats(-1, 1), min_size=1, max_size=200)
@@ -32,6 +33,8 @@ def test_without_values_there_is_none() -> None:
         "expression_share": None,
         "active_share": None,
         "eyes_closed_share": None,
+        "compared": None,
+        "rose_share": None,
     }
 
 
@@ -53,4 +56,15 @@ def test_shares_are_of_the_samples() -> None:
         "expression_share": {"fear": 0.75, "sadness": 0.25},
         "active_share": {"AU1": 0.5, "AU2": 0.0},
         "eyes_closed_share": 0.25,
+        "compared": None,
+        "rose_share": None,
     }
+
+
+def test_rises_are_shares_of_the_compared_samples() -> None:
+    track = TrackStatistics(0.0)
+    track.add_changes(None)
+    assert (track.summary()["compared"], track.summary()["rose_share"]) == (0, None)
+    for rose in (True, False, False, True):
+        track.add_changes({"arousal": Change(0.5, rose=None), "AU1": Change(0.5, rose), "AU2": Change(0.1, rose=False)})
+    assert (track.summary()["compared"], track.summary()["rose_share"]) == (4, {"AU1": 0.5, "AU2": 0.0})

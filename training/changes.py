@@ -29,9 +29,10 @@ from training.datasets.rendered import PRESENT
 from training.measuring.fitting import MIN_POSITIVES
 from training.measuring.rendered import UNMOVED
 from training.measuring.resting import LevelReader, Sittings, limits_at_rest, read_sittings
-from training.runs.added_heads import Head, VectorReader, load_extensible, with_head
+from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, with_head
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, save_trained
 from training.runs.command_line import CommandParser, fail
+from training.runs.config import CPUPrecision
 from training.runs.trained import Evaluable, load_evaluable, read_calibration, require_alignment, write_calibration
 
 OUTPUTS = 32
@@ -158,7 +159,7 @@ def measures(pairs: Pairs, compared: Compared) -> dict[str, float]:
     return {"auroc": float(np.mean(ranks)), "r": float(np.mean(correlations))}
 
 
-def add_changes(run: Path, prepared: Sequence[Path]) -> dict[str, float]:
+def add_changes(run: Path, prepared: Sequence[Path], precision: CPUPrecision = "float32") -> dict[str, float]:
     """Add the head and the estimator to a run, and limits to its calibration. Returns measures of validation faces.
 
     Raises CheckpointError, DatasetError, ModuleNotFoundError without the extra `openvino`, and ValueError for too few
@@ -167,13 +168,14 @@ def add_changes(run: Path, prepared: Sequence[Path]) -> dict[str, float]:
     trained = load_extensible(run)
     evaluable = load_evaluable(run)
     sets = [_readable(evaluable, folder) for folder in prepared]
-    reader = VectorReader(evaluable)
+    reader = VectorReader(evaluable, precision)
     train, validation = (_pairs(reader, sets, split) for split in ("train", "validation"))
     fitted = fit_changes(train)
     measured = {"faces": len(validation.differences), **measures(validation, fitted(validation.differences))}
     described = {
         "sets": [asdict(faces.info) for faces, _ in sets],
         "faces": len(train.intensities),
+        "precision": precision,
         "validation": measured,
     }
     extended = replace(with_changes(trained, fitted), training={**trained.training, "unit_changes": described})
@@ -225,9 +227,10 @@ def main() -> None:
     parser.add_argument(
         "--prepared", required=True, nargs="+", type=Path, metavar="SET", help="prepared sets of rendered faces"
     )
+    add_precision(parser)
     args = parser.parse_args()
     try:
-        measured = add_changes(args.run, args.prepared)
+        measured = add_changes(args.run, args.prepared, args.precision)
     except (CheckpointError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
     print(f"{measured['faces']} validation faces beside the same person at rest, means over the units:")

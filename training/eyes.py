@@ -20,9 +20,10 @@ from training.datasets import DatasetError
 from training.datasets.raw import Split
 from training.measuring.closed_eyes import Eyes, eyes_in, measures
 from training.measuring.fitting import MIN_POSITIVES, fit_unit, minimise, resting_threshold
-from training.runs.added_heads import Head, VectorReader, load_extensible, with_head
+from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, with_head
 from training.runs.checkpoint import CheckpointError, save_trained
 from training.runs.command_line import CommandParser, fail
+from training.runs.config import CPUPrecision
 from training.runs.trained import Evaluable, load_evaluable, read_calibration, require_alignment, write_calibration
 
 FALSE_ALARMS = 0.01
@@ -75,7 +76,7 @@ def _equal_weights(sets: Sequence[SeenFaces]) -> NDArray[np.float64]:
     return np.concatenate([np.full(size, sum(sizes) / len(sets) / size) for size in sizes])
 
 
-def add_eyes(run: Path, prepared: Sequence[Path]) -> dict[str, dict[str, float]]:
+def add_eyes(run: Path, prepared: Sequence[Path], precision: CPUPrecision = "float32") -> dict[str, dict[str, float]]:
     """Add the head and its calibration to a run. Returns measures of the validation faces of each data set, by name.
 
     Raises CheckpointError, DatasetError, and ModuleNotFoundError without the extra `openvino`.
@@ -83,7 +84,7 @@ def add_eyes(run: Path, prepared: Sequence[Path]) -> dict[str, dict[str, float]]
     trained = load_extensible(run)
     evaluable = load_evaluable(run)
     sets = [_readable(evaluable, folder) for folder in prepared]
-    reader = VectorReader(evaluable)
+    reader = VectorReader(evaluable, precision)
     train, validation = (_by_dataset(reader, sets, split) for split in ("train", "validation"))
     head = fit_head(list(train.values()))
     unit = fit_calibration(head, list(validation.values()))
@@ -92,7 +93,11 @@ def add_eyes(run: Path, prepared: Sequence[Path]) -> dict[str, dict[str, float]]
         | measures(head(each.vectors)[:, 0], each.closed, unit)
         for name, each in validation.items()
     }
-    description = {"sets": [asdict(faces.info) for faces, _ in sets], "validation": measured}
+    description = {
+        "sets": [asdict(faces.info) for faces, _ in sets],
+        "precision": precision,
+        "validation": measured,
+    }
     training = {**trained.training, "eyes_closed": description}
     save_trained(replace(with_head(trained, "eyes_closed", head), training=training), run / "best.pt")
     write_calibration(run, replace(read_calibration(run), eyes_closed=unit))
@@ -143,9 +148,10 @@ def main() -> None:
         metavar="SET",
         help="prepared sets; all of one data set weigh as much as all of another",
     )
+    add_precision(parser)
     args = parser.parse_args()
     try:
-        measured = add_eyes(args.run, args.prepared)
+        measured = add_eyes(args.run, args.prepared, args.precision)
     except (CheckpointError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
     for name, each in measured.items():

@@ -207,6 +207,19 @@ def test_an_earlier_head_is_replaced_and_what_was_read_is_told(
     torch.testing.assert_close(again.weights["heads.eyes_closed.bias"], first.weights["heads.eyes_closed.bias"])
 
 
+def test_faces_may_be_read_in_bfloat16(
+    taught: Path, winking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(taught, tmp_path / "run"))
+    first = load_trained(run / "best.pt")
+    command(monkeypatch, "--run", run, "--prepared", winking, "--precision", "bfloat16")
+    again = load_trained(run / "best.pt")
+    told = [each.training["eyes_closed"]["precision"] for each in (first, again)]
+    assert told == ["float32", "bfloat16"]
+    bias = "heads.eyes_closed.bias"
+    torch.testing.assert_close(again.weights[bias], first.weights[bias], rtol=0.05, atol=0.05)
+
+
 def test_eyes_of_rendered_faces_alone_are_rendered(run: Path) -> None:
     trained = load_evaluable(run)
     spec = replace(trained.spec, tasks=(*trained.spec.tasks, "eyes_closed"))

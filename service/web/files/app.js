@@ -65,9 +65,10 @@ function analyse(file) {
  * @param {AbortSignal} signal
  */
 async function analysePicture(file, signal) {
-  const answer = await service.picture(file, chosenOptions("picture-options"), signal);
+  const baseline = /** @type {HTMLInputElement} */ (byId("baseline")).files?.[0] ?? null;
+  const answer = await service.picture(file, baseline, chosenOptions("picture-options"), signal);
   showOnly("picture");
-  await picture.show(file, answer);
+  await picture.show(file, baseline, answer);
   const count = answer.faces.length;
   return count === 1 ? "One face was found." : `${count || "No"} faces were found.`;
 }
@@ -196,6 +197,9 @@ function listen() {
   drop.addEventListener("drop", (event) => {
     const [file] = event.dataTransfer?.files ?? [];
     if (file) analyse(file);
+  });
+  byId("forget-baseline").addEventListener("click", () => {
+    /** @type {HTMLInputElement} */ (byId("baseline")).value = "";
   });
   byId("camera").addEventListener("click", useCamera);
   byId("stop").addEventListener("click", () => running.abort());

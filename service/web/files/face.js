@@ -2,7 +2,7 @@
 
 import { circumplex } from "./circumplex.js";
 import { element } from "./dom.js";
-import { originOf, reliabilityOf, validationOf } from "./provenance.js";
+import { changeQualityOf, originOf, reliabilityOf, validationOf } from "./provenance.js";
 
 /**
  * @typedef {import("./service.js").Face} Face
@@ -27,6 +27,7 @@ export function showFace(panel, face, model, title) {
   parts.push(beside);
   if (face.action_units !== undefined) parts.push(unitsPart(face.action_units, model.tasks.action_units));
   if (face.eyes_closed !== undefined) parts.push(eyesPart(face.eyes_closed, model.tasks.eyes_closed));
+  if (face.change !== undefined) parts.push(changesPart(face.change, model));
   panel.replaceChildren(...parts);
 }
 
@@ -93,7 +94,7 @@ function unitsPart(units, task) {
     return element(
       "tr",
       { class: state.active ? "chosen" : "" },
-      element("th", { scope: "row" }, element("b", {}, unit), ` ${info?.name ?? ""}`),
+      element("th", { scope: "row" }, ...unitName(unit, info)),
       element("td", { class: "number" }, state.probability.toFixed(2)),
       element("td", { class: "number" }, info === undefined ? "" : info.threshold.toFixed(2)),
       element("td", {}, state.active ? "active" : "no"),
@@ -114,6 +115,42 @@ function eyesPart(eyes, task) {
   const threshold = task?.threshold === undefined ? "" : ` Closed from ${task.threshold.toFixed(2)} on.`;
   const told = `${eyes.active ? "Closed" : "Open"}: probability of closed eyes ${eyes.probability.toFixed(2)}.${threshold}`;
   return part("Eyes", originOf(task), element("p", {}, told));
+}
+
+/**
+ * @param {NonNullable<Face["change"]>} changes
+ * @param {Model} model
+ */
+function changesPart(changes, model) {
+  const units = model.tasks.action_units?.units;
+  const rows = Object.entries(changes).map(([name, { value, rose }]) =>
+    element(
+      "tr",
+      { class: rose ? "chosen" : "" },
+      element("th", { scope: "row" }, ...(units?.[name] ? unitName(name, units[name]) : [name])),
+      element("td", { class: "number" }, signed(value)),
+      element("td", {}, rose === undefined ? "" : rose ? "rose" : "no"),
+      element("td", {}, changeQualityOf(units?.[name])),
+    ),
+  );
+  const meaning =
+    "Against the same person at rest. Rose: by more than 95 % of rendered faces at rest do by themselves; " +
+    "AUROC: how well movements of rendered faces are told.";
+  const origin = originOf(model.tasks.unit_changes ?? model.tasks.action_units ?? model.tasks.valence_arousal);
+  return part("Change", `${origin} ${meaning}`, table("Change", ["Of", "Difference", "Rose", "On rendered faces"], rows));
+}
+
+/**
+ * @param {string} unit
+ * @param {import("./service.js").UnitInfo | undefined} info
+ */
+function unitName(unit, info) {
+  return [element("b", {}, unit), ` ${info?.name ?? ""}`];
+}
+
+/** @param {number} value */
+function signed(value) {
+  return `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
 }
 
 /**

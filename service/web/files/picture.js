@@ -3,6 +3,7 @@
 import { drawBoxes } from "./boxes.js";
 import { button, byId, element, save, stem } from "./dom.js";
 import { inWords, showFace, showNoFace } from "./face.js";
+import { doubtsAbout } from "./provenance.js";
 
 /** @typedef {import("./service.js").PictureAnswer} PictureAnswer */
 
@@ -20,18 +21,23 @@ export class PictureView {
   /**
    * Show a picture and its analysis. A picture that the browser cannot read is shown as boxes on a grey plane.
    * @param {File} file
+   * @param {File | null} baseline what its faces were compared with
    * @param {PictureAnswer} answer
    */
-  async show(file, answer) {
+  async show(file, baseline, answer) {
     const { width, height } = answer.image;
     this.#canvas.width = width;
     this.#canvas.height = height;
     this.#part.hidden = false;
     const bitmap = await createImageBitmap(file).catch(() => null);
     const unseen = "This browser cannot show the picture; the boxes are right.";
-    const choice = answer.faces.length > 1 ? "Choose a face in the picture to see its numbers." : "";
+    const notes = [
+      bitmap === null ? unseen : "",
+      answer.faces.length > 1 ? "Choose a face in the picture to see its numbers." : "",
+      baseline === null ? "" : comparedWith(baseline, answer.baseline),
+    ];
     byId("picture-name").textContent = file.name;
-    byId("picture-note").textContent = bitmap === null ? `${unseen} ${choice}` : choice;
+    byId("picture-note").textContent = notes.filter(Boolean).join(" ");
     const draw = (chosen) => this.#draw(bitmap, answer, chosen);
     this.#faces.replaceChildren(...answer.faces.map((face, i) => this.#faceButton(face, i + 1, answer, draw)));
     this.#offerDownloads(file, answer);
@@ -96,4 +102,15 @@ export class PictureView {
     const png = () => this.#canvas.toBlob((content) => content && save(content, `${name}-faces.png`));
     this.#downloads.replaceChildren(button("Answer as JSON", json), button("Picture with boxes", png));
   }
+}
+
+/**
+ * Return what the faces are compared with, as sentences.
+ * @param {File} baseline
+ * @param {import("./service.js").Face | undefined} face the face that it shows
+ */
+function comparedWith(baseline, face) {
+  const doubts = face === undefined ? [] : doubtsAbout(face);
+  const doubted = doubts.length ? ` Changes may be wrong, because there ${doubts.join(", and ")}.` : "";
+  return `Compared with the face in ${baseline.name}.${doubted}`;
 }

@@ -12,6 +12,9 @@ const ROWS = { valence: [0.87, 1], arousal: [0.71, 0.84], expression: [0.46, 0.6
 const ROW_SHARE = 0.85;
 const LEAST_PAUSE_MS = 400;
 const ACTIVE = "#d55e00";
+const ROSE = "#009e73";
+/** Depth below the row of a unit at which it is told where the unit rose. */
+const ROSE_DEPTH = 0.07;
 const IMAGE = { width: 1200, height: 1000 };
 
 /** @type {Promise<any> | null} */
@@ -219,7 +222,8 @@ function traces(series, shown) {
 }
 
 /**
- * Return a line for each unit in a row of its own, the first one on top, thick where the unit is active.
+ * Return a line for each unit in a row of its own, the first one on top, thick where the unit is active, and another
+ * one below the row where it rose.
  * @param {import("./series.js").Track} track
  */
 function unitTraces(track) {
@@ -230,7 +234,9 @@ function unitTraces(track) {
     const row = { x: track.times, mode: "lines", yaxis: "y4", showlegend: false };
     const line = { ...row, y: heights(track.units[unit]), name: unit, line: { color: themed("fill"), width: 1.5 } };
     const active = { ...row, y: heights(track.active[unit]), hoverinfo: "skip", line: { color: ACTIVE, width: 4 } };
-    return [{ ...line, customdata: track.units[unit], hovertemplate: "%{customdata:.2f}" }, active];
+    const rises = (track.rose[unit] ?? []).map((value) => (value ? bottom - ROSE_DEPTH : null));
+    const rose = { ...row, y: rises, hoverinfo: "skip", line: { color: ROSE, width: 4 } };
+    return [{ ...line, customdata: track.units[unit], hovertemplate: "%{customdata:.2f}" }, active, rose];
   });
 }
 

@@ -50,3 +50,25 @@ export function reliabilityOf(quality) {
   const reasons = quality.reasons.map((reason) => REASONS[reason] ?? reason);
   return `Not reliable: measurements showed larger errors for such a face, because ${reasons.join(" and ")}.`;
 }
+
+/**
+ * Return reasons to doubt that a face shows a person at rest, each a clause.
+ * @param {import("./service.js").Face} face
+ */
+export function doubtsAbout(face) {
+  const units = Object.entries(face.action_units ?? {}).filter(([, state]) => state.active);
+  const active = units.map(([unit]) => unit).join(", ");
+  const reasons = face.quality.reasons.map((reason) => REASONS[reason] ?? reason);
+  return [
+    ...(face.quality.reliable ? [] : [`the face is not reliable (${reasons.join(" and ")})`]),
+    ...(active ? [`${active} ${units.length > 1 ? "are" : "is"} active, so that the face may not be at rest`] : []),
+  ];
+}
+
+/**
+ * Return how well changes of a unit are told of rendered faces; empty where that is not known.
+ * @param {import("./service.js").UnitInfo | undefined} unit
+ */
+export function changeQualityOf(unit) {
+  return unit?.change_auroc === undefined ? "" : `AUROC\u00a0${unit.change_auroc.toFixed(2)}`;
+}

@@ -19,6 +19,8 @@ export class Track {
   units = {};
   /** @type {Record<string, (number | null)[]>} the same where the unit is active, else null */
   active = {};
+  /** @type {Record<string, (number | null)[]>} by unit, 1 where it rose above its baseline, else 0 or null */
+  rose = {};
   /** True while the face is in the picture. */
   present = false;
 
@@ -37,6 +39,9 @@ export class Track {
     for (const [unit, state] of Object.entries(face.action_units ?? {})) {
       (this.units[unit] ??= Array(before).fill(null)).push(state.probability);
       (this.active[unit] ??= Array(before).fill(null)).push(state.active ? state.probability : null);
+    }
+    for (const [name, { rose }] of Object.entries(face.change ?? {})) {
+      (this.rose[name] ??= Array(before).fill(null)).push(rose ? 1 : 0);
     }
     this.present = true;
   }
@@ -57,7 +62,7 @@ export class Track {
   }
 
   #columns() {
-    const named = [this.expression, this.units, this.active].flatMap((columns) => Object.values(columns));
+    const named = [this.expression, this.units, this.active, this.rose].flatMap((columns) => Object.values(columns));
     return [this.valence, this.arousal, ...named];
   }
 }

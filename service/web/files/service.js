@@ -6,6 +6,7 @@ import { Problem } from "./problem.js";
 /**
  * @typedef {{x: number, y: number, width: number, height: number}} Box pixels of the upright picture
  * @typedef {{probability: number, active: boolean}} UnitState
+ * @typedef {{value: number, rose?: boolean}} Change of valence, arousal or a unit, against the same person at rest
  * @typedef {{
  *   box: Box, detection_confidence: number, track_id?: number,
  *   quality: {face_px: number, sharpness: number, reliable: boolean, reasons: string[]},
@@ -13,6 +14,7 @@ import { Problem } from "./problem.js";
  *   expression?: {label: string, probabilities: Record<string, number>},
  *   action_units?: Record<string, UnitState>,
  *   eyes_closed?: UnitState,
+ *   change?: Record<string, Change>,
  * }} Face
  * @typedef {{
  *   name: string, threshold: number, validated?: string, r?: number, auroc?: number, reference?: string,
@@ -23,7 +25,7 @@ import { Problem } from "./problem.js";
  *   threshold?: number,
  * }} TaskInfo
  * @typedef {{tasks: Record<string, TaskInfo>}} Model
- * @typedef {{model: Model, image: {width: number, height: number}, faces: Face[]}} PictureAnswer
+ * @typedef {{model: Model, image: {width: number, height: number}, faces: Face[], baseline?: Face}} PictureAnswer
  * @typedef {{time_s: number, frame: number, faces: Face[]}} AnalyzedFrame
  * @typedef {Record<string, string>} Options query parameters of the analysis
  */
@@ -86,12 +88,14 @@ export class Service {
   /**
    * Return the analysis of a picture.
    * @param {File} file
+   * @param {File | null} baseline a picture of the same person at rest, to compare with
    * @param {Options} options
    * @param {AbortSignal} signal
    * @returns {Promise<PictureAnswer>}
    */
-  async picture(file, options, signal) {
-    const response = await this.#upload("analyze/frame", file, options, "application/json", signal);
+  async picture(file, baseline, options, signal) {
+    const files = baseline === null ? { file } : { file, baseline };
+    const response = await this.#upload("analyze/frame", files, options, "application/json", signal);
     return response.json();
   }
 
@@ -103,7 +107,7 @@ export class Service {
    * @param {AbortSignal} signal
    */
   async video(file, options, signal) {
-    const response = await this.#upload("analyze/video", file, options, "application/x-ndjson", signal);
+    const response = await this.#upload("analyze/video", { file }, options, "application/x-ndjson", signal);
     return objects(response);
   }
 
@@ -114,20 +118,20 @@ export class Service {
    * @param {AbortSignal} signal
    */
   async table(file, options, signal) {
-    const response = await this.#upload("analyze/video", file, options, "text/csv", signal);
+    const response = await this.#upload("analyze/video", { file }, options, "text/csv", signal);
     return response.blob();
   }
 
   /**
    * @param {string} path
-   * @param {File} file
+   * @param {Record<string, File>} files by the names of their parts of the form
    * @param {Options} options
    * @param {string} accept
    * @param {AbortSignal} signal
    */
-  #upload(path, file, options, accept, signal) {
+  #upload(path, files, options, accept, signal) {
     const form = new FormData();
-    form.append("file", file);
+    for (const [name, file] of Object.entries(files)) form.append(name, file);
     const query = new URLSearchParams(options).toString();
     return this.request(query ? `${path}?${query}` : path, {
       method: "POST",

@@ -165,6 +165,7 @@ export class VideoView {
 
   /** @param {any} told the last object of an answer that is whole */
   #summarize(told) {
+    const compared = told.tracks.some((track) => track.summary.compared !== undefined);
     const rows = told.tracks.map((track) => {
       const [label, share] = mostFrequent(track.summary.expression_share ?? {});
       const cells = [
@@ -172,12 +173,14 @@ export class VideoView {
         track.summary.valence?.mean.toFixed(2) ?? "",
         track.summary.arousal?.mean.toFixed(2) ?? "",
         label && `${label} (${Math.round(100 * share)} %)`,
+        ...(compared ? [risesOf(track.summary)] : []),
       ];
       const heading = element("th", { scope: "row" }, `Track ${track.track_id}`);
       return element("tr", {}, heading, ...cells.map((text) => element("td", {}, text)));
     });
     const ending = told.truncated ? ", after which the file is damaged" : "";
     const headings = ["Track", "From, to", "Mean valence", "Mean arousal", "Most frequent expression"];
+    if (compared) headings.push("Units that rose most often");
     const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
     byId("summary").replaceChildren(
       element("caption", {}, `Summary of ${told.frames_analyzed} analysed frames${ending}`),
@@ -234,4 +237,16 @@ export function marked(frame) {
 function mostFrequent(shares) {
   const ranked = Object.entries(shares).sort((one, other) => other[1] - one[1]);
   return ranked[0] ?? ["", 0];
+}
+
+/**
+ * Return the units that rose in the largest shares of a track, in words.
+ * @param {{compared?: number, rose_share?: Record<string, number>}} summary
+ */
+function risesOf(summary) {
+  if (!summary.compared) return "not compared: it ended before its first seconds were over";
+  const ranked = Object.entries(summary.rose_share ?? {})
+    .filter(([name, share]) => name.startsWith("AU") && share > 0)
+    .sort((one, other) => other[1] - one[1]);
+  return ranked.slice(0, 3).map(([name, share]) => `${name} (${Math.round(100 * share)} %)`).join(", ") || "none";
 }

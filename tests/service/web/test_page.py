@@ -10,6 +10,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS
+from model_core.baseline import Comparison
+from model_core.calibration import Calibration, ChangeLimits
 from model_core.faces.geometry import Crop
 from model_core.inference.encoder import Features
 from tests.service.fakes import FakePredictor
@@ -50,6 +53,14 @@ class SteppedPredictor(FakePredictor):
         for _ in crops:
             assert self.allowed.acquire(timeout=20)
         return super().features(crops)
+
+
+def comparing() -> FakePredictor:
+    """A predictor whose bundle has limits of changes: 0.5 of valence, and log-odds of 0.6 of units."""
+    predictor = FakePredictor()
+    limits = ChangeLimits({"valence": 0.5, "arousal": 0.5}, dict.fromkeys(ACTION_UNITS, 0.6))
+    predictor.everything.comparison = Comparison.of(LEARNED_TASKS, Calibration(change_limits=limits))
+    return predictor
 
 
 def choose(page: Page, file: Path | dict[str, object]) -> None:
@@ -180,6 +191,51 @@ def test_a_video_fills_the_plots_and_its_moments_are_shown(open_page: Open, clip
     plane.click(position=middle)
     expect(page.locator("#moment-text")).to_have_text(re.compile(r"1\.[45]0 s"))
     expect(page.get_by_role("row", name=re.compile("Track 1 0.00 to 2.90 s"))).to_be_visible()
+
+
+def test_a_picture_is_compared_with_the_same_person_at_rest(open_page: Open) -> None:
+    page = open_page(predictor=comparing())
+    page.get_by_text("Options").click()
+    page.get_by_label("The same person at rest").set_input_files(
+        {"name": "rest.png", "mimeType": "image/png", "buffer": png(51)}
+    )
+    choose(page, picture(204))
+    expect(page.get_by_role("status")).to_have_text("One face was found.")
+    changes = page.get_by_role("table", name="Change")
+    expect(changes.get_by_role("row", name="valence +0.60 rose")).to_be_visible()
+    expect(changes.get_by_role("row", name="arousal \u22120.60 no")).to_be_visible()
+    # Log-odds of ln 4 against -ln 4 differ by 2.8, and the limit is 0.6.
+    expect(changes.get_by_role("row", name="AU12 lip corner puller +0.60 rose")).to_be_visible()
+    expect(changes.get_by_role("row", name="AU1 inner brow raiser +0.00 no")).to_be_visible()
+    note = page.locator("#picture-note")
+    expect(note).to_have_text(re.compile(r"^Compared with the face in rest\.png\. .*there the face is not reliable \("))
+    assert faults_of(page) == []
+    page.get_by_label("The same person at rest").set_input_files(picture(230))
+    choose(page, picture(204))
+    expect(note).to_contain_text("AU12 is active, so that the face may not be at rest")
+    page.get_by_role("button", name="Do not compare").click()
+    choose(page, picture(204))
+    expect(note).to_be_empty()
+    expect(changes).to_have_count(0)
+
+
+def test_a_video_is_compared_with_its_first_seconds(open_page: Open, clip: Path) -> None:
+    page = open_page(predictor=comparing())
+    page.get_by_text("Options").click()
+    rest = page.get_by_label("Seconds at rest at the beginning of each track")
+    rest.fill("0.5")
+    analysed(page, clip)
+    expect(page.get_by_role("table", name="Change")).to_have_count(0)
+    page.get_by_label("Moment").fill("2.9")
+    expect(page.get_by_role("row", name=re.compile(r"^AU12 lip corner puller \+0\.2\d rose"))).to_be_visible()
+    # Of 25 compared frames the eleven from level 98 on: log-odds of -0.47 against -1.09 of the first five.
+    rises = page.get_by_role("row", name=re.compile("Track 1 0.00 to 2.90 s")).get_by_role("cell").last
+    expect(rises).to_have_text(re.compile(r"^AU12 \(4\d %\)$"))
+    assert saved(page, "Table (CSV)")[1].splitlines()[0].endswith(b",AU26_change,AU26_rose")
+    assert page.evaluate(TOO_WIDE) == []
+    rest.fill("60")
+    analysed(page, clip)
+    expect(rises).to_have_text("not compared: it ended before its first seconds were over")
 
 
 def test_a_video_without_faces_has_no_plots(open_page: Open, tmp_path: Path) -> None:

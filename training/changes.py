@@ -4,6 +4,9 @@ The network stays as it is. A linear head `unit_changes` on its vectors is added
 estimator, which tells the changes of the units by how the head's outputs differ from those of the same person at rest.
 Both are fitted to such differences of rendered training faces: what differs between people cancels out there, and need
 not be ignored by the weights. The limits of changes are fitted to the validation faces, and join the calibration.
+
+A network whose training went on from another one's weights may keep that one's head and estimator (`--estimator-of`).
+Where it has seen few people since, these tell more than what could be fitted to so few; only the limits are fitted.
 """
 
 import math
@@ -20,8 +23,9 @@ from tqdm import tqdm
 
 from model_core.affect import ACTION_UNITS
 from model_core.baseline import ChangeEstimator, Compared
+from model_core.bundles.bundle import BundleError
 from model_core.metrics import auroc, pearson
-from model_core.models.spec import EstimatorSpec
+from model_core.models.spec import EstimatorSpec, NetworkSpec
 from training.data.prepared import PreparedFaces, load_prepared
 from training.datasets import DatasetError
 from training.datasets.raw import Split
@@ -29,14 +33,24 @@ from training.datasets.rendered import PRESENT
 from training.measuring.fitting import MIN_POSITIVES
 from training.measuring.rendered import UNMOVED
 from training.measuring.resting import LevelReader, Sittings, limits_at_rest, read_sittings
+from training.measuring.scoring import estimator_of as read_estimator
 from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, with_head
 from training.runs.checkpoint import CheckpointError, TrainedNetwork, save_trained
 from training.runs.command_line import CommandParser, fail
 from training.runs.config import CPUPrecision
-from training.runs.trained import Evaluable, load_evaluable, read_calibration, require_alignment, write_calibration
+from training.runs.trained import (
+    Evaluable,
+    find_evaluable,
+    load_evaluable,
+    read_calibration,
+    require_alignment,
+    write_calibration,
+)
 
 OUTPUTS = 32
 """Outputs of the head: on validation faces 24 tell the units a little worse, and 64 hardly better."""
+
+EARLIER_NETWORK = "the network that training went on from"
 
 HIDDEN = 256
 EPOCHS = 40
@@ -159,24 +173,33 @@ def measures(pairs: Pairs, compared: Compared) -> dict[str, float]:
     return {"auroc": float(np.mean(ranks)), "r": float(np.mean(correlations))}
 
 
-def add_changes(run: Path, prepared: Sequence[Path], precision: CPUPrecision = "float32") -> dict[str, float]:
-    """Add the head and the estimator to a run, and limits to its calibration. Returns measures of validation faces.
+def add_changes(
+    run: Path, prepared: Sequence[Path], precision: CPUPrecision = "float32", estimator_of: str | None = None
+) -> dict[str, float]:
+    """Add a head and an estimator to a run, and limits to its calibration. Returns measures of validation faces.
 
-    Raises CheckpointError, DatasetError, ModuleNotFoundError without the extra `openvino`, and ValueError for too few
-    validation faces at rest.
+    `estimator_of`: a bundle or a run whose head and estimator are taken, instead of fitting others.
+
+    Raises BundleError, CheckpointError, DatasetError, ModuleNotFoundError without the extra `openvino`, and ValueError
+    for too few validation faces at rest.
     """
     trained = load_extensible(run)
     evaluable = load_evaluable(run)
     sets = [_readable(evaluable, folder) for folder in prepared]
     reader = VectorReader(evaluable, precision)
-    train, validation = (_pairs(reader, sets, split) for split in ("train", "validation"))
-    fitted = fit_changes(train)
+    source: dict[str, int | str]
+    if estimator_of is None:
+        train = _pairs(reader, sets, "train")
+        fitted, source = fit_changes(train), {"faces": len(train.intensities)}
+    else:
+        fitted, source = _fitted_changes(find_evaluable(estimator_of), trained.spec), {"fitted_to": EARLIER_NETWORK}
+    validation = _pairs(reader, sets, "validation")
     measured = {"faces": len(validation.differences), **measures(validation, fitted(validation.differences))}
     described = {
         "sets": [asdict(faces.info) for faces, _ in sets],
-        "faces": len(train.intensities),
         "precision": precision,
         "validation": measured,
+        **source,
     }
     extended = replace(with_changes(trained, fitted), training={**trained.training, "unit_changes": described})
     calibration = read_calibration(run)
@@ -184,6 +207,15 @@ def add_changes(run: Path, prepared: Sequence[Path], precision: CPUPrecision = "
     save_trained(extended, run / "best.pt")
     write_calibration(run, replace(calibration, change_limits=limits))
     return measured
+
+
+def _fitted_changes(earlier: Evaluable, spec: NetworkSpec) -> FittedChanges:
+    """Return the head and the estimator of a network. Raises CheckpointError where it has none for such vectors."""
+    estimator = read_estimator(earlier.network)
+    if estimator is None or earlier.spec.vector_size != spec.vector_size:
+        raise CheckpointError("the network whose estimator is to be kept does not tell changes by vectors of this size")
+    weight = earlier.network.state_dict()["heads.unit_changes.weight"].double().numpy()
+    return FittedChanges(Head(weight, np.zeros(len(weight))), estimator)
 
 
 def with_changes(trained: TrainedNetwork, fitted: FittedChanges) -> TrainedNetwork:
@@ -227,11 +259,17 @@ def main() -> None:
     parser.add_argument(
         "--prepared", required=True, nargs="+", type=Path, metavar="SET", help="prepared sets of rendered faces"
     )
+    parser.add_argument(
+        "--estimator-of",
+        metavar="MODEL",
+        help="take the head and the estimator of this bundle or run, from whose weights the run's training went on; "
+        "only the limits are fitted",
+    )
     add_precision(parser)
     args = parser.parse_args()
     try:
-        measured = add_changes(args.run, args.prepared, args.precision)
-    except (CheckpointError, DatasetError, ImportError, OSError, ValueError) as error:
+        measured = add_changes(args.run, args.prepared, args.precision, args.estimator_of)
+    except (BundleError, CheckpointError, DatasetError, ImportError, OSError, ValueError) as error:
         fail(error)
     print(f"{measured['faces']} validation faces beside the same person at rest, means over the units:")
     print(f"AUROC {measured['auroc']:.3f}, r {measured['r']:.3f}")

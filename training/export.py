@@ -119,7 +119,8 @@ def _described(each: Mapping[str, Any]) -> dict[str, Any]:
 
 def _added(head: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of what the head of a task was fitted to that is read off the network."""
-    return {"datasets": [each["dataset"] for each in head["sets"]], "validation": head["validation"]}
+    told = {"datasets": [each["dataset"] for each in head["sets"]], "validation": head["validation"]}
+    return told | ({"fitted_to": head["fitted_to"]} if "fitted_to" in head else {})
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

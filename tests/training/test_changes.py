@@ -160,6 +160,21 @@ def test_an_earlier_head_is_replaced_and_what_was_read_is_told(
     torch.testing.assert_close(again.weights, first.weights)
 
 
+def test_an_earlier_estimator_may_be_kept(
+    taught: Path, finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = calibrated(finished, tmp_path / "run")
+    few = write_sittings(tmp_path / "few", ["train"] * 3 + ["validation"] * 3)
+    command(monkeypatch, changes, "--run", run, "--prepared", few, "--estimator-of", taught)
+    kept, source = (load_trained(folder / "best.pt") for folder in (run, taught))
+    assert kept.spec == source.spec
+    torch.testing.assert_close(kept.weights, source.weights, rtol=0, atol=0)
+    assert read_calibration(run).change_limits is not None
+    assert export._added(kept.training["unit_changes"])["fitted_to"] == "the network that training went on from"
+    with pytest.raises(SystemExit, match="does not tell changes by vectors of this size"):
+        command(monkeypatch, changes, "--run", run, "--prepared", few, "--estimator-of", finished.folder)
+
+
 def test_what_cannot_be_taught_is_refused(
     finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_every_shipped_configuration_loads_as_the_kind_it_states() -> None:
-    assert Counter(type(load_run_config(path)) for path in CONFIGS.glob("*.toml")) == {TrainConfig: 8, LocalConfig: 5}
+    assert Counter(type(load_run_config(path)) for path in CONFIGS.glob("*.toml")) == {TrainConfig: 8, LocalConfig: 6}
     for recipe in ("paper", "best"):
         assert {type(load_run_config(path)) for path in (CONFIGS / recipe).glob("*.toml")} == {SequenceConfig}
 

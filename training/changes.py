@@ -51,6 +51,7 @@ OUTPUTS = 32
 """Outputs of the head: on validation faces 24 tell the units a little worse, and 64 hardly better."""
 
 EARLIER_NETWORK = "the network that training went on from"
+"""What an estimator that is kept was fitted to, as the bundle tells it."""
 
 HIDDEN = 256
 EPOCHS = 40

@@ -7,7 +7,7 @@ import gc
 import logging
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,14 @@ from model_core.bundles.manifest import BundleManifest
 from model_core.calibration import UNCALIBRATED_UNIT, Calibration, ExpressionCalibration, UnitCalibration
 from model_core.faces.geometry import Frame
 from model_core.models.spec import NetworkSpec
+from model_core.openvino_package import import_openvino
 from model_core.preprocessing import InputSpec
 from service.media.decoders import Decoder, DecoderPool
+
+# Before a test module imports OpenVINO itself, which would then report each conversion over the network, from processes
+# of its own that take seconds.
+with suppress(ModuleNotFoundError):
+    import_openvino()
 
 settings.register_profile("quick", deadline=None, max_examples=50)
 settings.load_profile("quick")

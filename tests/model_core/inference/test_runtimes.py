@@ -111,6 +111,12 @@ print(telemetry_utils.tm.__name__)
     assert run.stdout.split() == ["openvino.tools.ovc.telemetry_stub"]
 
 
+def test_nor_does_it_in_these_tests() -> None:
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
 def test_bfloat16_is_near_and_not_the_same(network: AffectNetwork, expected: NDArray[np.float64]) -> None:
     found = build_runtime(network, TASKS, 112, CPU, RuntimeOptions("torch", "bfloat16"))(images(4))
     off = np.abs(found - expected)

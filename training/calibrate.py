@@ -153,7 +153,7 @@ def _read_set(evaluable: Evaluable, prepared: Path, weight: float, with_copy: bo
     halved = replace(source, share=weight / 2)
     perturbed = replace(halved, name=f"{source.name}, degraded", faces=copy)
     copied = _outputs(evaluable, copy, np.arange(len(copy)))
-    return [CalibrationSet(halved, outputs, neutral), CalibrationSet(perturbed, copied)]
+    return [CalibrationSet(halved, outputs, neutral), CalibrationSet(perturbed, copied, copies=True)]
 
 
 def _outputs(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64]) -> Outputs:

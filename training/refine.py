@@ -44,10 +44,10 @@ def main() -> None:
         train, validation = (
             label_split(args.dataset, args.root, split, args.workers) for split in ("train", "validation")
         )
-    except (DatasetError, ModuleNotFoundError) as error:
+        network = fit(train, validation, FitOptions(epochs=args.epochs, seed=args.seed))
+        write_onnx(network, args.out)
+    except (DatasetError, ModuleNotFoundError, OSError) as error:
         fail(error)
-    network = fit(train, validation, FitOptions(epochs=args.epochs, seed=args.seed))
-    write_onnx(network, args.out)
     print(f"{args.out}: trained on {len(train)} faces")
 
 

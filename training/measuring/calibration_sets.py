@@ -46,6 +46,8 @@ class CalibrationSet:
     """Of the found faces that calibration is fitted on."""
     neutral: NDArray[np.bool_] | None = None
     """bool [N]: True for the neutral faces of `outputs`, which bound the units' thresholds. None: they do not."""
+    copies: bool = False
+    """True for changed copies of another set's faces: they are fitted, but are not counted as further faces."""
 
 
 def fit_sets(
@@ -81,13 +83,18 @@ def _units(sets: Sequence[CalibrationSet], search: ThresholdSearch) -> dict[str,
     units = {}
     for i, name in enumerate(ACTION_UNITS):
         parts: list[Part] = []
+        copies: list[NDArray[np.bool_]] = []
         for each in sets:
             if each.outputs.action_units is not None:
                 kept = each.source.known_units[each.outputs.rows, i]
                 present = each.source.faces.units_present[each.outputs.rows, i]
                 parts.append((each.outputs.action_units[kept, i], present[kept], each.source.share))
-        pooled = _pooled(parts)
-        units[name] = UNCALIBRATED_UNIT if pooled is None else fit_unit(pooled[0], pooled[1], search, pooled[2])
+                copies.append(np.full(kept.sum(), each.copies))
+        if pooled := _pooled(parts):
+            logits, positive, weights = pooled
+            units[name] = fit_unit(logits, positive, search, weights, np.concatenate(copies))
+        else:
+            units[name] = UNCALIBRATED_UNIT
     return units
 
 
@@ -101,6 +108,7 @@ def _bounded(unit: UnitCalibration, sets: Sequence[CalibrationSet], column: int,
     positives = sum(
         int((each.source.faces.units_present & each.source.known_units)[each.outputs.rows, column].sum())
         for each in sets
+        if not each.copies
     )
     too_few = positives < MIN_THRESHOLD_POSITIVES and unit != UNCALIBRATED_UNIT
     best = [] if too_few and limits else [unit.threshold]

@@ -67,15 +67,21 @@ def fit_unit(
     positive: NDArray[np.bool_],
     search: ThresholdSearch = "sorted",
     weights: Weights = None,
+    copies: NDArray[np.bool_] | None = None,
 ) -> UnitCalibration:
-    """Return Platt's slope and intercept for logits [N], and the probability threshold with the best F1."""
-    if min(int(positive.sum()), int((~positive).sum())) < MIN_POSITIVES:
+    """Return Platt's slope and intercept for logits [N], and the probability threshold with the best F1.
+
+    `copies`, bool [N], is True for changed copies of other samples, which are fitted, but do not count as further ones.
+    """
+    counted = positive if copies is None else positive[~copies]
+    n_positive = int(counted.sum())
+    n_negative = len(counted) - n_positive
+    if min(n_positive, n_negative) < MIN_POSITIVES:
         return UNCALIBRATED_UNIT
     z = torch.from_numpy(logits)
     # Targets a little inside 0 and 1 keep the fit finite where the classes separate (Platt, 1999).
-    n_positive = int(positive.sum())
     high = (n_positive + 1) / (n_positive + 2)
-    low = 1 / (len(positive) - n_positive + 2)
+    low = 1 / (n_negative + 2)
     y = torch.from_numpy(np.where(positive, high, low))
     slope = torch.ones((), dtype=torch.float64, requires_grad=True)
     intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -89,8 +95,10 @@ def fit_unit(
     probability = fitted.probability(logits)
     if search == "grid":
         threshold = grid_threshold(probability, positive, weights)
+    elif n_positive < MIN_THRESHOLD_POSITIVES:
+        threshold = 0.5
     else:
-        threshold = best_threshold(probability, positive, MIN_THRESHOLD_POSITIVES, weights)
+        threshold = best_threshold(probability, positive, weights=weights)
     return UnitCalibration(fitted.slope, fitted.intercept, threshold)
 
 

@@ -51,17 +51,22 @@ def lag_frames(estimates: NDArray[np.float64], framewise: NDArray[np.float64], s
 
 
 def errors(estimates: NDArray[np.float64], target: AffectTarget, spec: NetworkSpec) -> dict[str, float]:
-    """Return the mean absolute error of estimates [N, T, D] by task."""
+    """Return the mean absolute error of estimates [N, T, D] by task, over the targets that are known.
+
+    NaN for a task without any.
+    """
     parts = np.split(estimates, np.cumsum(list(spec.widths.values()))[:-1], axis=2)
-    wanted: Mapping[Task, Tensor] = {
-        "valence_arousal": target.valence_arousal,
-        "expression": target.expression,
-        "action_units": target.action_units,
+    wanted: Mapping[Task, tuple[Tensor, Tensor]] = {
+        "valence_arousal": (target.valence_arousal, target.valence_arousal_mask.unsqueeze(-1)),
+        "expression": (target.expression, target.expression_mask.unsqueeze(-1)),
+        "action_units": (target.action_units, target.action_units_mask),
     }
-    return {
-        task: float(np.abs(part - wanted[task].double().numpy()).mean())
-        for task, part in zip(spec.widths, parts, strict=True)
-    }
+    return {task: _error(part, *wanted[task]) for task, part in zip(spec.widths, parts, strict=True)}
+
+
+def _error(estimates: NDArray[np.float64], values: Tensor, mask: Tensor) -> float:
+    known = (mask > 0).expand(values.shape).numpy()
+    return float(np.abs(estimates - values.double().numpy())[known].mean()) if known.any() else float("nan")
 
 
 def compare(

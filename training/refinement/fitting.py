@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from model_core.faces.refinement import LANDMARK_UNIT_PX, PLACES, TEMPLATE_SCALE
+from training.datasets import DatasetError
 from training.refinement.labels import LabelledFace
 from training.refinement.network import RefinementNetwork, normalised_batch
 from training.refinement.samples import STARTS, Sampler, relit
@@ -33,7 +34,12 @@ class FitOptions:
 
 
 def fit(train: Sequence[LabelledFace], validation: Sequence[LabelledFace], options: FitOptions) -> RefinementNetwork:
-    """Train on faces and return the averaged network; logs the errors on `validation` as it goes."""
+    """Train on faces and return the averaged network; logs the errors on `validation` as it goes.
+
+    Raises DatasetError where there are fewer faces than a step takes.
+    """
+    if len(train) < options.faces_a_step:
+        raise DatasetError(f"{len(train)} training faces are fewer than the {options.faces_a_step} of a step")
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     generator = torch.Generator().manual_seed(options.seed)

@@ -47,8 +47,10 @@ def normalised_batch(inputs: Tensor) -> Tensor:
 def write_onnx(network: RefinementNetwork, path: Path) -> None:
     """Write the network with one input, float32 [1, 1, 64, 64], for OpenCV (extra `train`)."""
     example = torch.zeros(1, 1, INPUT_PX, INPUT_PX)
-    torch.onnx.export(network.eval(), (example,), path, dynamo=True, external_data=False, verbose=False)
-    onnx.save(without_origins(onnx.load(path)), path)
+    partial = path.with_name(path.name + ".partial")
+    torch.onnx.export(network.eval(), (example,), partial, dynamo=True, external_data=False, verbose=False)
+    onnx.save(without_origins(onnx.load(partial)), partial)
+    partial.replace(path)
 
 
 def without_origins(model: onnx.ModelProto) -> onnx.ModelProto:

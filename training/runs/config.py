@@ -202,6 +202,8 @@ class TrainConfig(Section):
     def _changes(self) -> Self:
         if bool(self.loss.change) != bool(self.optimizer.compared):
             raise ValueError("loss.change needs optimizer.compared, and the other way round")
+        if self.optimizer.compared and self.optimizer.accumulate > 1:
+            raise ValueError("optimizer.compared adds faces to a step, which then has no equal parts to accumulate")
         if self.optimizer.compared and "action_units" not in self.network.tasks:
             raise ValueError("loss.change compares action units, which network.tasks leaves out")
         return self

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_core.affect import ACTION_UNITS, LEARNED_TASKS
+from model_core.affect import ACTION_UNITS, LEARNED_TASKS, Task
 from model_core.losses import LossWeights, change_loss, soft_binary_cross_entropy
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
 from model_core.models.heads import AffectNetwork
@@ -150,12 +150,20 @@ class LocalRun(Run[NDArray[np.int64]]):
 
     @torch.inference_mode()
     def outputs(self, network: AffectNetwork) -> Outputs:
-        """Return the outputs of a network with this run's frozen part for the validation faces."""
+        """Return the outputs of a network with this run's frozen part for the validation faces, read as it will be."""
         network.eval()
-        backbone, rows = network.backbone, self.validation.views[0]
+        backbone, views = network.backbone, self.validation.views
         assert isinstance(backbone, LocalDDAMFN)
-        parts = [network.forward_vectors(vectors_of(backbone, rows[i : i + 256])) for i in range(0, len(rows), 256)]
-        whole = {task: torch.cat([getattr(part, task) for part in parts]).double().numpy() for task in self.spec.tasks}
+        parts = [
+            [network.forward_vectors(vectors_of(backbone, rows[start : start + 256])) for rows in views]
+            for start in range(0, len(self.validation.indices), 256)
+        ]
+
+        def answers(task: Task) -> NDArray[np.float64]:
+            means = [torch.stack([getattr(reading, task) for reading in readings]).mean(dim=0) for readings in parts]
+            return np.asarray(torch.cat(means).double().numpy())
+
+        whole = {task: answers(task) for task in self.spec.tasks}
         return Outputs(self.validation.indices, *(whole.get(task) for task in LEARNED_TASKS))
 
     def provenance(self) -> dict[str, Any]:
@@ -217,10 +225,17 @@ def _stored_faces(
     assert isinstance(backbone, LocalDDAMFN)
     store = open_store(folder / "maps", faces, spec, backbone, config)
 
-    def stored(split: Split, views: int) -> StoredFaces:
+    def found(split: Split) -> NDArray[np.int64]:
         indices = faces.indices(split, config.data.limit)
-        indices = indices[faces.found[indices]]
-        rows = [store.view(indices, split, number) for number in range(views)]
-        return StoredFaces(indices, rows, [store.mirrored(indices, number) for number in range(views)])
+        return indices[faces.found[indices]]
 
-    return stored("train", config.views.train), stored("validation", 1)
+    seen, numbers = found("train"), range(config.views.train)
+    train = StoredFaces(
+        seen,
+        [store.view(seen, "train", number) for number in numbers],
+        [store.mirrored(seen, number) for number in numbers],
+    )
+    judged = found("validation")
+    readings = [False, True] if config.network.with_mirror_image else [False]
+    views = [store.view(judged, "validation", 0, mirrored=mirrored) for mirrored in readings]
+    return train, StoredFaces(judged, views, [np.full(len(judged), mirrored) for mirrored in readings])

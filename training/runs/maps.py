@@ -1,7 +1,8 @@
 """A store of a frozen network's outputs for faces, computed once and kept on disk, on which local features are trained.
 
 A row, float16, is a face's vector [512] followed by its feature map [64, 28, 28], flattened. Training faces are stored
-in several views, the first not augmented, the others augmented at random.
+in several views, the first not augmented, the others augmented at random. Validation faces are stored as they are, and
+their mirror images where a network reads these, too.
 """
 
 import hashlib
@@ -79,19 +80,19 @@ class MapStore:
         network = FrozenPart(folded(self.backbone)).eval()
         return build_tensor_runtime(network, self.input.size, "cpu", self.options)
 
-    def view(self, indices: NDArray[np.int64], name: str, number: int) -> Rows:
+    def view(self, indices: NDArray[np.int64], name: str, number: int, *, mirrored: bool = False) -> Rows:
         """Return the rows of some records, memory-mapped; they are computed first where they are missing.
 
-        View 0 is not augmented. `name` identifies the records in the file's name. Raises ModuleNotFoundError without
-        the extra of the engine.
+        View 0 is not augmented. `mirrored` stores the mirror image of a view. `name` identifies the records in the
+        file's name. Raises ModuleNotFoundError without the extra of the engine.
         """
-        path = self.folder / f"{name}-{number}.npy"
+        path = self.folder / f"{name}-{number}{'-mirrored' * mirrored}.npy"
         if not path.exists():
-            self._compute(path, indices, number)
+            self._compute(path, indices, number, mirrored)
         rows: Rows = np.load(path, mmap_mode="r")
         return rows
 
-    def _compute(self, path: Path, indices: NDArray[np.int64], number: int) -> None:
+    def _compute(self, path: Path, indices: NDArray[np.int64], number: int, mirrored: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), _WIDTH))
@@ -100,7 +101,7 @@ class MapStore:
         for start, batch in zip(
             tqdm(starts, f"{path.stem}, {_BATCH} faces a step", disable=None), batches, strict=True
         ):
-            values[start : start + _BATCH] = self._frozen(batch)
+            values[start : start + _BATCH] = self._frozen(batch[..., ::-1].copy() if mirrored else batch)
         values.flush()
         partial.rename(path)
 
@@ -140,6 +141,10 @@ def open_store(
     }
     key = hashlib.sha256(json.dumps(described).encode())
     key.update("\n".join(faces.names).encode())
+    key.update(faces.found.tobytes())
+    key.update("\n".join(faces.splits).encode())
+    for index in range(len(faces)):
+        key.update(faces.crops[index].tobytes())
     for name, value in backbone.state_dict().items():
         if not name.startswith("local."):
             key.update(value.contiguous().numpy().tobytes())

@@ -72,7 +72,10 @@ def require_match(evaluable: Evaluable, faces: PreparedFaces) -> None:
 
 def write_calibration(run: Path, calibration: Calibration) -> None:
     """Write a calibration beside the run's weights."""
-    (run / CALIBRATION).write_text(json.dumps(calibration_values(calibration), indent=2) + "\n")
+    path = run / CALIBRATION
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(calibration_values(calibration), indent=2) + "\n")
+    partial.replace(path)
 
 
 def read_calibration(run: Path) -> Calibration:

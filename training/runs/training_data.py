@@ -16,7 +16,18 @@ from training.runs.config import DataConfig
 
 
 def load_training_faces(config: DataConfig) -> PreparedFaces:
-    """Open the prepared set of a configuration, or its sets as one. Raises DatasetError."""
+    """Open the prepared set of a configuration, or its sets as one.
+
+    Raises DatasetError, also where a run would have no face to judge its epochs by.
+    """
+    faces = _opened(config)
+    judged = faces.indices("validation", config.limit)
+    if not faces.found[judged].any():
+        raise DatasetError("there is no validation picture with a face, by which epochs are judged")
+    return faces
+
+
+def _opened(config: DataConfig) -> PreparedFaces:
     if config.prepared is not None:
         return load_prepared(config.prepared)
     return mix(

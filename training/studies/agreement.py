@@ -1,6 +1,7 @@
 """`python -m training.studies.agreement`: the answers and the speed of every engine and number format.
 
-All of them run the same network on the same crops; PyTorch in float32 is the reference.
+All of them run the same network on the same crops, and read faces as the network's input says, which is with their
+mirror images where a bundle does; PyTorch in float32 is the reference.
 """
 
 import time
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_core.bundles.bundle import BundleError
+from model_core.inference.encoder import answers_to
 from model_core.inference.networks import cpu_runtimes
 from model_core.inference.runtimes import CPU_OPTIONS, Runtime
-from model_core.preprocessing import Images
+from model_core.preprocessing import Images, InputSpec
 from training.data.batches import evaluation_batches
 from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
@@ -40,7 +42,7 @@ def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64])
     logits: list[list[NDArray[np.float64]]] = [[] for _ in CPU_OPTIONS]
     for batch in evaluation_batches(faces, rows, spec, BATCH):
         for way, runtime in enumerate(runtimes):
-            found, taken = _timed(runtime, batch.images.numpy())
+            found, taken = _timed(runtime, batch.images.numpy(), spec)
             logits[way].append(found)
             seconds[way].append(taken / len(found))
     probabilities = [evaluable.calibration.expression_probabilities(np.concatenate(found)) for found in logits]
@@ -52,9 +54,9 @@ def compare(evaluable: Evaluable, faces: PreparedFaces, rows: NDArray[np.int64])
     ]
 
 
-def _timed(runtime: Runtime, images: Images) -> tuple[NDArray[np.float64], float]:
+def _timed(runtime: Runtime, images: Images, spec: InputSpec) -> tuple[NDArray[np.float64], float]:
     started = time.perf_counter()
-    return runtime(images), time.perf_counter() - started
+    return answers_to(images, spec, runtime), time.perf_counter() - started
 
 
 def _differences(

@@ -103,7 +103,9 @@ def headline(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Tr
     outputs = outputs_over_time(network, plain, tracks)
     if not all(np.isfinite(values).all() for values in outputs):
         return {"score": math.nan}
-    measures = measure(predictions_of(outputs, task, Calibration(), tracks)).measures[task]
+    measures = measure(predictions_of(outputs, task, Calibration(), tracks)).measures.get(task)
+    if measures is None:
+        raise ProtocolError("the held-out videos have no labels in frames with a face: hold out others")
     numbers = {name: value for name, value in measures.items() if isinstance(value, float)}
     score = measures.get(SCORES[task])
     if score is None:

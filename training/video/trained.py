@@ -70,13 +70,15 @@ def fit_sequences(model: TrainedSequences, search: ThresholdSearch = "sorted") -
     outputs = np.concatenate(outputs_over_time(model.network, model.config, tracks))
     target = np.concatenate([getattr(track.sequence.targets, task) for track in tracks])
     mask = np.concatenate([getattr(track.sequence.targets, f"{task}_mask") for track in tracks]) > 0
-    if task == "action_units":
-        counts = [mask[:, i] & seen for i in range(len(ACTION_UNITS))]
-        fitted = [fit_unit(outputs[rows, i], target[rows, i] >= 0.5, search) for i, rows in enumerate(counts)]
-        return Calibration(action_units=dict(zip(ACTION_UNITS, fitted, strict=True)))
-    rows = mask & seen
+    rows = mask.reshape(len(mask), -1).any(axis=1) & seen
     if not rows.any():
         raise CheckpointError("the held-out videos have no labels to fit on")
+    if task == "action_units":
+        known = mask & seen[:, None]
+        fitted = [
+            fit_unit(outputs[known[:, i], i], target[known[:, i], i] >= 0.5, search) for i in range(known.shape[1])
+        ]
+        return Calibration(action_units=dict(zip(ACTION_UNITS, fitted, strict=True)))
     if task == "expression":
         return Calibration(expression=fit_expression(outputs[rows], target[rows].argmax(axis=1)))
     return Calibration(valence_arousal=fit_axes(outputs[rows], target[rows].astype(np.float64)))

@@ -30,6 +30,20 @@ def of(source: Source, logits: np.ndarray, neutral: np.ndarray | None = None) ->
     return CalibrationSet(source, outputs, neutral)
 
 
+def test_copies_are_fitted_and_not_counted() -> None:
+    """Fifteen positives are too few to fit a unit, and sixty to choose its threshold, however many copies there are."""
+    rng = np.random.default_rng(5)
+    for positives, fitted in ((15, False), (60, True)):
+        positive = np.arange(400) < positives
+        logits = 2.0 * positive + rng.normal(size=400)
+        twice, copies = np.tile(np.arange(400), 2), np.arange(800) >= 400
+        alone = fit_unit(logits, positive)
+        both = fit_unit(logits[twice], positive[twice], copies=copies)
+        assert (alone != UNCALIBRATED_UNIT) == (both != UNCALIBRATED_UNIT) == fitted
+        assert alone.threshold == both.threshold == 0.5
+        assert (alone.slope, alone.intercept) == pytest.approx((both.slope, both.intercept), abs=1e-4)
+
+
 def test_weights_count_like_repetitions() -> None:
     rng = np.random.default_rng(3)
     logits, positive = rng.normal(size=300), rng.random(300) < 0.5

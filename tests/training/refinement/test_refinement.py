@@ -7,6 +7,7 @@ import torch
 from model_core.faces.detection import YuFaceNetwork, scan
 from model_core.faces.geometry import Box, Frame
 from model_core.faces.refinement import INPUT_PX, LANDMARK_UNIT_PX, PLACES, REGION, box_outputs, normalised
+from training.datasets import DatasetError
 from training.refinement.fitting import FitOptions, fit
 from training.refinement.labels import PICTURE_PX, LabelledFace, label_face
 from training.refinement.network import RefinementNetwork, normalised_batch
@@ -111,3 +112,8 @@ def test_training_learns_a_face(astronaut_label: LabelledFace) -> None:
         return float((outputs[:, :PLACES] - targets.flatten(0, 1)).abs().mean())
 
     assert missed(trained) < 0.7 * missed(untrained)
+
+
+def test_too_few_faces_for_a_step_are_refused(astronaut_label: LabelledFace) -> None:
+    with pytest.raises(DatasetError, match="7 training faces are fewer than the 8 of a step"):
+        fit([astronaut_label] * 7, [astronaut_label], FitOptions(faces_a_step=8))

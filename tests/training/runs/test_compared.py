@@ -108,6 +108,7 @@ def test_such_a_run_trains(run: NetworkRun) -> None:
     [
         (["loss.change=0.0"], "loss.change needs optimizer.compared, and the other way round"),
         (["optimizer.compared=0"], "loss.change needs optimizer.compared, and the other way round"),
+        (["optimizer.accumulate=2"], "optimizer.compared adds faces to a step, which then has no equal parts"),
         (["network.tasks=['expression']"], "loss.change compares action units, which network.tasks leaves out"),
     ],
 )

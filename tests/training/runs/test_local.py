@@ -10,6 +10,7 @@ from torch import nn
 
 from model_core.affect import LABEL_SETS, LEARNED_TASKS
 from model_core.losses import change_loss
+from model_core.models.local import LocalDDAMFN
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
@@ -23,7 +24,7 @@ from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_train
 from training.runs.config import LocalConfig, LocalLoss
 from training.runs.config_file import checked, read_values
 from training.runs.local import LocalRun, build_local_run
-from training.runs.maps import vectors_of
+from training.runs.maps import open_store, vectors_of
 from training.runs.norms import batch_norms
 
 LABELS = LABEL_SETS["ferplus"]
@@ -86,6 +87,47 @@ def test_what_was_validated_is_what_the_whole_network_answers(earlier: Path, fin
     for task in LEARNED_TASKS:
         # Rows are in half precision, and this network's logits go up to 90.
         np.testing.assert_allclose(getattr(stored, task), getattr(whole, task), atol=0.05)
+
+
+def test_faces_are_validated_with_their_mirror_images_where_these_are_read(
+    earlier: Path, finished: LocalRun, tmp_path: Path
+) -> None:
+    run = run_of(earlier, tmp_path, "network.with_mirror_image=true")
+    faces = load_prepared(earlier / "prepared")
+    stored, once = run.outputs(run.network), finished.outputs(run.network)
+    whole = collect(run.network, faces, faces.indices("validation"), run.input, CPU)
+    assert run.input.with_mirror_image
+    for task in LEARNED_TASKS:
+        np.testing.assert_allclose(getattr(stored, task), getattr(whole, task), atol=0.05)
+        assert np.abs(getattr(once, task) - getattr(whole, task)).max() > 0.5  # the same faces as they are
+
+
+def test_maps_belong_to_their_faces(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:
+    """A set that was prepared again, by which another face is missing or one looks otherwise, has maps of its own."""
+    shutil.copytree(earlier / "prepared", tmp_path / "prepared")
+    data = np.load(tmp_path / "prepared" / "faces.npz")
+    crops = np.load(tmp_path / "prepared" / "crops.npy")
+
+    def key() -> str:
+        return open_store(tmp_path, load_prepared(tmp_path / "prepared"), *rest).folder.name
+
+    backbone = finished.network.backbone
+    assert isinstance(backbone, LocalDDAMFN)
+    rest = (finished.input, backbone, finished.config)
+    keys = [open_store(tmp_path, load_prepared(earlier / "prepared"), *rest).folder.name, key()]
+    np.save(tmp_path / "prepared" / "crops.npy", 255 - crops)
+    keys.append(key())
+    np.save(tmp_path / "prepared" / "crops.npy", crops)
+    np.savez(tmp_path / "prepared" / "faces.npz", **{**data, "found": np.roll(data["found"], 1)})
+    keys.append(key())
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_epochs_are_judged_by_faces(earlier: Path, tmp_path: Path) -> None:
+    prepared = write_prepared(tmp_path / "unjudged", validation=0)
+    with pytest.raises(DatasetError, match="no validation picture with a face"):
+        run_of(earlier, tmp_path / "run", f"data.prepared={prepared}")
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:

@@ -1,10 +1,28 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model_core.inference.runtimes import CPU_OPTIONS
+from model_core.preprocessing import Images, InputSpec
 from tests.training.conftest import FinishedRun
 from training.runs.trained import load_for_measuring
-from training.studies.agreement import compare, render
+from training.studies.agreement import _timed, compare, render
+
+
+def test_faces_are_read_as_they_are_served() -> None:
+    """A face whose left half alone is bright and its mirror image get one answer where mirror images are read, too."""
+    face = np.zeros((1, 3, 4, 4), np.float32)
+    face[..., :2] = 1
+    both = np.concatenate([face, face[..., ::-1]])
+    spec = InputSpec(4, "rgb", (0.5,) * 3, (0.25,) * 3, "arcface-1")
+
+    def left_half(images: Images) -> NDArray[np.float64]:
+        return images[..., :2].mean(axis=(1, 2, 3)).astype(np.float64)[:, None]
+
+    assert _timed(left_half, both, spec)[0].tolist() == [[1], [0]]
+    assert _timed(left_half, both, replace(spec, with_mirror_image=True))[0].tolist() == [[0.5], [0.5]]
 
 
 def test_every_way_is_compared_with_the_first(finished: FinishedRun) -> None:

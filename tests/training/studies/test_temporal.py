@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.affect import LABEL_SETS
+from model_core.affect import LABEL_SETS, AffectTarget
 from model_core.bundles.bundle import load_bundle, locate_bundle
 from model_core.models.lstm import LSTMEncoder
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
 from tests.fakes import write_prepared
-from training.measuring.temporal_measures import jitter, lag_frames
+from training.measuring.temporal_measures import errors, jitter, lag_frames
 from training.runs.checkpoint import TrainedNetwork, save_trained
 from training.studies import temporal
 
@@ -35,6 +35,21 @@ def test_lag_counts_the_frames_until_half_of_the_way() -> None:
 
 def test_jitter_is_the_mean_change_between_frames() -> None:
     assert jitter(np.array([[[0.0], [1.0], [0.0], [2.0]]])) == pytest.approx(4 / 3)
+
+
+def test_errors_are_of_known_targets() -> None:
+    """Valence and arousal are 0.5 off in the first of two frames, where alone they are known; no expression is."""
+    zeros, first = torch.zeros(1, 2, 2), torch.tensor([[1.0, 0.0]])
+    units, known = torch.zeros(1, 2, 12), torch.zeros(1, 2, 12)
+    known[..., 3] = 1
+    target = AffectTarget(zeros, first, torch.zeros(1, 2, 8), torch.zeros(1, 2), units, known)
+    estimates = np.zeros((1, 2, 22))
+    estimates[0, 0, :2], estimates[0, 1, :2] = 0.5, 0.9
+    estimates[..., 10 + 3], estimates[..., 10 + 4] = 0.25, 0.75
+    spec = NetworkSpec("mfn-pooled", ("valence_arousal", "expression", "action_units"), LABEL_SETS["ferplus"])
+    found = errors(estimates, target, spec)
+    assert (found["valence_arousal"], found["action_units"]) == (0.5, 0.25)
+    assert np.isnan(found["expression"])
 
 
 @torch.no_grad()

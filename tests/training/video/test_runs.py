@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,13 @@ from training.runs.config_file import checked, read_values
 from training.runs.trained import read_calibration
 from training.video.build import build_sequence_run
 from training.video.config import SequenceConfig, WindowConfig
+from training.video.predictions import ProtocolError
 from training.video.protocol import measure
 from training.video.run import SequenceRun
-from training.video.scoring import predict, track_outputs
+from training.video.scoring import headline, predict, track_outputs
 from training.video.thresholds import Thresholds
 from training.video.tracks import Track
-from training.video.trained import load_sequences
+from training.video.trained import fit_sequences, load_sequences
 
 CPU = torch.device("cpu")
 TASKS = {"va": "valence_arousal", "expr": "expression", "au": "action_units"}
@@ -136,6 +138,29 @@ def test_the_videos_that_choose_are_not_trained_on(places: list[str], tmp_path: 
     assert len(held_out) == 1
     assert not trained & held_out
     assert "generated004" not in trained | held_out  # the validation video
+
+
+@pytest.mark.parametrize("config", ["paper/ddamfn_fc_va.toml", "paper/ddamfn_fc_au.toml"])
+def test_labels_in_frames_without_a_face_alone_are_told(
+    config: str, places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(config, places, tmp_path)
+    hidden = [
+        replace(
+            track,
+            present=np.zeros_like(track.present),
+            sequence=replace(track.sequence, frames=(None,) * len(track.present)),
+        )
+        for track in run.held_out
+    ]
+    with pytest.raises(ProtocolError, match="the held-out videos have no labels in frames with a face"):
+        headline(run.network, run.config, hidden)
+    run.run()
+    model = load_sequences(tmp_path)
+    assert model is not None
+    monkeypatch.setattr(type(model), "tracks", lambda self, split: hidden)
+    with pytest.raises(CheckpointError, match="the held-out videos have no labels to fit on"):
+        fit_sequences(model)
 
 
 def test_state_is_reset_or_carried_and_ends_at_a_gap() -> None:

@@ -90,7 +90,7 @@ function useCamera() {
   perform("The camera is being analysed.", async (signal) => {
     showOnly("live");
     const rate = Number(/** @type {HTMLInputElement} */ (byId("camera-rate")).value) || 10;
-    await webcam.run(service, rate, showProblem, signal);
+    await webcam.run(service, chosenOptions("picture-options"), rate, showProblem, signal);
     return "The camera is off.";
   });
 }

@@ -45,10 +45,14 @@ export class Service {
     return this.#key && JSON.stringify({ authorization: `Bearer ${this.#key}` });
   }
 
-  /** The address of the live channel. */
-  get liveAddress() {
+  /**
+   * Return the address of the live channel.
+   * @param {Options} options
+   */
+  liveAddress(options) {
     const address = new URL("live", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
+    address.search = new URLSearchParams(options).toString();
     return address.href;
   }
 

@@ -19,6 +19,8 @@ export class Timeline {
   #part = byId("timeline");
   #panel = byId("face");
   #choice = /** @type {HTMLSelectElement} */ (byId("track"));
+  /** The ids that can be chosen, in words. */
+  #offered = "";
   #plots;
   /** True once plots can be drawn, false where the service has no plotly. */
   drawable = Promise.resolve(false);
@@ -43,6 +45,7 @@ export class Timeline {
     this.track = null;
     this.#part.hidden = true; // until there is a track to draw
     this.#choice.replaceChildren();
+    this.#offered = "";
     this.#plots.clear();
     showNoFace(this.#panel, "No face has been seen yet.");
     this.drawable = this.#plots.ready();
@@ -55,7 +58,7 @@ export class Timeline {
   /** @param {AnalyzedFrame} frame */
   add(frame) {
     this.series.add(frame);
-    if (this.#choice.length < this.series.tracks.size) this.#offerTracks();
+    this.#offerTracks();
     if (this.track !== null) this.#plots.drawSometimes(this.series, this.track);
   }
 
@@ -84,8 +87,11 @@ export class Timeline {
     else showFace(this.#panel, face, this.model, `${title} at ${frame.time_s.toFixed(2)} s`);
   }
 
+  /** Offer the tracks that there are; where the last one was forgotten, it stays until another face comes. */
   #offerTracks() {
     const ids = [...this.series.tracks.keys()];
+    if (ids.length === 0 || String(ids) === this.#offered) return;
+    this.#offered = String(ids);
     this.#part.hidden = false;
     this.track ??= ids[0];
     if (!ids.includes(this.track)) this.track = ids[0];

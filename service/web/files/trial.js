@@ -31,13 +31,16 @@ export function trial(service, route) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     running.abort();
-    running = new AbortController();
+    const mine = new AbortController();
+    running = mine;
     const request = requestOf(form, route);
     command.textContent = asCurl(request);
     output.textContent = "";
     for (const each of [command, output, stop]) each.hidden = false;
     status.textContent = "Sent.";
-    status.textContent = await exchange(service, request, output, running.signal);
+    const ending = await exchange(service, request, output, mine.signal);
+    if (running !== mine) return;
+    status.textContent = ending;
     stop.hidden = true;
   });
   return element("details", {}, element("summary", {}, "Try it"), form, command, status, output);

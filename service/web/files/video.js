@@ -17,6 +17,7 @@ export class VideoView {
   #player = /** @type {HTMLVideoElement} */ (byId("player"));
   #overlay = /** @type {HTMLCanvasElement} */ (byId("player-overlay"));
   #slider = /** @type {HTMLInputElement} */ (byId("moment"));
+  #table = /** @type {HTMLButtonElement} */ (byId("table"));
   #marks;
   #timeline;
   #timeS = 0;
@@ -61,6 +62,8 @@ export class VideoView {
     byId("player-frame").hidden = false;
     byId("video-name").textContent = file.name;
     byId("player-note").textContent = "";
+    byId("analysis-note").textContent = "";
+    this.#table.disabled = true; // it would end the analysis that has just begun
     byId("summary").replaceChildren();
     byId("downloads").replaceChildren();
     this.#timeline.begin();
@@ -110,7 +113,7 @@ export class VideoView {
     this.#overlay.height = told.video.height;
     this.#slider.min = String(told.video.start_s);
     this.#slider.max = String(told.video.start_s + (told.video.duration_s ?? 0));
-    if (told.notes) byId("player-note").textContent = told.notes.join(" ");
+    if (told.notes) byId("analysis-note").textContent = told.notes.join(" ");
   }
 
   /** @param {import("./service.js").AnalyzedFrame} frame */
@@ -193,6 +196,7 @@ export class VideoView {
   #offerDownloads(drawn) {
     const analysis = this.#analysis;
     if (analysis === null) return;
+    this.#table.disabled = false;
     const name = stem(analysis.file.name);
     const plot = (format) => async () => {
       const address = await this.#timeline.plots.image(format);

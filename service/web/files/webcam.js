@@ -32,11 +32,12 @@ export class Webcam {
   /**
    * Analyse what the camera sees, until the signal stops it or the channel closes. The camera is off afterwards.
    * @param {import("./service.js").Service} service
+   * @param {import("./service.js").Options} options
    * @param {number} rate frames to send in a second
    * @param {(problem: Problem) => void} onProblem called with the problem of a single frame
    * @param {AbortSignal} signal
    */
-  async run(service, rate, onProblem, signal) {
+  async run(service, options, rate, onProblem, signal) {
     const stream = await camera();
     try {
       signal.throwIfAborted(); // the person may have been asked for the camera, and done something else
@@ -49,7 +50,8 @@ export class Webcam {
       this.#overlay.height = this.#player.videoHeight;
       this.#part.hidden = false;
       this.#timeline.begin();
-      await this.#converse(service, rate, onProblem, signal);
+      const channel = new WebSocket(service.liveAddress(options));
+      await this.#converse(channel, service.authorization, rate, onProblem, signal);
     } finally {
       for (const track of stream.getTracks()) track.stop();
       if (this.#player.srcObject === stream) this.#player.srcObject = null;
@@ -58,13 +60,13 @@ export class Webcam {
   }
 
   /**
-   * @param {import("./service.js").Service} service
+   * @param {WebSocket} channel
+   * @param {string} authorization the first message, where there is a key
    * @param {number} rate
    * @param {(problem: Problem) => void} onProblem
    * @param {AbortSignal} signal
    */
-  #converse(service, rate, onProblem, signal) {
-    const channel = new WebSocket(service.liveAddress);
+  #converse(channel, authorization, rate, onProblem, signal) {
     /** @type {ReturnType<typeof setInterval> | undefined} */
     let sending;
     let opened = false;
@@ -73,7 +75,7 @@ export class Webcam {
       signal.addEventListener("abort", stop, { once: true });
       channel.addEventListener("open", () => {
         opened = true;
-        if (service.authorization) channel.send(service.authorization);
+        if (authorization) channel.send(authorization);
       });
       channel.addEventListener("message", (event) => {
         const told = JSON.parse(event.data);

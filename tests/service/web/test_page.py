@@ -1,5 +1,6 @@
 """The pages in a real Chromium: pictures, videos, a camera, files that are saved, keys, problems, phones."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,19 @@ ASKING = """() => {
     });
 }"""
 """The camera is there once the page's `allow` is called, as if a person had been asked."""
+
+TRACKS = """async () => {
+    const { Timeline } = await import('./page/timeline.js');
+    const timeline = new Timeline(() => {}), offered = [];
+    timeline.begin();
+    for (const [time_s, track_id] of [[0, 1], [5, null], [70, null], [80, 2]]) {
+        timeline.add({ time_s, frame: 0, faces: track_id === null ? [] : [{ track_id, quality: {} }] });
+        timeline.series.forget(time_s - 60);
+        offered.push([timeline.track, document.getElementById('track').textContent]);
+    }
+    return offered;
+}"""
+"""The track that a camera's timeline shows, and those that it offers, as one face leaves and another one comes."""
 
 
 class SteppedPredictor(FakePredictor):
@@ -309,12 +323,23 @@ def test_the_saved_files_are_the_service_s_own(open_page: Open, clip: Path) -> N
     assert [line for line in stream.splitlines() if line.startswith(b'{"type":"frame"')] == of_frames
 
 
+def noted(address: str, clip: Path) -> str:
+    """The service's own answer to a clip, as NDJSON, with a note in its first object."""
+    stream = httpx2.post(address, files={"file": clip.read_bytes()}, headers={"Accept": "application/x-ndjson"}).text
+    start, rest = stream.split("\n", 1)
+    told = json.loads(start) | {"notes": ["these numbers are to be read with care"]}
+    return f"{json.dumps(told)}\n{rest}"
+
+
 def test_a_video_without_a_player_and_plots_is_moved_through_by_the_slider(open_page: Open, clip: Path) -> None:
     page = open_page()
+    answer = noted(page.url + "analyze/video", clip)
+    page.route("**/analyze/video", lambda route: route.fulfill(content_type="application/x-ndjson", body=answer))
     page.route("**/plotly.min.js", lambda route: route.fulfill(status=404))
     choose(page, remuxed(clip, clip.with_suffix(".avi"), form="avi"))
     expect(page.get_by_role("status")).to_have_text("The video is analysed.")
     expect(page.locator("#player-note")).to_contain_text("This browser cannot play the file.")
+    expect(page.locator("#analysis-note")).to_have_text("these numbers are to be read with care")
     expect(page.get_by_text("Plots need plotly")).to_be_visible()
     expect(page.get_by_role("button", name="Marks (CSV)")).to_be_visible()
     expect(page.get_by_role("button", name="Plots (PNG)")).to_have_count(0)
@@ -331,6 +356,8 @@ def test_progress_is_shown_and_stop_ends_the_work(open_page: Open, clip: Path) -
         predictor.allowed.release(20)  # of 30 frames, ten of which are a second
         expect(page.locator("#countdown")).to_have_text("1 of 3 s")
         expect(page.locator("#face")).to_contain_text("Track 1 at 0.00 s")
+        # It would take the place of the analysis.
+        expect(page.get_by_role("button", name="Table (CSV)")).to_be_disabled()
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("status")).to_have_text("Stopped.")
         predictor.allowed.release(4)  # what is being computed
@@ -345,6 +372,7 @@ def test_progress_is_shown_and_stop_ends_the_work(open_page: Open, clip: Path) -
         predictor.allowed.release(100)
     assert sum(predictor.batches) <= 24
     # What came before is there, and can be saved.
+    expect(page.get_by_role("button", name="Table (CSV)")).to_be_enabled()
     name, stream = saved(page, "NDJSON, as received")
     assert name == "clip.ndjson"
     assert 11 <= stream.count(b'"type":"frame"') <= 24
@@ -394,7 +422,11 @@ def test_a_camera_is_analysed_until_it_is_stopped(open_page: Open) -> None:
     page.get_by_label("Key of this service").fill(KEY)
     page.get_by_role("button", name="Use this key").click()
     expect(page.get_by_role("contentinfo")).to_contain_text("fake 7")
-    page.get_by_role("button", name="use the camera").click()
+    page.get_by_text("Options").click()
+    page.get_by_label("Most faces").fill("2")
+    with page.expect_websocket() as channel:
+        page.get_by_role("button", name="use the camera").click()
+    assert channel.value.url.endswith("/live?max_faces=2")
     expect(page.get_by_role("status")).to_have_text("The camera is being analysed.")
     panel = page.get_by_role("complementary")
     expect(panel).to_contain_text(re.compile(r"Track 1 at \d+\.\d\d s"))
@@ -406,6 +438,10 @@ def test_a_camera_is_analysed_until_it_is_stopped(open_page: Open) -> None:
     expect(page.get_by_role("status")).to_have_text("The camera is off.")
     assert page.locator("#camera-picture").evaluate("video => video.srcObject") is None
     assert "affect_live_connections 0.0" in httpx2.get(page.url + "metrics").text
+
+
+def test_a_face_that_comes_when_another_was_forgotten_is_shown(open_page: Open) -> None:
+    assert open_page().evaluate(TRACKS) == [[1, "Track 1"], [1, "Track 1"], [1, "Track 1"], [2, "Track 2"]]
 
 
 def test_a_camera_that_is_allowed_after_the_person_has_stopped_stays_off(open_page: Open) -> None:
@@ -455,3 +491,21 @@ def test_the_api_is_described_and_can_be_tried(open_page: Open) -> None:
     expect(route.locator("pre", has_text="curl -F 'file=@grey.png' ")).to_contain_text("analyze/frame?max_faces=3")
     assert faults_of(page, "header", "#contents", "#operations > :first-child", "#schemas > :first-child") == []
     assert page.evaluate(TOO_WIDE) == []
+
+
+def test_a_trial_in_place_of_another_can_be_stopped(open_page: Open, clip: Path) -> None:
+    predictor = SteppedPredictor()
+    page = open_page("/docs", predictor=predictor)
+    route = page.get_by_role("region", name="POST /analyze/video")
+    try:
+        route.get_by_text("Try it").click()
+        route.get_by_label("file", exact=True).set_input_files(clip)
+        for _ in range(2):
+            route.get_by_role("button", name="Send").click()
+        page.wait_for_timeout(200)  # until the first one has ended, of which nothing is to be seen
+        expect(route.get_by_role("status")).to_have_text("Sent.")
+        route.get_by_role("button", name="Stop").click()
+        expect(route.get_by_role("status")).to_have_text("Stopped.")
+        expect(route.get_by_role("button", name="Stop")).to_be_hidden()
+    finally:
+        predictor.allowed.release(100)

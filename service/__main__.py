@@ -52,6 +52,8 @@ def main() -> None:
             from service.app import create_app
             from service.http.connections import ConnectionLimits, most_connections, server_options
 
+            # /models tells how many there may be indeed.
+            settings = settings.model_copy(update={"max_connections": most_connections(settings.max_connections)})
             app = create_app(settings, detector, predictor, replicas=replicas)
             exempt_loaded_objects()
         except (CannotStart, *LOADING_ERRORS) as error:
@@ -63,7 +65,7 @@ def main() -> None:
         # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
-        limits = ConnectionLimits(most=most_connections(settings.max_connections))
+        limits = ConnectionLimits(most=settings.max_connections)
         config = uvicorn.Config(
             app,
             lifespan="on",

@@ -60,9 +60,6 @@ OPEN_VIDEOS = 4
 SERVICE_BYTES = 1024**3
 """Memory that the processes of open videos leave to the service itself, and to pictures."""
 
-RESULT_OVER_UPLOAD = 4
-"""Largest annotated video, as a multiple of the largest upload of a job: it may be coded less tightly."""
-
 TITLE = "Facial affect service"
 ROUTERS = (analyze.router, jobs.router, live.router, operations.router, page.router)
 
@@ -201,9 +198,8 @@ async def _jobs(
             variable("job_max_frames"),
         )
         renderers = stack.enter_context(closing(RendererPool(settings.max_pixels, telemetry.decoder_lost)))
-        max_bytes = settings.limit("job_max_upload_bytes")
-        most = Limit(name=max_bytes["name"], value=RESULT_OVER_UPLOAD * max_bytes["value"])
-        studio = Studio(model.pipeline, decoders, renderers, limits, most, store.files.scratch)
+        max_upload = settings.limit("job_max_upload_bytes")
+        studio = Studio(model.pipeline, decoders, renderers, limits, max_upload, store.files.scratch)
         analysis = VideoJobs(model, studio, telemetry)
         time_limit = settings.limit("job_timeout_s")
         worker = JobWorker(

@@ -363,7 +363,7 @@ class Settings(BaseSettings):
         """Return the limits in force by the name of their variable, as `/models` publishes them."""
         names = (
             "max_upload_bytes max_pixels max_video_s max_frames max_wait_s max_video_wait_s deadline_s video_deadline_s"
-            " live_connections live_fps live_max_frame_bytes live_max_wait_s live_idle_s live_max_s"
+            " max_connections live_connections live_fps live_max_frame_bytes live_max_wait_s live_idle_s live_max_s"
         )
         of_jobs = (
             " job_max_queued job_max_upload_bytes job_max_video_s job_max_frames job_timeout_s job_ttl_s"

@@ -14,9 +14,10 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import MalformedRequest, NotReady, ServiceError
+from service.errors import Limit, MalformedRequest, NotReady, ServiceError
 from service.http import websockets
 from service.http.problems import problem_response
+from service.settings import variable
 
 DESCRIPTORS_KEPT = 192
 """Descriptors that connections leave to everything else: those that are being refused, decoders, logs, models."""
@@ -97,7 +98,8 @@ class Connection(HttpToolsProtocol):
         if beyond > REFUSED_AT_ONCE:
             transport.abort()
         elif beyond > 0:
-            self._refuse(NotReady("there are too many connections", headers={"Retry-After": "1"}))
+            limit = Limit(name=variable("max_connections"), value=self._limits.most)
+            self._refuse(NotReady("there are too many connections", limit=limit, headers={"Retry-After": "1"}))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""

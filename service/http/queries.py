@@ -107,12 +107,17 @@ class VideoQuery(FrameQuery):
     def annotation(self, media_type: str) -> AnnotationOptions:
         """Return what is drawn on a video of one of `encoding.FORMS`.
 
-        Raises InvalidParameter for columns and baselines, which are not drawn.
+        Raises InvalidParameter for columns and baselines, which are not drawn, and for what nothing would come of.
         """
         for name in ("columns", "baseline_s", "baseline"):
             if getattr(self, name) is not None:
                 raise InvalidParameter(f"{name}: has no place in answers of type {media_type}")
-        return AnnotationOptions(media_type, draws=self.boxes != "off", hides_faces=self.blur == "faces")
+        annotation = AnnotationOptions(media_type, draws=self.boxes != "off", hides_faces=self.blur == "faces")
+        if not annotation.draws:  # nothing is analysed then
+            for name in ("fps", "max_faces", "temporal", "smoothing"):
+                if name in self.model_fields_set:
+                    raise InvalidParameter(f"{name}: has no effect with `boxes=off`")
+        return annotation
 
     def window(self, ensemble: BundleEnsemble) -> Window:
         """Return the requested part of the video. Raises InvalidParameter for an empty one."""

@@ -131,9 +131,13 @@ class JobTable:
         return self._select(_c.state == State.RUNNING)
 
     def oldest_queued_s(self) -> float | None:
-        """Return when the oldest job that waits was accepted; None where none waits."""
+        """Return since when the job waits that has waited longest; None where none waits.
+
+        One that was put back waits since its last sign of life, not since it was accepted.
+        """
+        since_s = case((_c.heartbeat_s > _c.created_s, _c.heartbeat_s), else_=_c.created_s)
         with self._engine.connect() as connection:
-            oldest_s: float | None = connection.scalar(select(func.min(_c.created_s)).where(_c.state == State.QUEUED))
+            oldest_s: float | None = connection.scalar(select(func.min(since_s)).where(_c.state == State.QUEUED))
             return oldest_s
 
     def claim(self, worker: str, now_s: float, lease_s: float) -> Job | None:

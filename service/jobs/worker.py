@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Protocol, TypeVar
+from typing import IO, Protocol, TypeAlias, TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -48,6 +48,9 @@ FAULT = "the service failed; its log has the cause under this job's id"
 
 TRANSIENT = (NotReady, Draining, OutOfResources, Overloaded, StorageFull)
 """Errors that a job may not have at another time."""
+
+Attempt: TypeAlias = tuple[str, int]
+"""The id of a job, and the number of an attempt at it: a worker may begin another before it sees that one is lost."""
 
 R = TypeVar("R")
 
@@ -120,8 +123,8 @@ class JobWorker:
         self._most = most
         self._may_claim = may_claim
         self.name = worker_name()
-        self._working: dict[str, asyncio.Task[None]] = {}
-        self._lost: set[str] = set()
+        self._working: dict[Attempt, asyncio.Task[None]] = {}
+        self._lost: set[Attempt] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._waiting = asyncio.Event()
         self._alive = ExitStack()
@@ -148,9 +151,13 @@ class JobWorker:
 
     def stop(self, job_id: str) -> None:
         """End the work on a job that is no longer this worker's, if it is running here."""
-        if job_id in self._working:
-            self._lost.add(job_id)
-            self._working[job_id].cancel()
+        for attempt in [each for each in self._working if each[0] == job_id]:
+            self._stop(attempt)
+
+    def _stop(self, attempt: Attempt) -> None:
+        if attempt in self._working:
+            self._lost.add(attempt)
+            self._working[attempt].cancel()
 
     async def work_once(self) -> bool:
         """Claim a job and work on it to the end of this attempt; False where none waits."""
@@ -159,14 +166,14 @@ class JobWorker:
             return False
         logger.info("job started", job=job.id, attempt=job.attempt, deaths=job.deaths)
         report = Report()
-        work = self._working[job.id] = asyncio.create_task(self._write_result(job, report))
+        work = self._working[_attempt(job)] = asyncio.create_task(self._write_result(job, report))
         beat = asyncio.create_task(self._beat(job, report))
         try:
             await self._settled(job, work, report)
         finally:
             beat.cancel()
-            del self._working[job.id]
-            self._lost.discard(job.id)
+            del self._working[_attempt(job)]
+            self._lost.discard(_attempt(job))
         return True
 
     async def keep_house(self) -> None:
@@ -217,7 +224,7 @@ class JobWorker:
     async def _end(self, job: Job, work: "asyncio.Task[None]", report: Report) -> State | None:
         """Write the new state of a job into the table, and return it; None where it is no longer this worker's."""
         if work.cancelled():
-            if job.id not in self._lost:  # something that it waited for was
+            if _attempt(job) not in self._lost:  # something that it waited for was
                 await self._written(partial(self._store.release, job, RETRY_S))
             return None
         cause = work.exception()
@@ -279,7 +286,7 @@ class JobWorker:
                 held = await to_thread(self._store.beat, job, report.share)
             except SQLAlchemyError as error:
                 logger.warning("no sign of life can be given", job=job.id, error=type(error).__name__)
-        self.stop(job.id)
+        self._stop(_attempt(job))
 
     async def _serve(self) -> None:
         while True:
@@ -304,3 +311,7 @@ class JobWorker:
         except Exception as error:
             logger.error("the worker of jobs failed", exc_info=error)
             return None
+
+
+def _attempt(job: Job) -> Attempt:
+    return job.id, job.attempt

@@ -174,7 +174,7 @@ class RendererPool(DecoderPool):
     """Processes that decode one video each, and encode its frames again once the service has drawn on them.
 
     >>> renderers = RendererPool(max_pixels=50_000_000)
-    >>> source = renderers.rendering(file, result, max_bytes, limits, Window(), "video/mp4")
+    >>> source = renderers.rendering(file, result, max_upload, limits, Window(), "video/mp4")
     >>> for timed in source.frames(Event()):
     ...     timed.frame[:8, :8] = 255
     """
@@ -187,7 +187,7 @@ class RendererPool(DecoderPool):
         self,
         file: IO[bytes],
         result: IO[bytes],
-        max_bytes: Limit,
+        max_upload: Limit,
         limits: DecodeLimits,
         window: Window,
         media_type: str,
@@ -195,11 +195,11 @@ class RendererPool(DecoderPool):
         """Return the source of a window of a video, each of whose frames is encoded once the next one is asked for.
 
         What was drawn on it until then is in `result`, a file on disk, which is whole when the source ends. A frame has
-        the size of the first one; its own is in `info`. max_bytes: the largest result. media_type: one of
-        `encoding.FORMS`.
+        the size of the first one; its own is in `info`. max_upload: the largest upload, of which a
+        result may have RESULT_OVER_UPLOAD times the bytes. media_type: one of `encoding.FORMS`.
         """
         request = {"source": "video", "limits": asdict(limits), "window": asdict(window)}
-        request |= {"media_type": media_type, "max_bytes": max_bytes}
+        request |= {"media_type": media_type, "max_upload": max_upload}
         return IsolatedSource(self, partial(_reopened, file), request, result)
 
 

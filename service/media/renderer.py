@@ -41,6 +41,9 @@ from service.media.worker import BASE_BYTES, BYTES_A_PIXEL, SLOTS, Progress, Sha
 ENCODER_BYTES_A_PIXEL = 128
 """Memory for each pixel of a written frame: the frames that an encoder looks ahead, and those that it refers to."""
 
+RESULT_OVER_UPLOAD = 4
+"""Largest result, as a multiple of the largest upload: it may be coded less tightly."""
+
 FINISH_S = 600.0
 """Longest time in seconds in which the index of a file is written and brought to its beginning."""
 
@@ -77,7 +80,7 @@ def render(request: dict[str, Any], source: int, target: int, channel: socket.so
     """Render one file into another; both are descriptors. Tells the end, or the error."""
     send(channel, {"alive": True})
     try:
-        with _telling_what_a_disk_lacks(request["max_bytes"]):
+        with _telling_what_a_disk_lacks(request["max_upload"]):
             truncated = _rendered(request, Path(f"/dev/fd/{source}"), Path(f"/dev/fd/{target}"), channel)
         send(channel, {"end": truncated})
     except ServiceError as error:
@@ -149,7 +152,7 @@ def _end_s(window: Window, info: MediaInfo, limits: DecodeLimits) -> float:
 
 
 @contextmanager
-def _telling_what_a_disk_lacks(max_bytes: Limit) -> Iterator[None]:
+def _telling_what_a_disk_lacks(max_upload: Limit) -> Iterator[None]:
     """Raise StorageFull where the result does not fit the disk, and VideoTooLong where it is beyond its limit."""
     try:
         yield
@@ -157,8 +160,11 @@ def _telling_what_a_disk_lacks(max_bytes: Limit) -> Iterator[None]:
         raise
     except av.FFmpegError as error:
         if error.errno == errno.EFBIG:
-            detail = "the video would become larger than a result may be: use start_s and end_s"
-            raise VideoTooLong(detail, limit=max_bytes) from None
+            detail = (
+                f"the video would become larger than {RESULT_OVER_UPLOAD} times the largest upload: "
+                "use start_s and end_s"
+            )
+            raise VideoTooLong(detail, limit=max_upload) from None
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("the folder of jobs is full") from None
         raise UndecodableMedia("the video cannot be written anew") from error
@@ -194,7 +200,7 @@ def main() -> None:
     max_pixels = int(sys.argv[2])
     memory_bytes = BYTES_A_PIXEL["video"] * max_pixels + ENCODER_BYTES_A_PIXEL * min(max_pixels, MOST_PIXELS)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limit_process(BASE_BYTES + memory_bytes, int(message["max_bytes"]["value"]))
+    limit_process(BASE_BYTES + memory_bytes, RESULT_OVER_UPLOAD * int(message["max_upload"]["value"]))
     try:
         render(message, source, target, channel)
     finally:

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.dependencies import ContextDep, ModelDep
-from service.http.negotiation import exposition, json_allowed, parameters_once
+from service.http.negotiation import exposition, json_allowed, no_parameters
 from service.http.openapi import problems
 from service.http.queries import video_fps
 from service.output.bundles import describe_bundle
 from service.output.schemas import Health, ModelsResponse
 
-router = APIRouter(dependencies=[Depends(parameters_once)])
+router = APIRouter(dependencies=[Depends(no_parameters)])
 
 OPEN_ROUTES = ("/healthz", "/readyz", "/metrics")
 """What probes and Prometheus ask for without a key, unless told otherwise."""

@@ -78,8 +78,8 @@ class Studio:
     decoders: DecoderPool
     renderers: RendererPool
     limits: DecodeLimits
-    max_bytes: Limit
-    """Largest result."""
+    max_upload: Limit
+    """Largest upload in bytes, by which the size of a result is bounded."""
     scratch: Callable[[], AbstractContextManager[IO[bytes]]]
     """Makes a file on disk that is gone when its block ends."""
 
@@ -200,7 +200,7 @@ class VideoAnnotator:
 
     async def _render(self, upload: IO[bytes], result: IO[bytes], retouch: "_Retouch", progress: Progress) -> None:
         source = self._studio.renderers.rendering(
-            upload, result, self._studio.max_bytes, *self._all_frames(), self._options.media_type
+            upload, result, self._studio.max_upload, *self._all_frames(), self._options.media_type
         )
 
         def look(timed: TimedFrame) -> _Painted:

@@ -98,7 +98,7 @@ def test_a_face_that_is_missed_in_some_frames_is_hidden_in_all(tmp_path: Path) -
 
 
 def test_what_no_track_reports_is_hidden_too(tmp_path: Path, clip: bytes) -> None:
-    """max_faces and min_confidence choose what is told of, not whose face is hidden."""
+    """min_confidence chooses what is told of, not whose face is hidden."""
     faces = [face_at(8, 8, 32), face_at(150, 100, 24, confidence=0.35), face_at(250, 20, 24)]
     rng = np.random.default_rng(0)
     frame = grey(200, (320, 240))
@@ -107,7 +107,7 @@ def test_what_no_track_reports_is_hidden_too(tmp_path: Path, clip: bytes) -> Non
         frame[y : y + side, x : x + side] = rng.integers(0, 256, (side, side, 3), np.uint8)
     content = video(tmp_path / "many.mkv", [frame] * 5, "ffv1", fps=10).read_bytes()
     with serving(tmp_path, FakeDetector(*faces)) as client:
-        query = "blur=faces&boxes=off&max_faces=1&min_confidence=0.9"
+        query = "blur=faces&boxes=off&min_confidence=0.9"
         for each in frames_of(result(client, content, MP4, query), tmp_path / "result"):
             for face in faces:
                 x, y, side = int(face.box.x), int(face.box.y), int(face.box.width)
@@ -153,6 +153,8 @@ def test_no_face_of_a_moving_person_leaks(tmp_path: Path, astronaut: Frame) -> N
         ("boxes=on", "application/json"),
         ("blur=none", "text/csv"),
         ("blur=mouths", MP4),
+        ("fps=5&boxes=off", MP4),
+        ("max_faces=16&boxes=off&blur=faces", MP4),
         ("boxes=maybe", MP4),
         ("columns=fex", MP4),
         ("baseline_s=2", WEBM),

@@ -282,6 +282,7 @@ class TestLimits:
                 wait_for(lambda: len(server.server_state.connections) == 2)
                 answer = told(server, get)
                 assert (status(answer), document(answer)["code"]) == (503, "not_ready")
+                assert document(answer)["limit"] == {"name": "AFFECT_MAX_CONNECTIONS", "value": 2}
                 assert b"retry-after: 1" in answer.lower()
                 one.sendall(get)  # who came in time is served
                 assert status(all_of(one)) == 200

@@ -59,6 +59,14 @@ def test_models_tells_bundles_and_limits(client: TestClient) -> None:
     assert (document["device"], document["engine"], document["precision"]) == ("cpu", "torch", "float32")
     assert document["limits"]["AFFECT_MAX_PIXELS"] == 1_000_000
     assert document["limits"]["AFFECT_MAX_UPLOAD_BYTES"] == 2_000_000
+    assert document["limits"]["AFFECT_MAX_CONNECTIONS"] == 1000
+
+
+@pytest.mark.parametrize("route", ["/healthz", "/readyz", "/models", "/metrics"])
+def test_parameters_are_refused_where_there_are_none(client: TestClient, route: str) -> None:
+    answer = client.get(route, params={"name[]": "affect_jobs"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+    assert answer.json()["detail"].startswith("name[]: ")
 
 
 def test_metrics_count_what_happened(client: TestClient) -> None:

@@ -275,3 +275,15 @@ def test_the_longest_wait_is_that_of_the_oldest_queued_job(store: JobStore, cloc
     store.claim("w")
     clock.now_s += 5
     assert store.oldest_wait_s() == 5
+
+
+def test_a_job_that_was_put_back_waits_since_it_ran(store: JobStore, clock: Clock) -> None:
+    accepted(store)
+    job = store.claim("w")
+    assert job is not None
+    clock.now_s += 20
+    assert store.beat(job, 0.5)
+    assert store.release(job)
+    assert store.oldest_wait_s() == 0
+    clock.now_s += 7
+    assert store.oldest_wait_s() == 7

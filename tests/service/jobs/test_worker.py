@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sqlite3
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,8 +15,9 @@ from service.errors import Limit, NotReady, UndecodableMedia
 from service.jobs import files, worker
 from service.jobs.files import ResultWriter
 from service.jobs.job import Job, State
+from service.jobs.journal import JobJournal
 from service.jobs.store import JobStore
-from service.jobs.worker import RETRY_S, Analysis, JobWorker
+from service.jobs.worker import RETRY_S, Analysis, JobWorker, Report
 from tests.service.jobs.fakes import (
     Clock,
     DigestAnalysis,
@@ -102,6 +104,52 @@ def test_a_job_that_lacks_something_is_tried_again_later(
     clock.now_s += RETRY_S
     assert asyncio.run(working(store).work_once())
     assert result_of(store, job.id) == expected_result(b"a video")
+
+
+class SecondAnalysis(DigestAnalysis):
+    """Hangs in a job's first attempt, and in the second one waits for the first one's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def pieces(
+        self, job: Job, upload: IO[bytes], journal: JobJournal, report: Report
+    ) -> AsyncGenerator[bytes, None]:
+        if job.attempt == 1:
+            self.began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended.set()
+        await self.ended.wait()
+        async for piece in super().pieces(job, upload, journal, report):
+            yield piece
+
+
+def test_a_worker_that_takes_its_own_job_up_again_ends_the_first_attempt_only(
+    store: JobStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a pause of the machine, in which the lease of a job runs out whose worker lives."""
+    monkeypatch.setattr(worker, "BEAT_S", 0.001)
+    job = accepted(store, b"a video")
+
+    async def story() -> None:
+        analysis = SecondAnalysis()
+        each = working(store, analysis, most=2)
+        first = asyncio.create_task(each.work_once())
+        await analysis.began.wait()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "beat", lambda job, share: True)  # no sign of life reaches the table
+            clock.now_s += 10_000
+            second = asyncio.create_task(each.work_once())
+            await until(lambda: store.find(job.id, "me").attempt == 2)
+        assert await second
+        assert await first
+
+    asyncio.run(story())
+    assert result_of(store, job.id) == expected_result(b"a video")
+    assert store.find(job.id, "me").state == State.SUCCEEDED
 
 
 def test_what_an_attempt_has_put_down_is_not_done_again(tmp_path: Path, store: JobStore, clock: Clock) -> None:

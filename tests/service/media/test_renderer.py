@@ -56,9 +56,9 @@ class Renderer:
         media_type: str = "video/mp4",
         draw: Callable[[Frame], None] = lambda frame: None,
         window: Window = ALL,
-        max_bytes: int = 10**9,
+        max_upload: int = 10**9,
     ) -> Rendered:
-        limit = Limit(name="AFFECT_JOB_MAX_UPLOAD_BYTES", value=max_bytes)
+        limit = Limit(name="AFFECT_JOB_MAX_UPLOAD_BYTES", value=max_upload)
         with path.open("rb") as file, TemporaryFile(dir=self.folder) as result:
             source = self.pool.rendering(file, result, limit, LIMITS, window, media_type)
             for timed in source.frames(Event()):
@@ -269,8 +269,9 @@ def test_nothing_of_the_metadata_is_kept(tmp_path: Path, render: Renderer) -> No
 def test_a_result_beyond_its_limit_is_refused(tmp_path: Path, render: Renderer) -> None:
     path = video(tmp_path / "v.mp4", noisy(40, (320, 240)), "mpeg4")
     with pytest.raises(VideoTooLong) as caught:
-        render(path, max_bytes=50_000)
-    assert caught.value.limit == {"name": "AFFECT_JOB_MAX_UPLOAD_BYTES", "value": 50_000}
+        render(path, max_upload=12_500)
+    assert "larger than 4 times the largest upload" in caught.value.detail
+    assert caught.value.limit == {"name": "AFFECT_JOB_MAX_UPLOAD_BYTES", "value": 12_500}
 
 
 @pytest.mark.parametrize(

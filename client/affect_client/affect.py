@@ -12,7 +12,7 @@ import httpx2
 
 from affect_client.closeable import Closeable
 from affect_client.connection import Connection, Media, Request, RetryPolicy, understanding
-from affect_client.files import write_whole
+from affect_client.files import require_another, write_whole
 from affect_client.jobs import Job
 from affect_client.live import LiveStream
 from affect_client.numbers import TIMEOUT_S, check_options
@@ -135,10 +135,12 @@ class Affect(Closeable):
     def save_video(
         self, video: Media, path: str | os.PathLike[str], media_type: str | None = None, **options: Unpack[VideoOptions]
     ) -> None:
-        """Write that document to a file, which is whole or not there.
+        """Write that document to a file, which is whole or not there. Raises ValueError where it is the video itself.
 
         Without a `media_type` the file's name decides: `.json` and `.ndjson` are these, all others CSV.
         """
+        if isinstance(video, str | os.PathLike):
+            require_another(Path(path), Path(video))
         by_name = _MEDIA_TYPES.get(Path(path).suffix.lower(), CSV)
         write_whole(Path(path), self.video_answer(video, media_type or by_name, **options))
 

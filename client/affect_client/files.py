@@ -44,19 +44,22 @@ class PartialFile:
     def write(self, pieces: Iterable[bytes]) -> None:
         """Write pieces as they come."""
         for piece in pieces:
-            self._file.write(piece)
+            with _about(self.path):
+                self._file.write(piece)
 
     def commit(self) -> None:
         """Have the file on disk, then under its name; a former file of that name is replaced."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._partial.replace(self.path)
+        with _about(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self.path)
         _sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Remove the file, if it has not been committed."""
-        self._file.close()
+        with suppress(OSError):  # a disk that is full takes the rest of the file no more than what came before
+            self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -64,6 +67,12 @@ class PartialFile:
 
     def __exit__(self, *_: object) -> None:
         self.discard()
+
+
+def require_another(out: Path, source: Path) -> None:
+    """Raise ValueError where a result would take the place of the file that it is made from."""
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out}: is the file that the result is made from; give the result another name")
 
 
 def write_whole(path: Path, pieces: Iterable[bytes]) -> None:

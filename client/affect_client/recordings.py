@@ -40,6 +40,8 @@ class Recording:
     """For each task where its training labels came from (`annotated`, `derived`, `rendered`); a table does not tell."""
     changes: Sequence[str] = ()
     """What was compared with a baseline, such as `valence` and `AU12`; its columns are NaN where there was none."""
+    truncated: bool = False
+    """True if the file was damaged and ended early, so that this is its first part; Parquet does not tell."""
 
     @property
     def rising(self) -> Sequence[str]:
@@ -70,7 +72,8 @@ class Recording:
 def read_recording(path: Path) -> Recording:
     """Read a result of a video: NDJSON, a JSON document, Parquet, or CSV with native columns.
 
-    Raises OSError, MissingExtra, and ValueError for a file that is none of these or without a track.
+    Raises OSError, MissingExtra, and ValueError for a file that is none of these, without a track, or of an analysis
+    that ended with an error or was cut off.
     """
     kind, read = _READERS.get(path.suffix, ("CSV", _read_csv))
     with _understanding(path, kind):
@@ -100,6 +103,7 @@ def _understanding(path: Path, kind: str) -> Iterator[None]:
 class _Content(NamedTuple):
     rows: Sequence[Row]
     references: Mapping[str, str] = MappingProxyType({})
+    truncated: bool = False
 
 
 def _recording(content: _Content) -> Recording:
@@ -139,15 +143,29 @@ def _recording(content: _Content) -> Recording:
         {track_id: tracks[track_id] for track_id, _ in samples.most_common()},
         content.references,
         changes,
+        content.truncated,
     )
 
 
 def _read_csv(path: Path) -> _Content:
+    comments: list[str] = []
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+        rows = list(csv.DictReader(_without_comments(file, comments)))
+    for comment in comments:
+        if comment.startswith("# error:"):
+            told = comment.removeprefix("#").strip()
+            raise ValueError(f"its analysis did not end well: {told}")
     if any(None in row for row in rows):
         raise ValueError("a line has more cells than the first one has names")
-    return _Content(rows)
+    return _Content(rows, truncated=any(comment.startswith("# truncated:") for comment in comments))
+
+
+def _without_comments(lines: Iterable[str], comments: list[str]) -> Iterator[str]:
+    for line in lines:
+        if line.startswith("#"):
+            comments.append(line)
+        else:
+            yield line
 
 
 def _read_parquet(path: Path) -> _Content:
@@ -167,12 +185,18 @@ def _read_ndjson(path: Path) -> _Content:
         objects = [json.loads(line) for line in file]
     frames = [Frame.of(values) for values in objects if values.get("type") == "frame"]
     references = [_references(values) for values in objects if values.get("type") == "video"]
-    return _Content(_rows(frames), references[0] if references else {})
+    ending = objects[-1] if objects else {}
+    if ending.get("type") == "error":
+        raise ValueError(f"its analysis did not end well: {ending['detail']}")
+    if frames and ending.get("type") != "summary":
+        raise ValueError("it is cut off: its last line is no summary")
+    return _Content(_rows(frames), references[0] if references else {}, bool(ending.get("truncated")))
 
 
 def _read_document(path: Path) -> _Content:
     document = json.loads(path.read_bytes())
-    return _Content(_rows(document_frames(document)), _references(document))
+    truncated = bool(document.get("video", {}).get("truncated"))
+    return _Content(_rows(document_frames(document)), _references(document), truncated)
 
 
 _READERS: Mapping[str, tuple[str, Callable[[Path], _Content]]] = MappingProxyType(

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+TRUNCATED = "the file is damaged and ended early; the result is of its first part"
+"""What is told of the result of such a file."""
+
+
 @dataclass(frozen=True)
 class Task:
     """The bundle that answers a task."""

@@ -1,5 +1,6 @@
 """`affect annotate` against a fake service, and against the real one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -75,6 +76,51 @@ def test_a_file_that_ended_early_is_told(
         assert main(["annotate", str(clip), "--out", str(tmp_path / "a.mp4"), "--url", service.url]) == 0
     told = capsys.readouterr().err
     assert ("a.mp4: the file is damaged and ended early" in told) is truncated
+
+
+def broken() -> Iterator[bytes]:
+    yield b"a vi"
+    raise BrokenPipeError
+
+
+class Restarted(OneJob):
+    """The service is away for the first two looks at the job, and for `unsaved` attempts to fetch its result."""
+
+    def __init__(self, unsaved: int = 0) -> None:
+        super().__init__("succeeded")
+        self.away, self.unsaved = 2, unsaved
+
+    def __call__(self, seen: Seen) -> Answer:
+        if seen.method == "GET" and self.away:
+            self.away -= 1
+            return Answer(503, {"Retry-After": "0"}, [b"{}"])
+        if seen.path.endswith("/result") and self.unsaved:
+            self.unsaved -= 1
+            return Answer(200, {"Content-Type": "video/mp4"}, broken())
+        return super().__call__(seen)
+
+
+def test_a_service_that_is_started_again_is_waited_for(tmp_path: Path, clip: Path) -> None:
+    with fake_service(Restarted()) as service:
+        assert main(["annotate", str(clip), "--out", str(tmp_path / "a.mp4"), "--url", service.url]) == 0
+    assert (tmp_path / "a.mp4").read_bytes() == b"a video"
+
+
+def test_a_result_that_cannot_be_fetched_stays_with_the_service_and_its_id_is_told(
+    tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fake_service(Restarted(unsaved=99)) as service:
+        assert main(["annotate", str(clip), "--out", str(tmp_path / "a.mp4"), "--url", service.url]) == 1
+    assert "find_job('j1').save(FILE)" in capsys.readouterr().err
+    assert not (tmp_path / "a.mp4").exists()
+    assert "DELETE" not in [seen.method for seen in service.seen]
+
+
+def test_the_source_is_not_replaced(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = clip.read_bytes()
+    assert main(["annotate", str(clip), "--out", str(clip), "--blur"]) == 1
+    assert "is the file that the result is made from" in capsys.readouterr().err
+    assert clip.read_bytes() == before
 
 
 def test_the_name_tells_the_form(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,12 +98,14 @@ def test_media_that_are_not_there_are_told(
 
 @pytest.mark.parametrize("words", UPLOADERS, ids=lambda words: words[0])
 @pytest.mark.parametrize(
-    ("name", "told"), [("missing", "there is no such file"), (".", "is a folder"), ("bytes", "is no text")]
+    ("name", "told"),
+    [("missing", "there is no such file"), (".", "is a folder"), ("bytes", "is no text"), ("two", "holds 2 keys")],
 )
 def test_a_wrong_key_file_is_told(
     words: list[str], name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "two").write_text("one-key\nanother-key\n")
     (tmp_path / "clip.mp4").write_bytes(b"a video")
     filled_words = filled(words, file=tmp_path / "clip.mp4", tmp=tmp_path, url="http://127.0.0.1:1")
     assert told in one_line([*filled_words, "--key-file", str(tmp_path / name)], capsys)
@@ -181,7 +183,7 @@ PRINTING = {
     "analyze": ["analyze", "{tmp}/clip.csv", "--format", "json", "--out", "{tmp}/out", "--url", "{url}"],
     "annotate": ["annotate", "{tmp}/clip.csv", "--out", "{tmp}/a.mp4", "--url", "{url}"],
     "plot": ["plot", "{tmp}/clip.csv"],
-    "convert": ["convert", "eaf", "{tmp}/clip.csv"],
+    "convert": ["convert", "eaf", "{tmp}/clip.csv", "--out", "{tmp}/clip.eaf"],
     "error": ["plot", "{tmp}/absent.csv"],
 }
 

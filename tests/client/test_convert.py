@@ -28,6 +28,7 @@ def result(tmp_path: Path) -> Path:
         if number == 0:
             faces.append(seen(2, 0.0))
         objects.append({"type": "frame", "time_s": 2 + number / 10, "frame": 3 * number, "faces": faces})
+    objects.append({"type": "summary", "truncated": False})
     path = tmp_path / "clip.mp4.ndjson"
     path.write_text("".join(json.dumps(each) + "\n" for each in objects))
     return path
@@ -74,6 +75,7 @@ def test_changes_are_told_to_both(result: Path, tmp_path: Path) -> None:
     for number, change in enumerate(changes):
         told = {} if change is None else {"change": {"valence": {"value": 0.5, "rose": None}, "AU12": change}}
         objects.append({"type": "frame", "time_s": number / 10, "frame": number, "faces": [seen(1, 0.5) | told]})
+    objects.append({"type": "summary", "truncated": False})
     result.write_text("".join(json.dumps(each) + "\n" for each in objects))
     assert main(["convert", "eaf", str(result)]) == 0
     document = Eaf(result.with_suffix(".eaf"))
@@ -179,6 +181,42 @@ def test_what_cannot_be_converted_is_one_line(
     [line] = capsys.readouterr().err.splitlines()
     assert told in line
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("kept", "more", "told"),
+    [
+        (-1, "", "it is cut off: its last line is no summary"),
+        (-1, '{"type": "error", "detail": "the video is damaged"}\n', "did not end well: the video is damaged"),
+    ],
+)
+def test_a_broken_stream_is_told(
+    kept: int, more: str, told: str, result: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result.write_text("".join(result.read_text().splitlines(keepends=True)[:kept]) + more)
+    assert main(["convert", "eaf", str(result)]) == 1
+    assert told in capsys.readouterr().err
+    assert not result.with_suffix(".eaf").exists()
+
+
+def test_a_result_of_the_first_part_is_told(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result.write_text(result.read_text().replace('"truncated": false', '"truncated": true'))
+    assert main(["convert", "eaf", str(result)]) == 0
+    assert "clip.mp4.ndjson: the file is damaged and ended early" in capsys.readouterr().err
+
+
+def test_annotations_that_may_have_been_edited_are_left_alone(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = result.with_suffix(".eaf")
+    out.write_text("edited by hand")
+    assert main(["convert", "eaf", str(result)]) == 1
+    assert f"--out {out} replaces it" in capsys.readouterr().err
+    assert out.read_text() == "edited by hand"
+    assert main(["convert", "eaf", str(result), "--out", str(out)]) == 0
+    assert Eaf(out).get_tier_names()
+    before = result.read_bytes()
+    assert main(["convert", "eaf", str(result), "--out", str(result)]) == 1
+    assert "is the file that the result is made from" in capsys.readouterr().err
+    assert result.read_bytes() == before
 
 
 def test_options_of_the_other_format_are_refused(result: Path, capsys: pytest.CaptureFixture[str]) -> None:

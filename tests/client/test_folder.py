@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from affect_client import Affect
 from affect_client.commands.analyze import Batch, BatchRequest, analyze_all
 from affect_client.commands.folder import MANIFEST, FolderInUse, ResultFolder
-from affect_client.commands.inputs import Input, find_inputs
-from affect_client.files import SUFFIX
+from affect_client.commands.inputs import Input, find_inputs, passed_over
+from affect_client.files import SUFFIX, PartialFile
 from tests.client.fake_service import MODELS, problem
 
 GOOD = {f"day/{number}.mp4": bytes([number]) * 2000 for number in range(4)}
@@ -132,7 +132,7 @@ def test_the_manifest_tells_where_a_result_comes_from(whole: Path) -> None:
     assert good["options"] == {"format": "csv", "fps": 5}
     task = {"bundle": "fake", "version": "7", "sha256": "0" * 64}
     tasks = {"valence_arousal": task, "expression": task, "action_units": task}
-    assert good["model"] == {"detector": "fake-1"} | tasks
+    assert good["model"] == {"engine": "torch", "precision": "float32", "detector": "fake-1"} | tasks
     assert (good["state"], good["error"], good["truncated"]) == ("done", None, False)
     bad = by_result["broken.mp4.csv"]
     assert bad["state"] == "failed"
@@ -157,6 +157,8 @@ def test_another_version_of_the_weights_makes_results_again(
 ) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     monkeypatch.setitem(MODELS, "detector", "fake-2")
+    assert len(analyze(tmp_path)[1]) == len(GOOD | BAD)
+    monkeypatch.setitem(MODELS, "precision", "bfloat16")
     assert len(analyze(tmp_path)[1]) == len(GOOD | BAD)
 
 
@@ -201,6 +203,19 @@ def test_files_of_folders_and_their_results(tmp_path: Path) -> None:
         find_inputs([tmp_path / "b", tmp_path / "b" / "x.mp4", tmp_path / ".hidden" / "x.mp4"])
     with pytest.raises(ValueError, match="no such file"):
         find_inputs([tmp_path / "absent"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.mp4.csv").touch()
+    assert passed_over([tmp_path, tmp_path / "strange"], tmp_path / "out") == {".txt": 1, "": 1}
+
+
+def test_a_full_disk_leaves_no_half_written_file(tmp_path: Path) -> None:
+    with PartialFile(tmp_path / "clip.csv") as file:
+        file._file.close()
+        file._file = open("/dev/full", "wb")  # noqa: SIM115
+        file.write([b"a"])
+        with pytest.raises(OSError, match=r"No space .*clip\.csv"):
+            file.commit()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

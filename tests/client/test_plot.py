@@ -30,6 +30,7 @@ def test_a_table_as_recording_with_gaps(tmp_path: Path) -> None:
     (tmp_path / "clip.csv").write_text(CSV_TEXT)
     recording = read_recording(tmp_path / "clip.csv")
     assert recording.times_s == [0.0, 0.3, 0.6, 0.9]
+    assert recording.truncated
     assert recording.units == ["AU1", "AU12"]
     assert list(recording.tracks) == [2, 1, 7]  # by the number of samples
     assert shown(recording, 1, "valence") == [0.5, None, None, None]
@@ -42,6 +43,7 @@ def test_a_stream_gives_the_same(tmp_path: Path) -> None:
         {"type": "frame", "time_s": 0.0, "frame": 0, "faces": [face(0.25) | {"track_id": 1}]},
         {"type": "progress", "done_s": 0.5},
         {"type": "frame", "time_s": 0.5, "frame": 5, "faces": []},
+        {"type": "summary", "truncated": False},
     ]
     (tmp_path / "clip.ndjson").write_text("".join(json.dumps(each) + "\n" for each in frames))
     recording = read_recording(tmp_path / "clip.ndjson")
@@ -89,6 +91,7 @@ def test_the_picture(tmp_path: Path) -> None:
         ("a.csv", "", "no frame"),
         ("a.csv", "frame,time_s\n", "no frame"),
         ("a.csv", "frame,time_s,track_id,valence\n0,0.0,,0.5\n", "no track"),
+        ("a.csv", CSV_TEXT + '# error: {"detail": "it took too long"}\n', "did not end well: error"),
         ("a.csv", "frame,timestamp,confidence\n1,0.0,0.9\n", "native columns"),
         ("a.csv", "frame,time_s,track_id\nx,y,z\n", "invalid literal"),
         ("a.ndjson", "not JSON\n", "Expecting value"),

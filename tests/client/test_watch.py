@@ -4,13 +4,16 @@ import csv
 import math
 import os
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from affect_client import AffectError, LiveAnswer
+from affect_client import AffectError, LiveAnswer, live
 from affect_client.__main__ import NOBODY_READS, main
+from affect_client.commands import watch
 from affect_client.commands.camera import camera_pictures
 from affect_client.connection import Connection
 from affect_client.faces import Face
@@ -116,6 +119,44 @@ def test_what_cannot_be_watched_is_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "absent.mp4 cannot be opened" in line
     assert main(["watch", "--camera", "0", "--url", "http://127.0.0.1:1"]) == 1
     assert "(unreachable)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_instead_of_the_service")
+def test_an_earlier_table_is_left_alone(clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier, new = tmp_path / "earlier.csv", tmp_path / "new.csv"
+    earlier.write_text("an hour of somebody's time")
+    with fake_live(answer_each) as live:
+        assert main(["watch", "--camera", clip, "--url", live.url, "--out", str(earlier)]) == 1
+        assert main(["watch", "--camera", "absent.mp4", "--url", live.url, "--out", str(new)]) == 1
+    assert "earlier.csv: is there already" in capsys.readouterr().err
+    assert earlier.read_text() == "an hour of somebody's time"
+    assert not new.exists()
+
+
+def slow_pictures(stop: threading.Event) -> Iterator[bytes]:
+    """A camera that gives one picture, and no second one until it is told to stop."""
+    yield JPEG
+    stop.wait(20)
+
+
+@pytest.mark.usefixtures("_instead_of_the_service")
+def test_a_camera_that_stalls_does_not_hide_why_it_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = threading.Event()
+    monkeypatch.setattr(watch, "camera_pictures", lambda source, fps: slow_pictures(stop))
+    monkeypatch.setattr(live, "CLOSE_S", 0.01)
+
+    def broken(answer: LiveAnswer) -> str:
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr(watch, "_line", broken)
+    try:
+        with fake_live(answer_each) as service:
+            assert main(["watch", "--camera", "0", "--url", service.url]) == 1
+    finally:
+        stop.set()
+    assert "the terminal is gone" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ from affect_client.affect import Affect, FrameOptions, VideoOptions
 from affect_client.commands.arguments import add_service, api_key, number
 from affect_client.commands.folder import MANIFEST, Entry, Origin, ResultFolder
 from affect_client.commands.formats import FORMATS, Format, document_csv, picture_csv, write_parquet
-from affect_client.commands.inputs import Input, Kind, find_inputs
+from affect_client.commands.inputs import Input, Kind, find_inputs, passed_over
 from affect_client.connection import RetryPolicy, understanding
 from affect_client.errors import AffectError, needing, sentence
 from affect_client.files import PartialFile, fitting_name
 from affect_client.numbers import OPTIONS, Range
-from affect_client.results import Models, Picture
+from affect_client.results import TRUNCATED, Models, Picture
 from affect_client.videos import CSV, JSON
 
 PATIENCE = RetryPolicy(tries=20, max_wait_s=600)
@@ -41,8 +41,6 @@ JOBS = Range(1, 256, is_whole=True)
 
 ENDS_ALL = frozenset({"unreachable", "unauthorized"})
 """Errors after which no other file would fare better."""
-
-TRUNCATED = "the file is damaged and ended early; the result is of its first part"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         request = _request(arguments)
         inputs = find_inputs(arguments.paths)
+        if others := passed_over(arguments.paths, arguments.out):
+            told = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
+            print(f"affect analyze: files of other kinds are passed over: {told}", file=sys.stderr)
         if request.compares:
             _require_use(request, inputs)
         key = api_key(arguments)
@@ -274,7 +275,9 @@ class Batch:
             name: {"bundle": task.bundle, "version": task.version, "sha256": task.sha256}
             for name, task in self._models.model.tasks.items()
         }
-        return Origin(sha256, self._request.described(kind), {"detector": self._models.model.detector, **tasks})
+        model = self._models.model
+        computed_by = {"engine": model.engine, "precision": model.precision, "detector": model.detector}
+        return Origin(sha256, self._request.described(kind), computed_by | tasks)
 
     def _make(self, item: Input, kind: Kind, origin: Origin) -> Outcome:
         """Write a result and its entry. Raises AffectError, OSError and Stopped."""

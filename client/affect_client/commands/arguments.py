@@ -14,14 +14,17 @@ def add_service(parser: argparse.ArgumentParser) -> None:
 
 
 def api_key(arguments: argparse.Namespace) -> str | None:
-    """Return the key; None where no file is named. Raises OSError, and ValueError for a file that is no text."""
+    """Return the key; None where no file is named. Raises OSError, and ValueError for a file that is not one key."""
     path: Path | None = arguments.key_file
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").strip()
+        lines = path.read_text(encoding="utf-8").split()
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is no text, so it holds no API key") from None
+    if len(lines) != 1:
+        raise ValueError(f"{path}: holds {len(lines) or 'no'} keys, each in a line; a client has one")
+    return lines[0]
 
 
 def number(allowed: Range) -> Callable[[str], float]:

@@ -2,15 +2,17 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from affect_client.bids import NAME, physio
 from affect_client.commands.arguments import number
 from affect_client.elan import eaf
-from affect_client.files import write_whole
+from affect_client.files import require_another, write_whole
 from affect_client.intervals import IntervalRules
 from affect_client.numbers import FINITE, NOT_NEGATIVE, PROBABILITY, SAMPLING_HZ
 from affect_client.recordings import Recording, read_recording
+from affect_client.results import TRUNCATED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files and print their names. Raises MissingExtra, OSError and ValueError."""
-    for path in arguments.convert(read_recording(arguments.file), arguments):
+    recording = read_recording(arguments.file)
+    for path in arguments.convert(recording, arguments):
         print(path)
+    if recording.truncated:
+        print(f"{arguments.file}: {TRUNCATED}", file=sys.stderr)
     return 0
 
 
@@ -79,7 +84,9 @@ def _to_bids(recording: Recording, arguments: argparse.Namespace) -> list[Path]:
             raise ValueError(f"there are several tracks ({told}); name the one of this person with --track")
         [track_id] = recording.tracks
     converted = physio(recording, track_id, sampling_hz=arguments.sampling_hz, start_time_s=arguments.start_time_s)
+    require_another(out, arguments.file)
     sidecar = out.with_name(out.name.removesuffix(".tsv.gz") + ".json")
+    require_another(sidecar, arguments.file)
     write_whole(sidecar, [json.dumps(converted.sidecar, indent=2).encode() + b"\n"])
     write_whole(out, [converted.table])
     return [out, sidecar]
@@ -87,6 +94,9 @@ def _to_bids(recording: Recording, arguments: argparse.Namespace) -> list[Path]:
 
 def _to_eaf(recording: Recording, arguments: argparse.Namespace) -> list[Path]:
     out: Path = arguments.out or arguments.file.with_suffix(".eaf")
+    if arguments.out is None and out.exists():
+        raise ValueError(f"{out}: is there already, and may have been edited; --out {out} replaces it")
+    require_another(out, arguments.file)
     media: Path | None = arguments.media
     if media is not None and not media.is_file():
         raise ValueError(f"{media}: there is no such video")

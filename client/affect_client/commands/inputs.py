@@ -1,5 +1,6 @@
 """The pictures and videos that a command line names, and where the result of each will be."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,6 +55,18 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
     return [Input(file, result) for result, file in found.items()]
 
 
+def passed_over(paths: Sequence[Path], results: Path) -> Counter[str]:
+    """Return how many files of the folders that paths name are of no known kind, by suffix; `results` is left out."""
+    found: Counter[str] = Counter()
+    for path in filter(Path.is_dir, paths):
+        for file in _visible(path):
+            suffix = file.suffix.lower()
+            known = suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES
+            if not known and not file.resolve().is_relative_to(results.resolve()):
+                found[suffix] += 1
+    return found
+
+
 def _files(path: Path) -> Iterator[tuple[Path, str]]:
     """Return the files of a path, each with the name of its result."""
     if not path.is_dir():
@@ -61,11 +74,16 @@ def _files(path: Path) -> Iterator[tuple[Path, str]]:
             raise ValueError(f"{path}: there is no such file or folder")
         yield path, path.name
         return
-    for file in sorted(path.rglob("*")):
-        below = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if not hidden and file.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES and file.is_file():
-            yield file, below.as_posix()
+    for file in _visible(path):
+        if file.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
+            yield file, file.relative_to(path).as_posix()
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Return the files of a folder and those below it, without hidden ones."""
+    for file in sorted(folder.rglob("*")):
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts) and file.is_file():
+            yield file
 
 
 def _begins_like_a_picture(head: bytes) -> bool:

@@ -2,13 +2,15 @@
 
 import argparse
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect_client.errors import needing
-from affect_client.files import write_whole
+from affect_client.files import require_another, write_whole
 from affect_client.recordings import Recording, read_recording
+from affect_client.results import TRUNCATED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the picture. Raises MissingExtra, OSError, and ValueError where there is nothing to draw."""
-    figure = draw(read_recording(arguments.file))
+    recording = read_recording(arguments.file)
     out = arguments.out or arguments.file.with_suffix(".png")
+    require_another(out, arguments.file)
+    if recording.truncated:
+        print(f"{arguments.file}: {TRUNCATED}", file=sys.stderr)
+    figure = draw(recording)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_whole(out, [content.getvalue()])

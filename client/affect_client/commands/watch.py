@@ -2,9 +2,10 @@
 
 import argparse
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from affect_client.affect import Affect
 from affect_client.columns import native_columns, native_rows
@@ -57,17 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _watch(affect: Affect, arguments: argparse.Namespace) -> None:
+    out: Path | None = arguments.out
+    if out is not None and out.exists():
+        raise ValueError(f"{out}: is there already; a watched session cannot be repeated, so give another --out")
     labels = affect.models().labels
     pictures = camera_pictures(arguments.camera, arguments.fps)
     with (
-        closing(pictures),
+        _closing(pictures),
         affect.live(
             pictures,
             max_faces=arguments.max_faces,
             min_confidence=arguments.min_confidence,
             smoothing=arguments.smoothing,
         ) as answers,
-        _table(arguments.out, answers.model, labels) as write,
+        _table(out, answers.model, labels) as write,
     ):
         outlet = None if arguments.lsl is None else LslOutlet(arguments.lsl, answers.model, labels)
         for answer in answers:
@@ -78,23 +82,50 @@ def _watch(affect: Affect, arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
+def _closing(pictures: Generator[bytes, None, None]) -> Iterator[None]:
+    """Free the camera at the end, unless the thread that sends still waits for a picture, and will end by itself."""
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            pictures.close()
+
+
+@contextmanager
 def _table(path: Path | None, model: Model, labels: tuple[str, ...]) -> Iterator[Callable[[LiveAnswer], None]]:
-    """Return the function that adds an answer to the table, which has all rows so far at any moment."""
+    """Return the function that adds an answer to the table, which has all rows so far at any moment.
+
+    The file begins with the first answer: without one, there is none.
+    """
     if path is None:
         yield lambda answer: None
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(
-            file, native_columns(model.tasks, labels, model.units, ()), extrasaction="ignore", lineterminator="\n"
-        )
-        writer.writeheader()
+    with ExitStack() as stack:
+        table: Table | None = None
 
         def write(answer: LiveAnswer) -> None:
-            if answer.error is None:
-                writer.writerows(native_rows(answer.as_frame))
-                file.flush()
+            nonlocal table
+            if answer.error is not None:
+                return
+            table = table or Table(stack.enter_context(path.open("x", encoding="utf-8", newline="")), model, labels)
+            table.write(answer)
 
         yield write
+
+
+class Table:
+    """A table that is complete after each answer."""
+
+    def __init__(self, file: TextIO, model: Model, labels: tuple[str, ...]) -> None:
+        self._file = file
+        columns = native_columns(model.tasks, labels, model.units, ())
+        self._writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, answer: LiveAnswer) -> None:
+        """Add the rows of an answer that is no error."""
+        self._writer.writerows(native_rows(answer.as_frame))
+        self._file.flush()
 
 
 def _line(answer: LiveAnswer) -> str:

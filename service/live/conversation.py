@@ -134,7 +134,11 @@ class Conversation:
             done, _ = await asyncio.wait(tasks, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
             if answering in done:
                 return answering.result()
-            ending = reading.result() if done else Ending(Code.TIMEOUT, f"the connection has lasted {longest_s:g} s")
+            ending = (
+                reading.result()
+                if done
+                else Ending(Code.TIMEOUT, f"the connection has lasted {longest_s:g} s ({self._limits.longest['name']})")
+            )
             if self._busy:
                 self._frames.close()
                 await asyncio.wait([answering])  # in bounded time, since analysis and sending are
@@ -151,7 +155,7 @@ class Conversation:
                 async with asyncio.timeout(idle_s):
                     message = await self._channel.receive()
             except TimeoutError:
-                return Ending(Code.TIMEOUT, f"no frame has come for {idle_s:g} s")
+                return Ending(Code.TIMEOUT, f"no frame has come for {idle_s:g} s ({self._limits.idle['name']})")
             except ServerStops:
                 return Ending(Code.SERVICE_RESTART, "the service is shutting down")
             if isinstance(message, bytes):

@@ -261,9 +261,9 @@ class TestLimits:
 
     def test_an_idle_connection_and_a_long_one_end(self) -> None:
         with served(Settings(live_idle_s=0.05)) as server, live(server) as client:
-            assert close_of(client) == (4408, "no frame has come for 0.05 s")
+            assert close_of(client) == (4408, "no frame has come for 0.05 s (AFFECT_LIVE_IDLE_S)")
         with served(Settings(live_max_s=0.05)) as server, live(server) as client:
-            assert close_of(client) == (4408, "the connection has lasted 0.05 s")
+            assert close_of(client) == (4408, "the connection has lasted 0.05 s (AFFECT_LIVE_MAX_S)")
 
     def test_sixteen_bad_frames_in_a_row_end_the_connection(self, server: uvicorn.Server) -> None:
         with live(server) as client:

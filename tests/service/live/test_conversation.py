@@ -225,7 +225,7 @@ def test_a_client_that_reads_no_answers_is_not_waited_for() -> None:
 
 def test_a_client_that_sends_nothing_is_not_waited_for() -> None:
     async def story() -> None:
-        assert await Talk(idle_s=0.01).conversation.run() == Ending(4408, "no frame has come for 0.01 s")
+        assert await Talk(idle_s=0.01).conversation.run() == Ending(4408, "no frame has come for 0.01 s (IDLE)")
 
     told(story())
 

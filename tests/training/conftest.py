@@ -1,12 +1,16 @@
 """A small training run that several test modules use."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from model_core.inference import openvino_runtime
+from model_core.inference.openvino_runtime import Model
 from tests.fakes import write_prepared
 from training.rendered.errors import RenderError
 from training.rendered.scene import Renderer
@@ -39,6 +43,26 @@ class FinishedRun:
     config: Path
     folder: Path
     run: NetworkRun
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _converted_once() -> Iterator[None]:
+    """A network is converted for OpenVINO once, since that takes seconds, and many tests have the same one."""
+    converted: dict[bytes, Model] = {}
+    convert = openvino_runtime.convert
+
+    def remembered(network: nn.Module, size: int, weights: tuple[Tensor, ...] = ()) -> Model:
+        described = hashlib.sha256(repr((vars(network), size, [each.shape for each in weights])).encode())
+        for value in network.state_dict().values():
+            described.update(value.contiguous().numpy().tobytes())
+        key = described.digest()
+        if key not in converted:
+            converted[key] = convert(network, size, weights)
+        return converted[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_runtime, "convert", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")

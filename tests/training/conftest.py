@@ -25,7 +25,7 @@ prepared = "{prepared}"
 [network]
 backbone = "mfn-pooled"
 [input]
-size = 32
+size = 16
 [optimizer]
 batch_size = 8
 epochs = 2

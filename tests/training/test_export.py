@@ -151,7 +151,7 @@ def test_outputs_are_the_runs_with_its_weights_rounded_to_float16(
         before, after = trained.network(images), bundle.network(images)
     for task in trained.spec.tasks:
         assert torch.equal(getattr(after, task), getattr(before, task)), task
-    (affect,) = Predictor([bundle]).predict([[np.zeros((32, 32, 3), np.uint8)]])
+    (affect,) = Predictor([bundle]).predict([[np.zeros((16, 16, 3), np.uint8)]])
     assert affect.expression is not None
     again = load_evaluable(folder / "bundle")
     assert (again.spec, again.input, again.calibration) == (trained.spec, trained.input, trained.calibration)

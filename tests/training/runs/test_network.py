@@ -113,7 +113,7 @@ def test_the_best_epoch_is_kept_with_what_it_needs(finished: FinishedRun) -> Non
     assert best.training["validation"] == max(history, key=lambda record: record["score"])
     assert best.training["prepared"]["detector"] == "yuface-2023.5.1"
     assert best.spec.labels == LABEL_SETS["ferplus"]
-    assert (best.input.size, best.input.alignment) == (32, "arcface-1")
+    assert (best.input.size, best.input.alignment) == (16, "arcface-1")
 
 
 def test_the_same_seed_starts_from_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ start_from = "{folder}/teacher"
 [teacher]
 network = "{folder}/teacher"
 [input]
-size = 32
+size = 16
 [loss]
 vector = 1.0
 [optimizer]

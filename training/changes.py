@@ -34,8 +34,8 @@ from training.measuring.fitting import MIN_POSITIVES
 from training.measuring.rendered import UNMOVED
 from training.measuring.resting import LevelReader, Sittings, limits_at_rest, read_sittings
 from training.measuring.scoring import estimator_of as read_estimator
-from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, with_head
-from training.runs.checkpoint import CheckpointError, TrainedNetwork, save_trained
+from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, save_extended, with_head
+from training.runs.checkpoint import CheckpointError, TrainedNetwork
 from training.runs.command_line import CommandParser, fail
 from training.runs.config import CPUPrecision
 from training.runs.trained import (
@@ -44,7 +44,6 @@ from training.runs.trained import (
     load_evaluable,
     read_calibration,
     require_alignment,
-    write_calibration,
 )
 
 OUTPUTS = 32
@@ -205,8 +204,7 @@ def add_changes(
     extended = replace(with_changes(trained, fitted), training={**trained.training, "unit_changes": described})
     calibration = read_calibration(run)
     limits = limits_at_rest(LevelReader(extended.build(), evaluable.input, calibration), sets)
-    save_trained(extended, run / "best.pt")
-    write_calibration(run, replace(calibration, change_limits=limits))
+    save_extended(run, extended, change_limits=limits)
     return measured
 
 

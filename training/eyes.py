@@ -20,11 +20,11 @@ from training.datasets import DatasetError
 from training.datasets.raw import Split
 from training.measuring.closed_eyes import Eyes, eyes_in, measures
 from training.measuring.fitting import MIN_POSITIVES, fit_unit, minimise, resting_threshold
-from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, with_head
-from training.runs.checkpoint import CheckpointError, save_trained
+from training.runs.added_heads import Head, VectorReader, add_precision, load_extensible, save_extended, with_head
+from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
 from training.runs.config import CPUPrecision
-from training.runs.trained import Evaluable, load_evaluable, read_calibration, require_alignment, write_calibration
+from training.runs.trained import Evaluable, load_evaluable, require_alignment
 
 FALSE_ALARMS = 0.01
 """Less than this share of the validation faces with open eyes is called closed, in each set."""
@@ -99,8 +99,8 @@ def add_eyes(run: Path, prepared: Sequence[Path], precision: CPUPrecision = "flo
         "validation": measured,
     }
     training = {**trained.training, "eyes_closed": description}
-    save_trained(replace(with_head(trained, "eyes_closed", head), training=training), run / "best.pt")
-    write_calibration(run, replace(read_calibration(run), eyes_closed=unit))
+    extended = replace(with_head(trained, "eyes_closed", head), training=training)
+    save_extended(run, extended, eyes_closed=unit)
     return measured
 
 

@@ -10,13 +10,15 @@ import torch
 
 from model_core.affect import ACTION_UNITS
 from model_core.bundles.bundle import load_bundle
-from model_core.calibration import Calibration
+from model_core.calibration import Calibration, ChangeLimits
 from model_core.models.spec import EstimatorSpec
 from tests.fakes import write_prepared
 from tests.training.conftest import FinishedRun
 from tests.training.sittings import write_sittings
 from training import calibrate, changes, evaluate, export
 from training.changes import Pairs, add_changes, fit_changes, measures
+from training.runs import added_heads
+from training.runs.added_heads import save_extended
 from training.runs.checkpoint import load_trained, save_trained
 from training.runs.trained import load_evaluable, read_calibration, write_calibration
 
@@ -142,6 +144,21 @@ def test_a_run_learns_to_tell_changes(
     assert manifest.references["unit_changes"] == "rendered"
     assert manifest.training["unit_changes"]["datasets"] == ["rendered"]
     assert str(sittings) not in (tmp_path / "b" / "bundle.json").read_text()
+
+
+def test_a_kill_amid_saving_leaves_no_limits_of_an_earlier_head(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, before = load_trained(run / "best.pt"), read_calibration(run)
+
+    class Killed(Exception):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(added_heads, "save_trained", killed)
+    with pytest.raises(Killed):
+        save_extended(run, trained, change_limits=before.change_limits)
+    assert read_calibration(run) == replace(before, change_limits=ChangeLimits())
 
 
 def test_an_earlier_head_is_replaced_and_what_was_read_is_told(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model_core.affect import TASKS, Task
+from model_core.calibration import Calibration
 from model_core.faces.alignment import shrink
 from model_core.inference.encoder import answers_to
 from model_core.inference.networks import build_tensor_runtime
@@ -19,10 +20,10 @@ from model_core.models.folding import folded
 from model_core.models.spec import EstimatorSpec
 from model_core.preprocessing import to_batch
 from training.data.prepared import PreparedFaces
-from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained
+from training.runs.checkpoint import CheckpointError, TrainedNetwork, load_trained, save_trained
 from training.runs.command_line import CommandParser
 from training.runs.config import CPUPrecision
-from training.runs.trained import Evaluable
+from training.runs.trained import Evaluable, read_calibration, write_calibration
 
 _BATCH = 64
 
@@ -69,6 +70,17 @@ def with_head(
         estimator=estimator or trained.spec.estimator,
     )
     return replace(trained, spec=spec, weights=weights)
+
+
+def save_extended(run: Path, extended: TrainedNetwork, **fitted: Any) -> None:
+    """Put weights with a new head into a run, and what was fitted with it, fields of Calibration, into its calibration.
+
+    A process that is killed meanwhile leaves the head without these, and never with those of an earlier one.
+    """
+    earlier, nothing = read_calibration(run), Calibration()
+    write_calibration(run, replace(earlier, **{name: getattr(nothing, name) for name in fitted}))
+    save_trained(extended, run / "best.pt")
+    write_calibration(run, replace(earlier, **fitted))
 
 
 def add_precision(parser: CommandParser) -> None:

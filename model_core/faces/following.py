@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from model_core.faces.detection import FaceDetector, largest
-from model_core.faces.detection.refined import REGION_PX
+from model_core.faces.detection.refined import REGION_PX, is_same_face
 from model_core.faces.geometry import Face, Frame
 from model_core.faces.refinement import stands
 
@@ -15,9 +15,6 @@ _THOROUGH_SCANS = 4
 
 SCAN_AREA = 640 * 360
 """Largest number of pixels that a scan covers: detectors shrink a wide frame to about this."""
-
-_SAME_FACE_IOU = 0.3
-"""Overlap from which two boxes are taken for the same face."""
 
 
 class FollowingDetector:
@@ -94,4 +91,4 @@ class FollowingDetector:
 
 
 def _among(face: Face, others: list[Face]) -> bool:
-    return any(face.box.iou(other.box) > _SAME_FACE_IOU for other in others)
+    return any(is_same_face(face.box, other.box) for other in others)

@@ -3,8 +3,7 @@
 Left and right are the image's, not the person's: `left_eye` is the eye nearer to x = 0 in an upright frontal face.
 """
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,18 +48,6 @@ class Box:
         if width <= 0 or height <= 0:
             return 0.0
         return width * height / (self.area + other.area - width * height)
-
-
-def pairwise_iou(boxes: Sequence[Box], others: Sequence[Box]) -> NDArray[np.float64]:
-    """Return `Box.iou` of each of N boxes with each of M others, float64 [N, M]."""
-    one = np.array([astuple(box) for box in boxes], dtype=np.float64).reshape(-1, 1, 4)
-    other = np.array([astuple(box) for box in others], dtype=np.float64).reshape(1, -1, 4)
-    starts = np.maximum(one[..., :2], other[..., :2])
-    ends = np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:])
-    common = np.prod(np.maximum(ends - starts, 0.0), axis=-1)
-    union = np.prod(one[..., 2:], axis=-1) + np.prod(other[..., 2:], axis=-1) - common
-    iou: NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=common > 0)
-    return iou
 
 
 @dataclass(frozen=True)

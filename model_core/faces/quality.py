@@ -9,6 +9,10 @@ import numpy as np
 from model_core.faces.geometry import Box, Crop, Face
 from model_core.faces.pose import Pose
 
+JUDGED_CROP = ("arcface-1", 112)
+"""Alignment and size in pixels of the crops whose sharpness and noise are judged, whatever the networks look at: both
+depend on the size."""
+
 MIN_FACE_PX = 24
 MIN_SHARPNESS = 0.05
 """Limits below which a face is small or blurred. At these levels of the robustness study (MODEL_CARD.md) the shipped
@@ -59,7 +63,10 @@ class Quality:
 
 
 def assess(face: Face, pose: Pose, crop: Crop, frame_size: tuple[int, int]) -> Quality:
-    """Return the quality of a face in a frame of `frame_size` (height and width), and of its crop, uint8 [S, S, 3]."""
+    """Return the quality of a face in a frame of `frame_size` (height and width), and of its crop.
+
+    The crop has the alignment and the size of JUDGED_CROP, on which the limits rest, uint8 [S, S, 3].
+    """
     face_px = int(min(face.box.width, face.box.height))
     detail = sharpness(crop)
     doubts: dict[Reason, bool] = {

@@ -13,7 +13,7 @@ from model_core.faces.detection import FaceDetector
 from model_core.faces.following import FollowingDetector
 from model_core.faces.geometry import Crop, Face, Frame, TrackedFace
 from model_core.faces.pose import Pose, head_pose
-from model_core.faces.quality import Quality, assess
+from model_core.faces.quality import JUDGED_CROP, Quality, assess
 from model_core.preprocessing import InputSpec
 from service.media.sources import Source
 from service.media.videos import TimedFrame
@@ -101,18 +101,19 @@ class Locator:
         for tracked in faces:
             face = tracked.face
             try:
-                crops = self._crops(frame, face)
+                crops, judged = self._crops(frame, face)
                 pose = head_pose(face.landmarks)
             except ValueError:
                 continue
-            quality = assess(face, pose, crops[0], frame.shape[:2])
+            quality = assess(face, pose, judged, frame.shape[:2])
             located.append(LocatedFace(tracked.track_id, face, pose, quality, crops))
         return tuple(located)
 
-    def _crops(self, frame: Frame, face: Face) -> tuple[Crop, ...]:
-        """A crop for each encoder; encoders that look at the same part of the frame share it."""
-        made = {shape: align(frame, face.landmarks, *shape) for shape in dict.fromkeys(self._shapes)}
-        return tuple(made[shape] for shape in self._shapes)
+    def _crops(self, frame: Frame, face: Face) -> tuple[tuple[Crop, ...], Crop]:
+        """A crop for each encoder, and the one whose quality is judged; all share what has the same shape."""
+        shapes = dict.fromkeys([*self._shapes, JUDGED_CROP])
+        made = {shape: align(frame, face.landmarks, *shape) for shape in shapes}
+        return tuple(made[shape] for shape in self._shapes), made[JUDGED_CROP]
 
 
 class _End(Enum):
@@ -154,18 +155,20 @@ class FrameReader(Generic[L]):
         """Decode and look at the next frames; opens the source at first. Raises the ServiceErrors of decoding."""
         frames: list[L] = []
         is_last = False
-        with self._reading:
-            end_s = self._now_s() + self._turn_s
-            while len(frames) < CHUNK_FRAMES and sum(len(frame.faces) for frame in frames) < CHUNK_FACES:
-                timed = self._next_frame(end_s)
-                if timed is _End.END:
-                    is_last = True
-                    break
-                if timed is None:
-                    break
-                frames.append(self._look(timed))
-        if self._cancelled.is_set():
-            self._release()
+        try:
+            with self._reading:
+                end_s = self._now_s() + self._turn_s
+                while len(frames) < CHUNK_FRAMES and sum(len(frame.faces) for frame in frames) < CHUNK_FACES:
+                    timed = self._next_frame(end_s)
+                    if timed is _End.END:
+                        is_last = True
+                        break
+                    if timed is None:
+                        break
+                    frames.append(self._look(timed))
+        finally:
+            if self._cancelled.is_set():
+                self._release()
         return Chunk(tuple(frames), is_last)
 
     def cancel(self) -> None:

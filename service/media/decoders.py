@@ -37,6 +37,8 @@ FRAME_S = 10.0
 START_S = 60.0
 """Seconds in which a process that was just started must be up: it imports its libraries first, on a busy machine."""
 
+_STOPPING = "the service is shutting down"
+
 _LOOK_S = 0.05
 """Seconds between two looks whether a source was cancelled, or whoever reads it wants to do something else."""
 
@@ -123,7 +125,7 @@ class DecoderPool:
         """Return a process for one file. Raises NotReady if none can be started."""
         with self._lock:
             if self._closed:
-                raise NotReady("the service is shutting down")
+                raise NotReady(_STOPPING)
             while self._idle:
                 decoder = self._idle.pop()  # its memory is warm
                 if decoder.alive:
@@ -152,6 +154,12 @@ class DecoderPool:
         """Count a process that had to be given up."""
         logger.warning("a decoder process was lost", reason=reason)
         self._on_loss(reason)
+
+    @property
+    def closed(self) -> bool:
+        """True once no process is lent any more."""
+        with self._lock:
+            return self._closed
 
     def close(self) -> None:
         """Kill all processes; sources that are being read end with NotReady."""
@@ -365,6 +373,8 @@ class IsolatedSource:
         except Disconnected:
             raise self._crash(decoder) from None
         except OSError as error:
+            if self._decoders.closed:
+                raise NotReady(_STOPPING) from None
             logger.error("a file cannot be handed to a decoder", error=error.strerror)
             raise OutOfResources("the service lacks memory or file descriptors to decode the file") from None
         finally:
@@ -424,6 +434,8 @@ class IsolatedSource:
         return UndecodableMedia("the file could not be decoded")
 
     def _crash(self, decoder: Decoder) -> ServiceError:
+        if self._decoders.closed:
+            return NotReady(_STOPPING)
         if decoder.returncode == -signal.SIGKILL:  # the system ends it where memory runs out
             self._decoders.lost("memory")
             return OutOfResources("there is not enough memory to decode the file")

@@ -53,7 +53,7 @@ class Window:
     """The requested part of a video. Raises InvalidParameter for values that are out of range or contradictory."""
 
     fps: float = 10.0
-    """Most analysed frames in any second."""
+    """Most analysed frames in any second, rounded up."""
     start_s: float = 0.0
     """Start in seconds of the source's timestamps, included; 0: the beginning of the video."""
     end_s: float | None = None
@@ -114,7 +114,7 @@ def open_video(
 
 
 class Pace:
-    """Chooses frames so that no second has more than `fps` of them, whatever the source's frame rate does.
+    """Chooses frames so that no second has more than `fps`, rounded up, of them, whatever the source's frame rate does.
 
     A frame is due 1 / fps seconds after the one before it was due, so that a constant rate does not drift; one that
     comes a whole interval late or more delays those after it. This takes the most frames that any choice under these

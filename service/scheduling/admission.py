@@ -99,7 +99,7 @@ class Ticket:
         return self._line.lane
 
     def turn(self) -> AbstractContextManager[None]:
-        """Measure a turn of its work; a turn that fails is not counted."""
+        """Measure a turn of its work; one that fails counts as well, since it makes room for others."""
         return self._line.turn(self)
 
     def costs(self, units: int) -> None:
@@ -150,12 +150,16 @@ class _Line:
             ticket.started = True
             self._count(0, ticket.cost)
         self._under_way += 1
+        refused = False
         try:
             yield
-            self._pass_time()
-            self.pace.completed(ticket.cost, max(ticket.cost, self._units[-1]))
+        except WouldWait:  # its faces have been found, and are not read
+            refused = True
+            raise
         finally:
             self._pass_time()
+            units = 1 if refused else ticket.cost
+            self.pace.completed(units, max(units, self._units[-1]))
             self._under_way -= 1
 
     def costs(self, ticket: Ticket, units: int) -> None:

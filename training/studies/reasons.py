@@ -23,6 +23,7 @@ from model_core.faces.detection import build_detector
 from model_core.faces.geometry import Box, Crop
 from model_core.faces.pose import head_pose
 from model_core.faces.quality import (
+    JUDGED_CROP,
     MAX_NOISE,
     MAX_OUTSIDE,
     MIN_FACE_PX,
@@ -61,11 +62,11 @@ def study(evaluable: Evaluable, faces: PreparedFaces, root: Path | None = None, 
     """
     clean = correct(evaluable, faces)
     judged: dict[str, list[tuple[Flagged, NDArray[np.bool_]]]] = {}
-    for version, reasons in tqdm(disturbed(faces, evaluable.input.size, seed), unit="disturbance"):
+    for version, reasons in tqdm(disturbed(faces, seed), unit="disturbance"):
         right = correct(evaluable, version)
         for reason, flagged in reasons.items():
             judged.setdefault(reason, []).append((flagged, right))
-    undisturbed = inputs(faces, evaluable.input.size)
+    undisturbed = judged_crops(faces)
     alarms = {"blurred": blurred(undisturbed), "noisy": noisy(undisturbed)}
     table: dict[str, Any] = {}
     for reason, runs in judged.items():
@@ -83,25 +84,26 @@ def study(evaluable: Evaluable, faces: PreparedFaces, root: Path | None = None, 
     }
 
 
-def disturbed(faces: PreparedFaces, size: int, seed: int) -> Iterator[Version]:
-    """Yield each version of the faces by which reasons are judged; the network's input has `size` pixels."""
+def disturbed(faces: PreparedFaces, seed: int) -> Iterator[Version]:
+    """Yield each version of the faces by which reasons are judged."""
     registry = perturbations(faces.info.alignment)
     for strength in STRENGTHS:
         coarse, soft, grainy = (
             perturbed(faces, registry[name], strength, seed) for name in ("resolution", "blur", "noise")
         )
         small = registry["resolution"].levels[strength - 1] < MIN_FACE_PX
-        yield coarse, {"small": np.full(len(faces), small), "blurred": blurred(inputs(coarse, size))}
-        yield soft, {"blurred": blurred(inputs(soft, size))}
-        yield grainy, {"noisy": noisy(inputs(grainy, size))}
+        yield coarse, {"small": np.full(len(faces), small), "blurred": blurred(judged_crops(coarse))}
+        yield soft, {"blurred": blurred(judged_crops(soft))}
+        yield grainy, {"noisy": noisy(judged_crops(grainy))}
     for share in CUTS:
         cuts = [cut(crop, share, position % 4, faces.info.alignment) for position, crop in enumerate(faces.crops)]
         crops, flagged = zip(*cuts, strict=True)
         yield replace(faces, crops=np.stack(crops)), {"outside": np.array(flagged)}
 
 
-def inputs(faces: PreparedFaces, size: int) -> list[Crop]:
-    """Return the crops as the network sees them, uint8 [size, size, 3] each; the service measures quality on these."""
+def judged_crops(faces: PreparedFaces) -> list[Crop]:
+    """Return the crops in the size in which the service judges them, uint8 [112, 112, 3] each."""
+    _, size = JUDGED_CROP
     return [shrink(crop, size) for crop in faces.crops]
 
 
@@ -114,12 +116,12 @@ def correct(evaluable: Evaluable, faces: PreparedFaces) -> NDArray[np.bool_]:
 
 
 def blurred(crops: list[Crop]) -> Flagged:
-    """Return bool [N] for crops of the network's input size."""
+    """Return bool [N] for crops of `judged_crops`."""
     return np.array([sharpness(crop) < MIN_SHARPNESS for crop in crops])
 
 
 def noisy(crops: list[Crop]) -> Flagged:
-    """Return bool [N] for crops of the network's input size."""
+    """Return bool [N] for crops of `judged_crops`."""
     return np.array([noise(crop) > MAX_NOISE for crop in crops])
 
 

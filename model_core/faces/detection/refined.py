@@ -21,12 +21,14 @@ _LARGE_FACE = 0.04
 REGION_PX = 96
 """Longer side in pixels of the region in which a face is followed; the face fills about half of it."""
 
+_SPARE_FACES = 4
+"""Faces that are refined beside twice as many as are asked for."""
+
 _REGION_SCALE = 2.0
 """Side of a region, as a multiple of the longer side of the face's box."""
 
 _SAME_FACE_IOU = 0.3
 """Overlap from which two boxes are taken for the same face."""
-
 
 _STILL_IOU = 0.7
 """Overlap from which a followed face is taken to be about where it was."""
@@ -57,15 +59,17 @@ class RefinedDetector:
         if thorough and longer_side > SCAN_PX and not shows_large:
             closer = scan(self._network, frame, max_side_px=THOROUGH_PX, min_confidence=min_confidence)
             found = _distinct([*closer, *found])
-        faces = [self._refiner.refine(frame, face) for face in largest(found, max_faces)]
-        return largest(_distinct(faces), None)
+        # Refining changes the boxes, so that another face may be larger then.
+        most = None if max_faces is None else 2 * max_faces + _SPARE_FACES
+        faces = [self._refiner.refine(frame, face) for face in largest(found, most)]
+        return largest(_distinct(faces), max_faces)
 
     def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
         """See FaceDetector."""
         box = face.box
         found = self._around(frame, box, min_confidence)
         best = max(found, key=lambda each: each.box.iou(box), default=None)
-        if best is None or best.box.iou(box) < _SAME_FACE_IOU:
+        if best is None or not is_same_face(best.box, box):
             return None
         # Where it has hardly moved, its old landmarks are a better start.
         return self._refiner.refine(frame, best, face if best.box.iou(box) > _STILL_IOU else None)
@@ -89,11 +93,16 @@ class RefinedDetector:
         return [_placed(face, factor, (left, top)) for face in found]
 
 
+def is_same_face(box: Box, other: Box) -> bool:
+    """Return True if two boxes in one frame overlap so much that they are taken for the same face."""
+    return box.iou(other) >= _SAME_FACE_IOU
+
+
 def _distinct(faces: Sequence[Face]) -> list[Face]:
     """Return the faces without those that are the same as a more confident one."""
     distinct: list[Face] = []
     for face in sorted(faces, key=lambda each: each.confidence, reverse=True):
-        if all(face.box.iou(other.box) < _SAME_FACE_IOU for other in distinct):
+        if not any(is_same_face(face.box, other.box) for other in distinct):
             distinct.append(face)
     return distinct
 

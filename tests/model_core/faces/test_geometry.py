@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.faces.geometry import Box, pairwise_iou
+from model_core.faces.geometry import Box
 from tests.fakes import face_at
 
 sides = st.floats(1, 100)
@@ -44,11 +44,3 @@ def test_landmarks_as_array_keeps_the_order_of_the_fields() -> None:
     assert (array.shape, array.dtype) == ((5, 2), np.float64)
     np.testing.assert_allclose(array, [[3, 4], [7, 4], [5, 6], [3.5, 8], [6.5, 8]])
     assert tuple(array[3]) == landmarks.left_mouth
-
-
-@given(st.lists(boxes, max_size=6), st.lists(boxes, max_size=6))
-def test_pairwise_iou_is_that_of_each_pair(some: list[Box], others: list[Box]) -> None:
-    table = pairwise_iou(some, others)
-    assert table.shape == (len(some), len(others))
-    for box, row in zip(some, table, strict=True):
-        assert row.tolist() == pytest.approx([box.iou(other) for other in others], abs=1e-12)

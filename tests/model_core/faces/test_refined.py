@@ -5,6 +5,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model_core.faces.detection import RefinedDetector, build_detector, family
 from model_core.faces.geometry import Box, Face, Frame
@@ -29,6 +31,26 @@ def test_found_and_followed_faces_are_refined() -> None:
     followed = detector.follow(picture, face_at(104, 98, 80))
     assert followed is not None
     assert vars(followed.box) == pytest.approx(vars(face.box), abs=1.5)
+
+
+class GrowingRefiner:
+    """Makes a face the larger, the farther it is to the right."""
+
+    def refine(self, frame: Frame, face: Face, before: Face | None = None) -> Face:
+        box, factor = face.box, 1 + face.box.x / 640
+        return replace(face, box=Box(box.x, box.y, factor * box.width, factor * box.height))
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 7), st.integers(16, 24)), max_size=24), st.integers(1, 8))
+def test_the_largest_faces_are_those_of_all(places: list[tuple[int, int, int]], count: int) -> None:
+    detector = RefinedDetector(SquareNetwork(), GrowingRefiner())
+    picture = frame(*((40 * x, 40 * y, side) for x, y, side in places))
+    found = detector.detect(picture)
+    [*areas] = [face.box.area for face in found]
+    assert areas == sorted(areas, reverse=True)
+    expected = {face.box for face in found[:count]}
+    if len(found) <= 2 * count + 4:
+        assert {face.box for face in detector.detect(picture, max_faces=count)} == expected
 
 
 def test_a_face_elsewhere_is_not_followed() -> None:

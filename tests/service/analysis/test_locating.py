@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_core.faces.geometry import TrackedFace
 from model_core.faces.pose import Pose
-from model_core.faces.quality import Quality
-from service.analysis.locating import CHUNK_FACES, CHUNK_FRAMES, FrameReader, LocatedFace, LocatedFrame
+from model_core.faces.quality import Quality, sharpness
+from model_core.preprocessing import InputSpec
+from service.analysis.locating import CHUNK_FACES, CHUNK_FRAMES, FrameReader, LocatedFace, LocatedFrame, Locator
 from service.errors import UndecodableMedia
 from service.media.sources import Source
 from service.media.videos import MediaInfo, TimedFrame
 from service.telemetry import StageClock, Telemetry
-from tests.service.fakes import face_at
+from tests.service.fakes import FakeDetector, face_at
 from tests.service.scheduling.clocks import ManualClock
 
 
@@ -133,6 +135,31 @@ def test_a_source_that_is_read_from_is_released_by_whoever_reads() -> None:
     thread.join(10)
     assert not source.open
     assert found == [1]  # the frame that it was reading
+
+
+def test_a_source_is_released_where_looking_fails_after_it_was_cancelled() -> None:
+    source = CountedSource(100)
+
+    def look(timed: TimedFrame) -> LocatedFrame:
+        reading.cancel()  # as another thread may
+        raise MemoryError
+
+    reading = FrameReader[LocatedFrame](source, look, StageClock(Telemetry(), "test"))
+    with pytest.raises(MemoryError):
+        reading.next_chunk()
+    assert not source.open
+
+
+def test_quality_is_that_of_a_crop_of_one_size() -> None:
+    """A network that looks at small crops, and the one that ships, have the same sharpness of a face."""
+    rng = np.random.default_rng(1)
+    frame = np.repeat(rng.integers(0, 256, (200, 200, 1), np.uint8), 3, axis=2)
+    inputs = [InputSpec(size, "rgb", (0.5,) * 3, (0.25,) * 3, "arcface-1") for size in (112, 32)]
+    faces = [TrackedFace(1, face_at(50, 50, 80))]
+    found = [Locator(FakeDetector(), each, 0.5).align(frame, faces)[0] for each in (inputs[:1], inputs[1:], inputs)]
+    assert [[len(crop) for crop in each.crops] for each in found] == [[112], [32], [112, 32]]
+    assert found[0].quality == found[1].quality == found[2].quality
+    assert found[0].quality.sharpness == sharpness(found[0].crops[0])
 
 
 def test_an_error_of_the_source_is_raised_and_closes_it() -> None:

@@ -1,9 +1,9 @@
 """The JSON answers of whole requests: none of their numbers may change.
 
 The documents in `golden/` were written by the code that joined faces to tracks by overlap alone, but for the sparse
-video's, in which faces are now recognised over 1.5 s. Media are lossless, networks tiny and seeded; times and the
-request's id are left out. `python -m tests.service.http.test_golden_answers` writes them anew, which is only right
-where an answer is meant to change.
+video's, in which faces are now recognised over 1.5 s, and for sharpness, which is judged in crops of one size. Media
+are lossless, networks tiny and seeded; times and the request's id are left out. `python -m
+tests.service.http.test_golden_answers` writes them anew, which is only right where an answer is meant to change.
 """
 
 import io

@@ -324,6 +324,18 @@ def test_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
         pool.lease()
 
 
+def test_a_source_whose_pool_closes_tells_that_the_service_stops(tmp_path: Path) -> None:
+    losses: list[str] = []
+    pool = DecoderPool(1, 1_000_000, on_loss=losses.append)
+    with video_file(tmp_path, [50] * 90) as file:
+        frames = shown(pool.video(file, LIMITS, Window()))
+        next(frames)
+        pool.close()
+        with pytest.raises(NotReady, match="the service is shutting down"):
+            list(frames)
+    assert losses == []
+
+
 def test_a_process_that_cannot_be_started_is_not_the_files_fault() -> None:
     with decoders(command=("/absent/python",)) as pool, pytest.raises(NotReady):
         list(shown(pool.picture(io.BytesIO(png(9)), LIMITS)))

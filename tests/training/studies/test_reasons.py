@@ -55,7 +55,7 @@ def test_each_reason_gets_its_disturbance(finished: FinishedRun) -> None:
     faces = load_prepared(finished.prepared)
     chosen = chosen_faces(faces, faces.indices("validation"), 4, seed=0)
     flat = replace(chosen, crops=np.full((4, 112, 112, 3), 120, dtype=np.uint8))
-    versions = [{reason: flags.all() for reason, flags in flagged.items()} for _, flagged in disturbed(flat, 112, 0)]
+    versions = [{reason: flags.all() for reason, flags in flagged.items()} for _, flagged in disturbed(flat, 0)]
     assert len(versions) == 20
     assert all(version.get("blurred", True) for version in versions)
     # The noise has 5, 10, 20, 30 and 45 grey levels, of which the last three are above the limit.

@@ -21,8 +21,9 @@ class FollowingDetector:
     """Scans whole frames at intervals, and in between searches for each face around its last position only.
 
     If a face is not found there, or if two faces become one, the whole frame is scanned at once. It is also scanned if
-    there are so many faces that following them would cost more. A face that a scan misses is looked for where it was.
-    One object serves one video.
+    there are so many faces that following them would cost more. A face that a scan misses is looked for where it was,
+    then and in each frame until the next scan, so that one frame in which it is hidden costs no other. One object
+    serves one video.
     """
 
     def __init__(self, detector: FaceDetector, scan_every_s: float = SCAN_EVERY_S) -> None:
@@ -30,12 +31,15 @@ class FollowingDetector:
         self._detector = detector
         self._scan_every_s = scan_every_s
         self._faces: list[Face] = []
+        self._missed: list[tuple[Face, float]] = []
+        """Faces that are not found any more, and since when."""
         self._scanned_s = float("-inf")
         self._searched_s = float("-inf")
 
     def reset(self) -> None:
         """Forget all faces, so that the next frame is searched; for the first frame after a cut."""
         self._faces = []
+        self._missed = []
         self._scanned_s = float("-inf")
         self._searched_s = float("-inf")
 
@@ -44,12 +48,33 @@ class FollowingDetector:
 
         The options and the order of the faces are those of FaceDetector.
         """
+        known, crowded = tuple(self._faces), self._crowded(frame)
         due = time_s - self._scanned_s > self._scan_every_s - 1e-6
-        faces = None if due or self._crowded(frame) else self._follow(frame, min_confidence)
+        faces = None if due or crowded else self._follow(frame, min_confidence)
         if faces is None:
             faces = self._scan(frame, time_s, min_confidence, max_faces)
+        if crowded:
+            self._missed = []
+        else:
+            faces = largest([*faces, *self._found_again(frame, time_s, faces, min_confidence)], max_faces)
+            self._missed += [(face, time_s) for face in known if not _among(face, faces)]
         self._faces = faces
         return faces
+
+    def _found_again(self, frame: Frame, time_s: float, faces: list[Face], min_confidence: float) -> list[Face]:
+        """Look for missed faces where they were, and return those that are there and not among `faces`."""
+        found: list[Face] = []
+        missed = [each for each in self._missed if time_s - each[1] <= self._scan_every_s]
+        self._missed = []
+        for face, since_s in missed:
+            if _among(face, [*faces, *found]):
+                continue
+            again = self._detector.follow(frame, face, min_confidence=min_confidence)
+            if again is None:
+                self._missed.append((face, since_s))
+            elif not _among(again, [*faces, *found]):
+                found.append(again)
+        return found
 
     def _scan(self, frame: Frame, time_s: float, min_confidence: float, max_faces: int) -> list[Face]:
         thorough = time_s - self._searched_s > _THOROUGH_SCANS * self._scan_every_s - 1e-6

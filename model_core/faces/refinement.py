@@ -63,7 +63,10 @@ _REACH = 1.25
 """Distance from the middle of a detected box that looks may reach, as a multiple of its longer side."""
 
 TURNED_DOUBT = -1.0
-"""Doubt of a first look from which the face may be turned, so that the other quarter turns are tried."""
+"""Doubt of a look from which the face may be turned, so that the other quarter turns are tried."""
+
+MOST_RESIZED = 3.0
+"""Factor by which looks may make the longer side of a detected box larger or smaller; beyond it they have run away."""
 
 SETTLED_DOUBT = -1.5
 """Doubt of the last look from which a face is not settled."""
@@ -133,23 +136,41 @@ class LandmarkRefiner:
     def refine(self, frame: Frame, face: Face, before: Face | None = None) -> Face:
         """Return a face of a frame, uint8 [H, W, 3] RGB, with its landmarks and its box placed anew.
 
-        The confidence is the detector's. The face is `settled` unless the network doubts its last look. `before`: the
-        same face as it was refined in an earlier frame, at about the same place; where it still stands, it stays.
+        The confidence is the detector's. The face is `settled` unless the network doubts its last look. One on which
+        looks run away, as may happen where it lies on its side, keeps the detector's landmarks and box, and is not
+        settled. `before`: the same face as it was refined in an earlier frame, at about the same place; where it still
+        stands, it stays.
         """
         around = Surroundings(frame, face.box)
         look = self._look(around, _first_region(before or face))
         if before and stands(before, _placed(look, face.confidence)):
             return replace(before, confidence=face.confidence)
         if look.doubt > TURNED_DOUBT:
-            others = (self._look(around, box_region(face.box, quarter)) for quarter in (1, 2, 3))
-            look = min((look, *others), key=lambda each: each.doubt)
+            look = self._least_doubted(look, *self._turned(around, face.box, 1, 2, 3))
+        look = self._standing(around, look)
+        if look.doubt > TURNED_DOUBT:
+            start = self._least_doubted(*self._turned(around, face.box, 0, 1, 2, 3))
+            look = self._least_doubted(look, self._standing(around, start))
+        placed = _placed(look, face.confidence)
+        return replace(face, settled=False) if _has_run_away(placed.box, face.box) else placed
+
+    def _turned(self, around: Surroundings, box: Box, *quarters: int) -> list[Look]:
+        """Look at a face of which only the box is known, turned by some quarter turns."""
+        return [self._look(around, box_region(box, quarter)) for quarter in quarters]
+
+    @staticmethod
+    def _least_doubted(*looks: Look) -> Look:
+        return min(looks, key=lambda look: look.doubt)
+
+    def _standing(self, around: Surroundings, look: Look) -> Look:
+        """Look again where a look has placed the face, until that no longer moves."""
         for _ in range(MAX_LOOKS):
             matrix = similarity_transform(look.points, REGION)
             previous, look = look, self._look(around, matrix)
             moved_px = float(np.abs(look.points - previous.points).mean()) * _scale(matrix) / TEMPLATE_SCALE
             if moved_px < STANDS_PX:
                 break
-        return _placed(look, face.confidence)
+        return look
 
     def _look(self, around: Surroundings, matrix: NDArray[np.float64]) -> Look:
         """Look at the face in the region of the frame that `matrix`, float64 [2, 3], maps to the input."""
@@ -185,6 +206,13 @@ def stands(before: Face, after: Face) -> bool:
 def _placed(look: Look, confidence: float) -> Face:
     landmarks = Landmarks(*(Point(x, y) for x, y in look.points.tolist()))
     return Face(placed_box(look.points, look.box), landmarks, confidence, settled=look.doubt < SETTLED_DOUBT)
+
+
+def _has_run_away(placed: Box, detected: Box) -> bool:
+    """Return True if a box is far from the detected one that it was made from: in size, or in its middle."""
+    side, before = (max(box.width, box.height) for box in (placed, detected))
+    x, y = ((box.x + box.width / 2, box.y + box.height / 2) for box in (placed, detected))
+    return not before / MOST_RESIZED <= side <= before * MOST_RESIZED or float(np.hypot(*np.subtract(x, y))) > before
 
 
 def _halved(grey: cv2.typing.MatLike) -> cv2.typing.MatLike:

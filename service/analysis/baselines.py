@@ -7,6 +7,7 @@ import numpy as np
 
 from model_core.baseline import Change, Comparison, Levels
 from service.analysis.results import Baseline, FirstSeconds, KnownBaseline, WholeTrack
+from service.media.demuxing import ROUNDING_S
 
 NOTHING_TO_COMPARE = "no bundle that answers estimates valence, arousal or action units, so there is nothing to compare"
 
@@ -70,7 +71,7 @@ class WithFirstSeconds:
     def changes(self, track_id: int, levels: Levels, time_s: float) -> Mapping[str, Change] | None:
         """See FaceComparison."""
         track = self._tracks.setdefault(track_id, Beginning(time_s, len(levels)))
-        if time_s - track.first_s < self._length_s:
+        if time_s - track.first_s < self._length_s - ROUNDING_S:
             track.add(levels)
             return None
         return self._comparison.changes(track.mean, levels)

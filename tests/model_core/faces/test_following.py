@@ -38,8 +38,20 @@ def test_a_lost_face_and_a_cut_are_looked_for_at_once() -> None:
     [face] = following.detect(frame((400, 200, 80)), 0.1)
     assert (face.box.x, face.box.width) == (400, 80)
     assert following.detect(frame(), 0.2) == []
-    assert following.detect(frame(), 0.3) == []  # nothing to follow: until the next scan, nothing is looked for
-    assert network.widths == [640, REGION_PX, 640, REGION_PX, 640]
+    assert following.detect(frame(), 0.3) == []  # nothing to follow: until the next scan, no whole frame is looked at
+    where_they_were = [REGION_PX] * (1 + 2)  # one face was missed before 0.2 s, and two before 0.3 s
+    assert network.widths == [640, REGION_PX, 640, REGION_PX, 640, *where_they_were]
+
+
+@pytest.mark.parametrize("hidden", [3, 5, 7])
+def test_one_frame_in_which_a_face_is_hidden_costs_no_other(hidden: int) -> None:
+    following = FollowingDetector(squares()[1])
+    empty = []
+    for i in range(12):
+        shown = frame() if i == hidden else frame((100, 50, 60), (400 + i, 200, 80))
+        if len(following.detect(shown, i / 30)) < 2:
+            empty.append(i)
+    assert empty == [hidden]
 
 
 def test_a_new_face_is_found_by_the_next_scan() -> None:

@@ -1,6 +1,7 @@
 """The landmarks and the box of a face are the same from whichever detection they begin."""
 
 import sys
+from copy import copy
 from dataclasses import replace
 
 import cv2
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from model_core.faces.alignment import TEMPLATES
 from model_core.faces.detection import YuFaceNetwork, build_detector, scan
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
-from model_core.faces.refinement import INPUT_PX, LandmarkRefiner, box_outputs, box_region, placed_box, stands
+from model_core.faces.refinement import INPUT_PX, OUTPUTS, LandmarkRefiner, box_outputs, box_region, placed_box, stands
 from tests.fakes import face_at
 
 TEMPLATE = TEMPLATES["arcface-1"]
@@ -118,6 +120,31 @@ def test_a_turned_face_gets_turned_landmarks(astronaut: Frame, refiner: Landmark
     expected = upright.landmarks.as_array() @ matrix[:, :2].T + matrix[:, 2]
     assert face.settled
     assert np.abs(face.landmarks.as_array() - expected).mean() < 2.0
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 30))
+def test_looks_at_a_turned_face_do_not_run_away(astronaut: Frame, degrees: int) -> None:
+    """Of 400 x 400 pixels, in which looks at two of these faces had ended in boxes of 11 and of 1 px."""
+    small = Image.fromarray(astronaut).resize((400, 400))
+    turned = np.asarray(small.rotate(degrees, Image.Resampling.BICUBIC, expand=True))
+    for face in build_detector("yuface").detect(np.ascontiguousarray(turned)):
+        assert 60 < max(face.box.width, face.box.height) < 120  # 90 upright
+
+
+class AwayNetwork:
+    """Doubts every face, and places it a little farther off in each look."""
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        outputs = np.zeros((1, OUTPUTS), np.float32)
+        outputs[0, :10], outputs[0, -1] = 2.0, 1.0
+        return outputs
+
+
+def test_a_face_on_which_looks_run_away_keeps_what_the_detector_found(refiner: LandmarkRefiner) -> None:
+    away = copy(refiner)
+    away._run = AwayNetwork()
+    face = face_at(40, 40, 30)
+    assert away.refine(np.zeros((200, 200, 3), np.uint8), face) == replace(face, settled=False)
 
 
 @given(

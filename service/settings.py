@@ -104,7 +104,9 @@ class Settings(BaseSettings):
         "start.",
     )
     protect_operations: bool = Field(
-        False, description="If true, `/healthz`, `/readyz` and `/metrics` require an API key too."
+        False,
+        description="If true, `/healthz`, `/readyz` and `/metrics` require an API key too. Probes, the image's health "
+        "check and Prometheus must then be told to send one.",
     )
     bundles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_references)] = Field(
         ("default",),

@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -270,7 +271,9 @@ def main() -> None:
     )
     try:
         prepare(options, args.root, args.out, args.workers)
-    except (DatasetError, FileExistsError, ModuleNotFoundError, ValueError) as error:
+    except BrokenProcessPool:
+        fail(DatasetError("a process ended, perhaps since memory ran out; fewer --workers need less"))
+    except (DatasetError, ModuleNotFoundError, OSError, ValueError) as error:
         fail(error)
 
 

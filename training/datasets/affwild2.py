@@ -113,7 +113,7 @@ def _targets(rows: Mapping[Task, FloatArray]) -> SequenceTargets:
         full[task][: len(values)] = values
     affect, units = full["valence_arousal"], full["action_units"]
     affect_mask = (affect != -5).all(axis=1)
-    units_mask = units != -1
+    units_mask = np.broadcast_to((units != -1).all(axis=1, keepdims=True), units.shape)  # as the challenge counts them
     expression = (full["expression"] == np.arange(labels)).astype(np.float32)
     return SequenceTargets(
         valence_arousal=np.where(affect_mask[:, None], affect, 0).astype(np.float32),

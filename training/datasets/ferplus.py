@@ -57,9 +57,11 @@ class FerPlus:
 def _record(row: list[str], split: Split, table: Path, number: int) -> RawFace:
     count = len(LABEL_SETS["ferplus"])
     try:
-        if len(row) != 2 + count + 2:
+        if len(row) != 2 + count + 2 or not row[0]:
             raise ValueError
-        votes = tuple(float(vote) for vote in row[2 : 2 + count])
+        counts = [float(vote) for vote in row[2:]]
+        if not all(votes >= 0 and votes.is_integer() for votes in counts):
+            raise ValueError
     except ValueError:
         raise DatasetError(f"{table} line {number}: expected file, box and {count + 2} vote counts") from None
-    return RawFace(row[0], split, table.parent / row[0], votes)
+    return RawFace(row[0], split, table.parent / row[0], tuple(counts[:count]))

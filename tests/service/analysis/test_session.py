@@ -13,6 +13,7 @@ from model_core.faces.geometry import Face, Frame
 from model_core.faces.pose import Pose
 from model_core.faces.quality import Quality
 from model_core.inference.smoothing import smooth_causal, smooth_offline
+from service.analysis.baselines import WithFirstSeconds
 from service.analysis.locating import LocatedFace, LocatedFrame, Locator
 from service.analysis.results import AnalysisOptions, FirstSeconds, FrameResult, Smoothing
 from service.analysis.session import OfflineSmoothing, Session, TrackedFrame, TrackedOutputs
@@ -117,6 +118,15 @@ def test_no_baseline_is_kept_of_tracks_that_have_ended(smoothing: Smoothing) -> 
     if smoothing != "causal":
         changes = [result.faces[0].changes for result in results]
         assert [each["valence"].value for each in changes if each] == pytest.approx([0.5 - 0.2] * 100, abs=0.01)
+
+
+@pytest.mark.parametrize("start", range(10))
+def test_a_baseline_ends_at_the_same_frame_wherever_its_track_begins(start: int) -> None:
+    """0.7 - 0.4 is a little less than 0.3 as floating-point numbers are."""
+    comparison = FakeEnsemble(FakePredictor.manifest).comparison
+    told = WithFirstSeconds(0.3, comparison)
+    changes = [told.changes(1, np.zeros(comparison.width), (start + number) / 10) for number in range(5)]
+    assert [each is None for each in changes] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("smoothing", ["causal", "offline"])

@@ -43,7 +43,8 @@ def first(root: Path) -> Sequence:
 def test_three_tasks_meet_in_one_sequence_with_ignored_entries_masked(tmp_path: Path) -> None:
     annotate(tmp_path, VA, "0.5,-0.25", "-5,0.3", "-1,1")
     annotate(tmp_path, EXPR, "4", "-1")
-    annotate(tmp_path, AU, "1,-1,0,0,0,0,0,0,0,0,0,1", ",".join(["-1"] * 12))
+    # A frame with any unknown unit does not count for the others either (as the published protocol drops it).
+    annotate(tmp_path, AU, "1,-1,0,0,0,0,0,0,0,0,0,1", ",".join(["-1"] * 12), "1,0,0,0,0,0,0,0,0,0,0,1")
     crop(tmp_path, 1, 3, 4)
     found = list(AffWild2().sequences(tmp_path))
     assert [(s.video, s.person, s.split) for s in found] == [("a", "", "train"), ("v", "", "validation")]
@@ -53,8 +54,8 @@ def test_three_tasks_meet_in_one_sequence_with_ignored_entries_masked(tmp_path: 
     assert targets.valence_arousal_mask.tolist() == [1, 0, 1]
     assert targets.expression.tolist() == [[0, 0, 0, 0, 1, 0, 0, 0], [0] * 8, [0] * 8]
     assert targets.expression_mask.tolist() == [1, 0, 0]
-    assert targets.action_units[0].tolist() == [1, *[0] * 10, 1]
-    assert targets.action_units_mask.tolist() == [[1, 0, *[1] * 10], [0] * 12, [0] * 12]
+    assert targets.action_units.tolist() == [[0] * 12, [0] * 12, [1, *[0] * 10, 1]]
+    assert targets.action_units_mask.tolist() == [[0] * 12, [0] * 12, [1] * 12]
     assert {array.dtype for array in vars(targets).values()} == {np.dtype(np.float32)}
 
 

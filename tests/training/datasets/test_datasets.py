@@ -44,7 +44,20 @@ def test_a_missing_table_is_named(tmp_path: Path, missing: str) -> None:
         faces(root)
 
 
-@pytest.mark.parametrize("row", ["a.png,box,1,2,3", "a.png,box,1,2,3,4,5,6,7,many,9,10", "", "a" + ",1" * 12])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "a.png,box,1,2,3",
+        "a.png,box,1,2,3,4,5,6,7,many,9,10",
+        "",
+        "a" + ",1" * 12,
+        ",box" + ",1" * 10,
+        "a.png,box,nan" + ",1" * 9,
+        "a.png,box,-1" + ",1" * 9,
+        "a.png,box,1.5" + ",1" * 9,
+        "a.png,box" + ",1" * 9 + ",x",
+    ],
+)
 def test_a_wrong_row_is_named(tmp_path: Path, row: str) -> None:
     root = write_ferplus(tmp_path / "ferplus", TREE)
     table = root / "FER2013Train" / "label.csv"

@@ -153,8 +153,9 @@ class Settings(BaseSettings):
     )
     max_connections: Count = Field(
         1000,
-        description="Largest number of connections; a further one gets 503. If the system allows the process too few "
-        "open files for so many, there may be fewer.",
+        description="Largest number of connections; for a further one the one that has been idle longest is closed, "
+        "and where none is, it gets 503. If the system allows the process too few open files for so many, there may be "
+        "fewer.",
     )
     max_upload_bytes: Count = Field(104_857_600, description="Largest request body, in bytes; beyond it 413.")
     max_pixels: Count = Field(50_000_000, description="Largest frame, in pixels (width times height); beyond it 413.")

@@ -5,6 +5,7 @@ A connection becomes a WebSocket in one case only; see websockets.py.
 
 import asyncio
 import logging
+import math
 import resource
 import uuid
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class ConnectionLimits:
     """Bounds of what a client may keep busy."""
 
     most: int = 1000
-    """Largest number of connections; a further one is answered with 503 and closed."""
+    """Largest number of connections; for a further one the longest idle one is closed, or it gets 503."""
     head_s: float = 10.0
     """Longest time from the beginning of a connection, or of a further request on it, to the end of its headers."""
     head_bytes: int = 64 * 1024
@@ -92,7 +93,7 @@ class Connection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         self._expect_head()
-        beyond = len(self.connections) - self._limits.most
+        beyond = self._beyond()
         if beyond > 0:
             logger.warning("there are more than %d connections", self._limits.most)
         if beyond > REFUSED_AT_ONCE:
@@ -100,6 +101,22 @@ class Connection(HttpToolsProtocol):
         elif beyond > 0:
             limit = Limit(name=variable("max_connections"), value=self._limits.most)
             self._refuse(NotReady("there are too many connections", limit=limit, headers={"Retry-After": "1"}))
+
+    def _beyond(self) -> int:
+        """Return how many connections are beyond the limit, once the one that has been idle longest is closed.
+
+        So nobody keeps others out, and probes, by connections on which nothing is asked for.
+        """
+        if len(self.connections) <= self._limits.most:
+            return 0
+        counted: list[Any] = [each for each in self.connections if not each.transport.is_closing()]
+        beyond = len(counted) - self._limits.most
+        # Live connections are among them, which are never idle in this sense.
+        idle = [each for each in counted if isinstance(each, Connection) and each.timeout_keep_alive_task is not None]
+        if beyond > 0 and idle:
+            min(idle, key=_idle_until).shutdown()
+            beyond -= 1
+        return beyond
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -271,6 +288,12 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _idle_until(connection: Connection) -> float:
+    """Return when an idle connection would be closed for that alone."""
+    task = connection.timeout_keep_alive_task
+    return math.inf if task is None else task.when()
 
 
 class _ClosedSoftly:

@@ -275,6 +275,18 @@ class TestLimits:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\nGET /h")
             wait_for(lambda: not server.server_state.connections)
 
+    def test_idle_connections_make_room_for_a_further_one(self) -> None:
+        get = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
+        with served(most=2) as server, connected(server) as first, connected(server) as second:
+            for connection in (first, second):
+                connection.sendall(get)
+                assert status(connection.recv(65536)) == 200
+            for _ in range(3):  # one after another, and each ends
+                assert status(told(server, get.replace(b"Host: t", b"Host: t\r\nConnection: close"))) == 200
+            assert all_of(first) == b""  # it had been idle longest
+            second.sendall(get)
+            assert status(second.recv(65536)) == 200
+
     def test_a_connection_beyond_the_limit_is_refused_with_a_problem(self) -> None:
         get = b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
         with served(most=2) as server:

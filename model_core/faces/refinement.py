@@ -65,8 +65,8 @@ _REACH = 1.25
 TURNED_DOUBT = -1.0
 """Doubt of a look from which the face may be turned, so that the other quarter turns are tried."""
 
-MOST_RESIZED = 3.0
-"""Factor by which looks may make the longer side of a detected box larger or smaller; beyond it they have run away."""
+MOST_SHRUNK = 3.0
+"""Factor by which looks may make the longer side of a detected box smaller; beyond it they have run away."""
 
 SETTLED_DOUBT = -1.5
 """Doubt of the last look from which a face is not settled."""
@@ -136,10 +136,8 @@ class LandmarkRefiner:
     def refine(self, frame: Frame, face: Face, before: Face | None = None) -> Face:
         """Return a face of a frame, uint8 [H, W, 3] RGB, with its landmarks and its box placed anew.
 
-        The confidence is the detector's. The face is `settled` unless the network doubts its last look. One on which
-        looks run away, as may happen where it lies on its side, keeps the detector's landmarks and box, and is not
-        settled. `before`: the same face as it was refined in an earlier frame, at about the same place; where it still
-        stands, it stays.
+        The confidence is the detector's. The face is `settled` unless the network doubts its last look. `before`: the
+        same face as it was refined in an earlier frame, at about the same place; where it still stands, it stays.
         """
         around = Surroundings(frame, face.box)
         look = self._look(around, _first_region(before or face))
@@ -151,8 +149,7 @@ class LandmarkRefiner:
         if look.doubt > TURNED_DOUBT:
             start = self._least_doubted(*self._turned(around, face.box, 0, 1, 2, 3))
             look = self._least_doubted(look, self._standing(around, start))
-        placed = _placed(look, face.confidence)
-        return replace(face, settled=False) if _has_run_away(placed.box, face.box) else placed
+        return _placed(look, face.confidence)
 
     def _turned(self, around: Surroundings, box: Box, *quarters: int) -> list[Look]:
         """Look at a face of which only the box is known, turned by some quarter turns."""
@@ -208,11 +205,9 @@ def _placed(look: Look, confidence: float) -> Face:
     return Face(placed_box(look.points, look.box), landmarks, confidence, settled=look.doubt < SETTLED_DOUBT)
 
 
-def _has_run_away(placed: Box, detected: Box) -> bool:
-    """Return True if a box is far from the detected one that it was made from: in size, or in its middle."""
-    side, before = (max(box.width, box.height) for box in (placed, detected))
-    x, y = ((box.x + box.width / 2, box.y + box.height / 2) for box in (placed, detected))
-    return not before / MOST_RESIZED <= side <= before * MOST_RESIZED or float(np.hypot(*np.subtract(x, y))) > before
+def has_collapsed(placed: Box, detected: Box) -> bool:
+    """Return True if looks ran away from a face to a box far smaller than the detected one, in which there is none."""
+    return MOST_SHRUNK * max(placed.width, placed.height) < max(detected.width, detected.height)
 
 
 def _halved(grey: cv2.typing.MatLike) -> cv2.typing.MatLike:

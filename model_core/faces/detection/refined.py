@@ -7,7 +7,7 @@ import numpy as np
 
 from model_core.faces.detection.contract import FaceNetwork, largest, scan
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
-from model_core.faces.refinement import VERSION, LandmarkRefiner
+from model_core.faces.refinement import VERSION, LandmarkRefiner, has_collapsed
 
 SCAN_PX = 640
 """Longer side in pixels to which a frame is shrunk for a scan; faces are found there from about 20 pixels on."""
@@ -61,7 +61,8 @@ class RefinedDetector:
             found = _distinct([*closer, *found])
         # Refining changes the boxes, so that another face may be larger then.
         most = None if max_faces is None else 2 * max_faces + _SPARE_FACES
-        faces = [self._refiner.refine(frame, face) for face in largest(found, most)]
+        pairs = [(face, self._refiner.refine(frame, face)) for face in largest(found, most)]
+        faces = [placed for face, placed in pairs if not has_collapsed(placed.box, face.box)]
         return largest(_distinct(faces), max_faces)
 
     def follow(self, frame: Frame, face: Face, *, min_confidence: float = 0.6) -> Face | None:
@@ -72,7 +73,8 @@ class RefinedDetector:
         if best is None or not is_same_face(best.box, box):
             return None
         # Where it has hardly moved, its old landmarks are a better start.
-        return self._refiner.refine(frame, best, face if best.box.iou(box) > _STILL_IOU else None)
+        placed = self._refiner.refine(frame, best, face if best.box.iou(box) > _STILL_IOU else None)
+        return None if has_collapsed(placed.box, best.box) else placed
 
     def _around(self, frame: Frame, box: Box, min_confidence: float) -> list[Face]:
         """Return the faces that the network finds in the region around a box, in pixels of the frame."""

@@ -1,7 +1,6 @@
 """The landmarks and the box of a face are the same from whichever detection they begin."""
 
 import sys
-from copy import copy
 from dataclasses import replace
 
 import cv2
@@ -14,7 +13,15 @@ from PIL import Image
 from model_core.faces.alignment import TEMPLATES
 from model_core.faces.detection import YuFaceNetwork, build_detector, scan
 from model_core.faces.geometry import Box, Face, Frame, Landmarks, Point
-from model_core.faces.refinement import INPUT_PX, OUTPUTS, LandmarkRefiner, box_outputs, box_region, placed_box, stands
+from model_core.faces.refinement import (
+    INPUT_PX,
+    LandmarkRefiner,
+    box_outputs,
+    box_region,
+    has_collapsed,
+    placed_box,
+    stands,
+)
 from tests.fakes import face_at
 
 TEMPLATE = TEMPLATES["arcface-1"]
@@ -131,20 +138,9 @@ def test_looks_at_a_turned_face_do_not_run_away(astronaut: Frame, degrees: int) 
         assert 60 < max(face.box.width, face.box.height) < 120  # 90 upright
 
 
-class AwayNetwork:
-    """Doubts every face, and places it a little farther off in each look."""
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        outputs = np.zeros((1, OUTPUTS), np.float32)
-        outputs[0, :10], outputs[0, -1] = 2.0, 1.0
-        return outputs
-
-
-def test_a_face_on_which_looks_run_away_keeps_what_the_detector_found(refiner: LandmarkRefiner) -> None:
-    away = copy(refiner)
-    away._run = AwayNetwork()
-    face = face_at(40, 40, 30)
-    assert away.refine(np.zeros((200, 200, 3), np.uint8), face) == replace(face, settled=False)
+@pytest.mark.parametrize(("side", "collapsed"), [(90, False), (31, False), (29, True), (1, True)])
+def test_a_box_of_less_than_a_third_is_no_face(side: float, collapsed: bool) -> None:
+    assert has_collapsed(face_at(0, 0, side).box, face_at(0, 0, 90).box) is collapsed
 
 
 @given(

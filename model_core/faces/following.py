@@ -48,7 +48,8 @@ class FollowingDetector:
 
         The options and the order of the faces are those of FaceDetector.
         """
-        known, crowded = tuple(self._faces), self._crowded(frame)
+        known = tuple(self._faces)
+        crowded = self._crowded(frame)
         due = time_s - self._scanned_s > self._scan_every_s - 1e-6
         faces = None if due or crowded else self._follow(frame, min_confidence)
         if faces is None:

@@ -9,6 +9,7 @@ the face and hardly on the detection that it began with. It was trained on the m
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple, TypeAlias
 
@@ -143,21 +144,18 @@ class LandmarkRefiner:
         look = self._look(around, _first_region(before or face))
         if before and stands(before, _placed(look, face.confidence)):
             return replace(before, confidence=face.confidence)
+
+        @cache
+        def turned(quarter: int) -> Look:
+            return self._look(around, box_region(face.box, quarter))
+
         if look.doubt > TURNED_DOUBT:
-            look = self._least_doubted(look, *self._turned(around, face.box, 1, 2, 3))
+            look = _least_doubted(look, *map(turned, (1, 2, 3)))
         look = self._standing(around, look)
         if look.doubt > TURNED_DOUBT:
-            start = self._least_doubted(*self._turned(around, face.box, 0, 1, 2, 3))
-            look = self._least_doubted(look, self._standing(around, start))
+            start = _least_doubted(*map(turned, range(4)))
+            look = _least_doubted(look, self._standing(around, start))
         return _placed(look, face.confidence)
-
-    def _turned(self, around: Surroundings, box: Box, *quarters: int) -> list[Look]:
-        """Look at a face of which only the box is known, turned by some quarter turns."""
-        return [self._look(around, box_region(box, quarter)) for quarter in quarters]
-
-    @staticmethod
-    def _least_doubted(*looks: Look) -> Look:
-        return min(looks, key=lambda look: look.doubt)
 
     def _standing(self, around: Surroundings, look: Look) -> Look:
         """Look again where a look has placed the face, until that no longer moves."""
@@ -175,6 +173,10 @@ class LandmarkRefiner:
         region = REGION + outputs[:10].reshape(5, 2) * LANDMARK_UNIT_PX
         inverse = cv2.invertAffineTransform(matrix)
         return Look(region @ inverse[:, :2].T + inverse[:, 2], outputs[10:PLACES], float(outputs[PLACES]))
+
+
+def _least_doubted(*looks: Look) -> Look:
+    return min(looks, key=lambda look: look.doubt)
 
 
 def _openvino_network(content: bytes) -> _Network:

@@ -84,11 +84,12 @@ def broken() -> Iterator[bytes]:
 
 
 class Restarted(OneJob):
-    """The service is away for the first two looks at the job, and for `unsaved` attempts to fetch its result."""
+    """The service is away for the first looks at the job, and for `unsaved` attempts to fetch its result."""
 
-    def __init__(self, unsaved: int = 0) -> None:
+    def __init__(self, unsaved: int = 0, away: int = 2) -> None:
         super().__init__("succeeded")
-        self.away, self.unsaved = 2, unsaved
+        self.away = away
+        self.unsaved = unsaved
 
     def __call__(self, seen: Seen) -> Answer:
         if seen.method == "GET" and self.away:
@@ -106,10 +107,11 @@ def test_a_service_that_is_started_again_is_waited_for(tmp_path: Path, clip: Pat
     assert (tmp_path / "a.mp4").read_bytes() == b"a video"
 
 
+@pytest.mark.parametrize("service_of", [Restarted(unsaved=99), Restarted(away=99)])
 def test_a_result_that_cannot_be_fetched_stays_with_the_service_and_its_id_is_told(
-    tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str], service_of: Restarted
 ) -> None:
-    with fake_service(Restarted(unsaved=99)) as service:
+    with fake_service(service_of) as service:
         assert main(["annotate", str(clip), "--out", str(tmp_path / "a.mp4"), "--url", service.url]) == 1
     assert "find_job('j1').save(FILE)" in capsys.readouterr().err
     assert not (tmp_path / "a.mp4").exists()

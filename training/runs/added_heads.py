@@ -77,7 +77,8 @@ def save_extended(run: Path, extended: TrainedNetwork, **fitted: Any) -> None:
 
     A process that is killed meanwhile leaves the head without these, and never with those of an earlier one.
     """
-    earlier, nothing = read_calibration(run), Calibration()
+    earlier = read_calibration(run)
+    nothing = Calibration()
     write_calibration(run, replace(earlier, **{name: getattr(nothing, name) for name in fitted}))
     save_trained(extended, run / "best.pt")
     write_calibration(run, replace(earlier, **fitted))

@@ -229,7 +229,8 @@ def _stored_faces(
         indices = faces.indices(split, config.data.limit)
         return indices[faces.found[indices]]
 
-    seen, numbers = found("train"), range(config.views.train)
+    seen = found("train")
+    numbers = range(config.views.train)
     train = StoredFaces(
         seen,
         [store.view(seen, "train", number) for number in numbers],

@@ -58,11 +58,13 @@ def smoothed(outputs: Floats, track: Track, smoothing: Smoothing, window: Window
 
 def outputs_over_time(network: AffectNetwork, config: SequenceConfig, tracks: Sequence[Track]) -> list[Floats]:
     """Return `track_outputs` of each track, smoothed as configured, which is what calibration applies to."""
-    task, window, rate = config.network.task, config.window, config.data.frame_rate
-    return [
-        smoothed(track_outputs(network, task, track, window, rate), track, config.evaluation.smoothing, window, rate)
-        for track in tracks
-    ]
+    window = config.window
+    frame_rate = config.data.frame_rate
+    smoothed_outputs = []
+    for track in tracks:
+        outputs = track_outputs(network, config.network.task, track, window, frame_rate)
+        smoothed_outputs.append(smoothed(outputs, track, config.evaluation.smoothing, window, frame_rate))
+    return smoothed_outputs
 
 
 def predict(

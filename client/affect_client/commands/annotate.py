@@ -21,6 +21,9 @@ from affect_client.results import TRUNCATED
 MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
 """The service's media type by the suffix of the result."""
 
+OF_THE_WAY = (None, 429, 503)
+"""Statuses of errors on the way to a job, which say nothing about the job itself: no answer, or a service too busy."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -63,9 +66,9 @@ def _save(job: Job, out: Path) -> int:
         if status.state == "succeeded":
             job.save(out)
     except (AffectError, OSError) as error:
-        if isinstance(error, AffectError) and error.status is not None:
+        if isinstance(error, AffectError) and error.status not in OF_THE_WAY:
             _delete(job)
-        else:  # it goes on, or its result is there: the connection broke, or the disk here is full
+        else:  # it goes on, or its result is there
             _tell_where_it_is(job)
         raise
     except BaseException:

@@ -58,11 +58,12 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
 def passed_over(paths: Sequence[Path], results: Path) -> Counter[str]:
     """Return how many files of the folders that paths name are of no known kind, by suffix; `results` is left out."""
     found: Counter[str] = Counter()
+    results = results.resolve()
     for path in filter(Path.is_dir, paths):
         for file in _visible(path):
             suffix = file.suffix.lower()
             known = suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES
-            if not known and not file.resolve().is_relative_to(results.resolve()):
+            if not known and not file.resolve().is_relative_to(results):
                 found[suffix] += 1
     return found
 

@@ -134,7 +134,7 @@ function changesPart(changes, model) {
     ),
   );
   const meaning =
-    "Against the same person at rest. Rose: more than 95 % of rendered faces at rest rise by themselves; " +
+    "Against the same person at rest. Rose: by more than 95 % of rendered faces at rest do by themselves; " +
     "AUROC: how well movements of rendered faces are told.";
   const origin = originOf(model.tasks.unit_changes ?? model.tasks.action_units ?? model.tasks.valence_arousal);
   return part("Change", `${origin} ${meaning}`, table("Change", ["Of", "Difference", "Rose", "On rendered faces"], rows));

@@ -62,6 +62,9 @@ def main() -> None:
         def stop_being_ready() -> None:
             app.state.context.readiness.drain()
 
+        def count_refused() -> None:
+            app.state.context.telemetry.connections_refused.inc()
+
         # After draining, uvicorn raises the signal again for its previous handler, which then ends the process with 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
@@ -72,7 +75,7 @@ def main() -> None:
             log_config=None,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            **server_options(limits, settings.live_max_frame_bytes),
+            **server_options(limits, settings.live_max_frame_bytes, count_refused),
         )
         DrainingServer(config, stop_being_ready, settings.drain_grace_s, settings.drain_s).run(sockets=[listener])
 

@@ -293,6 +293,11 @@ def _model(
     for manifest in predictor.manifests:
         for device in devices:
             telemetry.model_loaded(manifest, device, options)
+    for device in devices:
+        if device.startswith("cuda"):
+            from model_core.inference.torch_runtime import held_bytes  # torch, which only GPUs need
+
+            telemetry.device_used(device, partial(held_bytes, device))
     waits = _wait_limits(settings)
     for lane, limit in waits.items():
         telemetry.max_wait.labels(lane.label).set(limit["value"])

@@ -52,6 +52,9 @@ class Telemetry:
         )
         self.in_flight = gauge("affect_in_flight", "Requests being answered.", ["route"])
         self.rejected = counter("affect_rejected", "Requests that ended with an error, by its code.", ["reason"])
+        self.connections_refused = counter(
+            "affect_connections_refused", "Connections beyond AFFECT_MAX_CONNECTIONS, which were refused."
+        )
         self.cut_off = counter(
             "affect_cut_off",
             "Answers that failed after their status, 200, was sent, by the error's code.",
@@ -85,6 +88,11 @@ class Telemetry:
         )
         self.model_info = gauge(
             "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "engine", "precision"]
+        )
+        self.device_memory = gauge(
+            "affect_device_memory_bytes",
+            "Memory of a GPU that the process holds, without that of CUDA itself.",
+            ["device"],
         )
         self.temp_free = gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.")
         self.memory_limit = gauge("affect_memory_limit_bytes", "Memory that the process and its children may use.")
@@ -213,6 +221,10 @@ class Telemetry:
     def model_loaded(self, manifest: BundleManifest, device: str, options: RuntimeOptions) -> None:
         """Publish a loaded bundle."""
         self.model_info.labels(manifest.name, manifest.version, device, options.engine, options.precision).set(1)
+
+    def device_used(self, device: str, held: Callable[[], float]) -> None:
+        """Publish the bytes that the process holds of a GPU's memory; `held` is called at each scrape."""
+        self.device_memory.labels(device).set_function(held)
 
     def resources(self, temp_free: Callable[[], float], memory_limit: int) -> None:
         """Publish what the machine grants, in bytes; `temp_free` is called at each scrape, and must not raise."""

@@ -30,6 +30,11 @@ def torch_runtime(network: nn.Module, size: int, device: torch.device, options: 
     return on_a_gpu(graphs)
 
 
+def held_bytes(device: str) -> int:
+    """Return how much memory of a GPU torch holds for this process; 0 before anything is on it."""
+    return torch.cuda.memory_reserved(device)
+
+
 def on_a_gpu(graphs: FixedBatches) -> Runtime:
     """Return a runtime of recorded passes that tells a lack of memory as DeviceMemoryError."""
 

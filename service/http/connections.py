@@ -8,6 +8,7 @@ import logging
 import math
 import resource
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,17 +69,21 @@ def most_connections(wanted: int) -> int:
     return max(1, min(wanted, (hard - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH))
 
 
-def server_options(limits: ConnectionLimits, message_bytes: int) -> dict[str, Any]:
-    """Return the options of uvicorn for connections; `message_bytes` bounds a message of a WebSocket."""
-    return {"http": partial(Connection, limits=limits)} | websockets.options(message_bytes)
+def server_options(limits: ConnectionLimits, message_bytes: int, on_refused: Callable[[], None]) -> dict[str, Any]:
+    """Return the options of uvicorn for connections; `message_bytes` bounds a message of a WebSocket.
+
+    `on_refused` is called for each connection that is beyond the limit.
+    """
+    return {"http": partial(Connection, limits=limits, on_refused=on_refused)} | websockets.options(message_bytes)
 
 
 class Connection(HttpToolsProtocol):
     """A client's connection, which ends where it keeps the service busy for nothing."""
 
-    def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
+    def __init__(self, *args: Any, limits: ConnectionLimits, on_refused: Callable[[], None], **options: Any) -> None:
         super().__init__(*args, **options)
         self._limits = limits
+        self._on_refused = on_refused
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._begins_websocket = False
@@ -96,6 +101,7 @@ class Connection(HttpToolsProtocol):
         beyond = self._beyond()
         if beyond > 0:
             logger.warning("there are more than %d connections", self._limits.most)
+            self._on_refused()
         if beyond > REFUSED_AT_ONCE:
             transport.abort()
         elif beyond > 0:

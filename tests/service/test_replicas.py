@@ -200,8 +200,10 @@ def test_the_service_is_ready_when_every_replica_is() -> None:
         assert client.get("/readyz").status_code == 503
         second.failing = None
         assert client.get("/readyz").status_code == 200
-        devices = re.findall(r'^affect_model_info\{.*device="(\S+?)".*\} 1.0$', client.get("/metrics").text, re.M)
+        metrics = client.get("/metrics").text
+        devices = re.findall(r'^affect_model_info\{.*device="(\S+?)".*\} 1.0$', metrics, re.M)
         assert devices == ["cuda:0", "cuda:1"]
+        assert 'affect_device_memory_bytes{device="cuda:1"} 0.0' in metrics  # it holds no network
 
 
 def test_a_replica_that_hangs_makes_the_service_not_ready_while_the_other_answers() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import partial
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_resources_are_asked_for_at_each_scrape() -> None:
     assert numbers(Telemetry())["affect_memory_limit_bytes"] == 0
     telemetry.resources(lambda: 0, 4096)
     assert numbers(telemetry)["affect_memory_limit_bytes"] == 4096
+
+
+def test_the_memory_of_each_gpu_is_asked_for_at_each_scrape() -> None:
+    telemetry, held = Telemetry(), {"cuda:0": 512, "cuda:1": 1024}
+    for device in held:
+        telemetry.device_used(device, partial(held.__getitem__, device))
+    for _ in range(2):
+        found = numbers(telemetry)
+        assert {device: found[f'affect_device_memory_bytes{{device="{device}"}}'] for device in held} == held
+        held["cuda:1"] += 64
 
 
 def test_metrics_are_rendered_once_for_all_who_ask_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,11 @@ def served(
 ) -> Iterator[uvicorn.Server]:
     settings = settings or Settings()
     app = create_app(settings, detector or FakeDetector(face_at(8, 8, 32)), predictor or FakePredictor())
-    options = server_options(ConnectionLimits(**limits), settings.live_max_frame_bytes)
+
+    def count_refused() -> None:
+        app.state.context.telemetry.connections_refused.inc()
+
+    options = server_options(ConnectionLimits(**limits), settings.live_max_frame_bytes, count_refused)
     config = uvicorn.Config(app, port=0, lifespan="on", log_config=None, **options)
     server = DrainingServer(config, lambda: readiness_of(app).drain(), grace_s=0, drain_s=20)
     thread = threading.Thread(target=server.run)

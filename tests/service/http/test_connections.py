@@ -302,6 +302,8 @@ class TestLimits:
                 assert status(all_of(other)) == 200
             wait_for(lambda: not server.server_state.connections)
             assert status(told(server, get)) == 200
+            metrics = told(server, b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+            assert b"affect_connections_refused_total 1.0" in metrics
 
     @pytest.mark.parametrize(("hard", "most"), [(1_048_576, 1000), (256, 32), (10, 1)])
     def test_there_are_descriptors_for_all_connections(

@@ -24,7 +24,7 @@ def served(predictor: FakePredictor, **settings: object) -> Iterator[str]:
         lifespan="on",
         log_config=None,
         timeout_graceful_shutdown=5,
-        **server_options(ConnectionLimits(), app_settings.live_max_frame_bytes),
+        **server_options(ConnectionLimits(), app_settings.live_max_frame_bytes, lambda: None),
     )
     server = uvicorn.Server(config)
     with bound("127.0.0.1", 0) as listener:

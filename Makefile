@@ -70,24 +70,27 @@ train: $(STAMP)
 # It takes a day and a half on two cores; after an interruption the same command continues. A run keeps its best epoch; of
 # the last run the fifth of six ships, which is as good on validation (docs/training-history.md).
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112 \
-	9_changes_local_112 11_more_people_local_112 14_new_people_local_112
-RUN_OF_BUNDLE := runs/ferplus-14
+	9_changes_local_112 11_more_people_local_112 14_new_people_local_112 15_eyes_112 16_with_eyes_local_112
+RUN_OF_BUNDLE := runs/ferplus-16
 # The estimator of changes is fitted to the run with the most pairs of a movement and rest, and kept by the one after it.
 RUN_OF_CHANGES := runs/ferplus-11
-# Six prepared sets: FER+; rendered people of all splits, a part of whom measure; and four sets of further rendered people
-# to learn from, each of whom sits once, in smaller pictures. Those of SHORT sit for four pictures, all others for eight.
+# Seven prepared sets: FER+; rendered people of all splits, a part of whom measure; and five sets of further rendered people
+# to learn from, each of whom sits once, in smaller pictures. Those of SHORT and FURTHER sit for four pictures, all others
+# for eight.
 PREPARED := data/ferplus-112
 RENDERED := data/rendered-112
 PEOPLE := data/rendered-people-112
 MORE := data/rendered-more-112
 SHORT := data/rendered-short-112
 LONG := data/rendered-long-112
+FURTHER := data/rendered-further-112
 RENDER = $(BIN)/python -m training.render --skins $(SKINS) --ict $(ICT)
 RENDERED_COUNT := 3400
 PEOPLE_COUNT := 5600
 MORE_COUNT := 18624
 SHORT_COUNT := 13452
 LONG_COUNT := 12520
+FURTHER_COUNT := 16760
 PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
 # Fewer than 5 % of neutral faces are to be active in any unit. A share of the 1,018 neutral validation faces has a standard
 # error of 0.7 %; with two of these less, 3.6 %, it was 5.6 % on test.
@@ -113,6 +116,9 @@ bundle: $(STAMP)
 	test -d $(LONG) || { $(RENDER) --out data/renders-long --count $(LONG_COUNT) --people 12000 --seed 4 \
 		--size 192 --samples 4 --splits train && \
 		$(PREPARE) --dataset rendered --root data/renders-long --out $(LONG); }
+	test -d $(FURTHER) || { $(RENDER) --out data/renders-further --count $(FURTHER_COUNT) --people 15000 --seed 5 \
+		--size 192 --samples 4 --splits train --sitting 4 && \
+		$(PREPARE) --dataset rendered --root data/renders-further --out $(FURTHER); }
 	for stage in $(STAGES); do \
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \

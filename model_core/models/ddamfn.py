@@ -58,7 +58,14 @@ class ConvBlock(ConvNorm):
     """A ConvNorm, followed by PReLU with one slope for each channel."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int | tuple[int, int],
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
     ) -> None:
         super().__init__(channels_in, channels_out, kernel, stride=stride, padding=padding, groups=groups)
         self.prelu = nn.PReLU(channels_out)
@@ -67,6 +74,10 @@ class ConvBlock(ConvNorm):
         """Return a map [B, C_out, H', W'] for a map [B, C_in, H, W]."""
         y: Tensor = self.prelu(super().forward(x))
         return y
+
+
+class WholeMapBlock(ConvBlock):
+    """A ConvBlock whose kernel covers its whole map, so that it is a dense layer; `folding` computes it as one."""
 
 
 class MixedDepthwise(nn.Module):

@@ -12,20 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model_core.models.ddamfn import ConvBlock, ConvNorm, DirectionGates, MixedBlock, MixedDepthwise
-from model_core.models.local import DENSE, LocalFeatures
+from model_core.models.ddamfn import ConvNorm, DirectionGates, MixedBlock, MixedDepthwise, WholeMapBlock
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class DenseBlock(nn.Module):
-    """A folded ConvBlock whose kernel covers its whole map, as a matrix product.
+    """A folded WholeMapBlock, as a matrix product.
 
     OpenVINO's convolution for it answers a single image wrongly in bfloat16 (seen with 2026.4.1 on a CPU with AMX), and
     takes ten times as long.
     """
 
-    def __init__(self, block: ConvBlock) -> None:
+    def __init__(self, block: WholeMapBlock) -> None:
         """Take a module whose weights keep their names."""
         super().__init__()
         self.conv = block.conv
@@ -47,11 +46,10 @@ def folded(network: M) -> M:
             _fold(module, "conv1", "bn1")
         elif isinstance(module, MixedBlock):
             module.register_module("conv_dw", merged(module.conv_dw))
-    for module in list(network.modules()):
-        if isinstance(module, LocalFeatures):  # whose parts are folded by now
-            dense = module[DENSE]
-            assert isinstance(dense, ConvBlock)
-            module[DENSE] = DenseBlock(dense)
+    for parent in list(network.modules()):
+        for name, block in parent.named_children():
+            if isinstance(block, WholeMapBlock):
+                parent.register_module(name, DenseBlock(block))
     return network
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE, ConvBlock, ConvNorm, DDAMFNParts
+from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE, ConvBlock, ConvNorm, DDAMFNParts, WholeMapBlock
+from model_core.models.eyes import EyeRegion
 
 MAP_SHAPE = (64, 28, 28)
 """Channels, height and width of the map that local features start from."""
@@ -20,9 +21,6 @@ LOCAL_SIZE = 384
 
 _MAP_STAGES = 4
 """Number of the trunk's stages up to that map."""
-
-DENSE = 4
-"""Position of the dense layer in LocalFeatures."""
 
 _WIDTH = 96
 """Channels after the stride."""
@@ -44,7 +42,7 @@ class LocalFeatures(nn.Sequential):
             ConvBlock(channels, channels, 1),
             ConvBlock(channels, _WIDTH, 3, stride=2, padding=1),
             ConvBlock(_WIDTH, _REDUCED, 1),
-            ConvBlock(_REDUCED, LOCAL_SIZE, side // 2),
+            WholeMapBlock(_REDUCED, LOCAL_SIZE, side // 2),
             nn.Flatten(),
         )
 
@@ -59,15 +57,33 @@ class LocalDDAMFN(DDAMFN):
         self.local = LocalFeatures()
 
     def parts(self, x: Tensor) -> DDAMFNParts:
-        """Return DDAMFN's parts for images, float [B, 3, 112, 112], with the longer vector [B, 896]."""
+        """Return DDAMFN's parts for images, float [B, 3, 112, 112], with the longer vector [B, D]."""
         parts, early = self.without_local(x)
         return replace(parts, vector=self.with_local(parts.vector, early))
 
     def without_local(self, x: Tensor) -> tuple[DDAMFNParts, Tensor]:
-        """Return DDAMFN's parts for images, float [B, 3, 112, 112], and the early map [B, 64, 28, 28]."""
+        """Return the parts for images, float [B, 3, 112, 112], and the early map [B, 64, 28, 28].
+
+        The parts' vector, [B, D - 384], is the longer one without its local features.
+        """
         early = self.features[:_MAP_STAGES](x)
         return self.attend(self.features[_MAP_STAGES:](early)), early
 
     def with_local(self, vector: Tensor, early: Tensor) -> Tensor:
-        """Return the longer vector [B, 896] for DDAMFN's vector [B, 512] and the early map [B, 64, 28, 28]."""
-        return torch.cat([vector, self.local(early)], dim=1)
+        """Return the longer vector [B, D] for the one without local features and the early map [B, 64, 28, 28]."""
+        return torch.cat([vector[:, :VECTOR_SIZE], self.local(early), vector[:, VECTOR_SIZE:]], dim=1)
+
+
+class LocalEyesDDAMFN(LocalDDAMFN):
+    """LocalDDAMFN with the 192 features of the eye region behind its 896 numbers."""
+
+    vector_size = LocalDDAMFN.vector_size + EyeRegion.vector_size
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eyes = EyeRegion()
+
+    def without_local(self, x: Tensor) -> tuple[DDAMFNParts, Tensor]:
+        """Return what LocalDDAMFN does, with the features of the eye region behind the vector."""
+        parts, early = super().without_local(x)
+        return replace(parts, vector=torch.cat([parts.vector, self.eyes(x)], dim=1)), early

@@ -7,13 +7,20 @@ from torch import nn
 
 from model_core.models.clip import build_tower
 from model_core.models.ddamfn import DDAMFN, PooledMFN
+from model_core.models.eyes import EyeRegion
 from model_core.models.heads import AffectNetwork, ChangeLayers, PromptHead, task_head
-from model_core.models.local import LocalDDAMFN
+from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
 from model_core.models.lstm import LSTMEncoder
 from model_core.models.spec import NetworkSpec
 
-BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN]] = MappingProxyType(
-    {"ddamfn": DDAMFN, "ddamfn-local": LocalDDAMFN, "mfn-pooled": PooledMFN}
+BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN] | type[EyeRegion]] = MappingProxyType(
+    {
+        "ddamfn": DDAMFN,
+        "ddamfn-local": LocalDDAMFN,
+        "ddamfn-local-eyes": LocalEyesDDAMFN,
+        "eye-region": EyeRegion,
+        "mfn-pooled": PooledMFN,
+    }
 )
 """Backbone classes by name. Their forward pass maps images, float [B, 3, S, S], to vectors [B, vector_size], where S is
 `input_size`, or any size if that is None; `spec.BACKBONE_SHAPES` has the same sizes."""

@@ -23,6 +23,8 @@ BACKBONE_SHAPES: Mapping[str, BackboneShape] = MappingProxyType(
     {
         "ddamfn": BackboneShape(512, 112),
         "ddamfn-local": BackboneShape(896, 112),
+        "ddamfn-local-eyes": BackboneShape(1088, 112),
+        "eye-region": BackboneShape(192, 112),
         "mfn-pooled": BackboneShape(512, None),
     }
 )

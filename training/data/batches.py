@@ -47,6 +47,8 @@ class Batch:
     """The teacher's vectors, where the run has one; the targets of the faces that it teaches are its answers."""
     compared: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """int64 [R]: the places of the faces whose people R further images show at rest; these have no targets."""
+    mirrored: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """bool [B]: True where an image is a mirror image; empty where this is not known."""
 
 
 def targets(faces: PreparedFaces, rows: NDArray[np.int64]) -> AffectTarget:
@@ -108,18 +110,25 @@ def training_batches(
         chosen = plan.order[number][shown]
         compared = _compared(plan, number, chosen)
         crops = []
+        drawn = [augmentation.mirrors(np.random.default_rng((*plan.seed, number, place))) for place in shown]
+        mirrored = np.array(drawn) != (np.arange(len(shown)) >= size)
         for place in range(len(shown))[plan.share]:
-            second = place >= size
-            mirrored = augmentation.mirrors(np.random.default_rng((*plan.seed, number, shown[place]))) != second
             rng = np.random.default_rng((*plan.seed, number, place))
-            crops.append(augmentation.apply(faces.crops[chosen[place]], spec.size, rng, mirrored))
+            crops.append(augmentation.apply(faces.crops[chosen[place]], spec.size, rng, bool(mirrored[place])))
         for place, row in enumerate(plan.at_rest[chosen[compared]] if len(compared) else [], start=len(shown)):
             rng = np.random.default_rng((*plan.seed, number, place))
             crops.append(augmentation.apply(faces.crops[row], spec.size, rng))
         images = to_batch(crops, spec)
         if spec.oriented:
             images = oriented(images)
-        yield Batch(torch.from_numpy(images), targets(faces, chosen), chosen, repeated, compared=compared)
+        yield Batch(
+            torch.from_numpy(images),
+            targets(faces, chosen),
+            chosen,
+            repeated,
+            compared=compared,
+            mirrored=mirrored[:size],
+        )
 
 
 def _compared(plan: EpochPlan, number: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:

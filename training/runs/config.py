@@ -230,6 +230,8 @@ class LocalNetworkConfig(Section):
 
     start_from: Path
     """Folder of a run or a bundle whose DDAMFN is frozen."""
+    eyes_from: Path | None = None
+    """Folder of a run of an `eye-region`, whose frozen features are added to the network. None: none are added."""
     with_mirror_image: bool = False
     """See InputConfig."""
     start_share: float = Field(0.0, ge=0, lt=1)
@@ -255,12 +257,12 @@ class LocalLoss(Section):
 
 
 class LocalRunConfig(Section):
-    """The execution of a run of local features."""
+    """The execution of a run of local features, or of those of the eye region."""
 
     seed: int = 0
     """Seed of new weights, of the order of faces, and of their views."""
     precision: CPUPrecision = "float32"
-    """Number format of the local features' arithmetic."""
+    """Number format of the features' arithmetic."""
     threads: int | None = Field(None, ge=1)
     """PyTorch's CPU threads. None: PyTorch chooses."""
 
@@ -287,6 +289,29 @@ class LocalConfig(Section):
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain JSON values."""
         return self.model_dump(mode="json", exclude={"run": {"threads"}, "views": {"engine"}})
+
+
+class EyesLoss(Section):
+    """Weights of the terms of the loss beside the units' cross-entropy."""
+
+    seen: float = Field(0.3, ge=0)
+    """Weight of the squared errors of gaze, closed eyes and the head's turn."""
+
+
+class EyesConfig(Section):
+    """A run that trains the features of the eye region on rendered faces."""
+
+    kind: Literal["eyes"] = "eyes"
+    data: DataConfig
+    input: InputConfig = InputConfig()
+    loss: EyesLoss = EyesLoss()
+    augmentation: Augmentation = Augmentation()
+    optimizer: StepsConfig = StepsConfig()
+    run: LocalRunConfig = LocalRunConfig()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"run": {"threads"}})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Training local features, and the heads on them, beside a trained DDAMFN that is frozen.
+"""Training local features, and the heads on them, beside a trained DDAMFN that is frozen, and eye features that are.
 
 The outputs of the frozen part are computed once, for a few views of each face (`maps.py`), so that an epoch takes
 seconds instead of most of an hour.
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, Task
 from model_core.losses import LossWeights, change_loss, soft_binary_cross_entropy
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
+from model_core.models.eyes import EyeRegion
 from model_core.models.heads import AffectNetwork
-from model_core.models.local import LOCAL_SIZE, LocalDDAMFN
+from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
@@ -79,7 +80,7 @@ class LocalRun(Run[NDArray[np.int64]]):
         if self.config.loss.change_head:
             self._trained["changes"] = nn.Linear(self.spec.vector_size, len(ACTION_UNITS))
         if self.auxiliary is not None:
-            self._trained["auxiliary"] = nn.Linear(LOCAL_SIZE, OUTPUTS)
+            self._trained["auxiliary"] = nn.Linear(self.spec.vector_size - VECTOR_SIZE, OUTPUTS)
         self.optimizer = build_optimizer(self._trained, options)
         self.schedule = build_schedule(self.optimizer, options, steps * options.epochs)
         self._variance = unit_variance(self.faces, self.train.indices)
@@ -191,10 +192,14 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
         )
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
-    spec = replace(source.spec.learned, backbone="ddamfn-local")
+    eyes = None if config.network.eyes_from is None else _eyes(config.network.eyes_from, source.input)
+    has_eyes = eyes is not None or isinstance(source.network.backbone, LocalEyesDDAMFN)
+    spec = replace(source.spec.learned, backbone="ddamfn-local-eyes" if has_eyes else "ddamfn-local")
     require_targets(faces, spec)
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)
+    if eyes is not None:
+        network.backbone.get_submodule("eyes").load_state_dict(eyes.state_dict())
     network.eval()
     rows, weights = faces.indices("train", config.data.limit), config.auxiliary
     auxiliary = auxiliary_targets(faces, rows, weights) if weights.blendshapes or weights.shape else None
@@ -202,6 +207,16 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     at_rest = _positions_at_rest(config, faces, spec, train.indices)
     answering = replace(source.input, with_mirror_image=config.network.with_mirror_image)
     return LocalRun(config, faces, spec, answering, network, train, validation, auxiliary, at_rest, folder)
+
+
+def _eyes(path: Path, input_spec: InputSpec) -> EyeRegion:
+    """Return the features of a run that read faces as `input_spec` says. Raises BundleError, CheckpointError."""
+    source = load_evaluable(path)
+    if not isinstance(source.network.backbone, EyeRegion):
+        raise CheckpointError(f"{path} is a {source.spec.backbone}, and no eye-region")
+    if replace(source.input, with_mirror_image=input_spec.with_mirror_image) != input_spec:
+        raise CheckpointError(f"{path} reads other pictures than the network that its features are added to")
+    return source.network.backbone
 
 
 def _positions_at_rest(

@@ -1,8 +1,8 @@
 """A store of a frozen network's outputs for faces, computed once and kept on disk, on which local features are trained.
 
-A row, float16, is a face's vector [512] followed by its feature map [64, 28, 28], flattened. Training faces are stored
-in several views, the first not augmented, the others augmented at random. Validation faces are stored as they are, and
-their mirror images where a network reads these, too.
+A row, float16, is a face's vector without local features [D - 384], followed by its feature map [64, 28, 28],
+flattened. Training faces are stored in several views, the first not augmented, the others augmented at random.
+Validation faces are stored as they are, and their mirror images where a network reads these, too.
 """
 
 import hashlib
@@ -23,9 +23,8 @@ from model_core.faces.alignment import shrink
 from model_core.faces.geometry import Crop
 from model_core.inference.networks import build_tensor_runtime
 from model_core.inference.runtimes import Runtime, RuntimeOptions
-from model_core.models.ddamfn import VECTOR_SIZE
 from model_core.models.folding import folded
-from model_core.models.local import MAP_SHAPE, LocalDDAMFN
+from model_core.models.local import LOCAL_SIZE, MAP_SHAPE, LocalDDAMFN
 from model_core.preprocessing import Images, InputSpec, to_batch
 from training.data.augmentation import Augmentation
 from training.data.batches import ahead
@@ -33,9 +32,9 @@ from training.data.prepared import PreparedFaces
 from training.runs.config import LocalConfig
 
 Rows: TypeAlias = NDArray[np.float16]
-"""float16 [N, 512 + 64 * 28 * 28]."""
+"""float16 [N, D - 384 + 64 * 28 * 28], for a backbone with vectors [D]."""
 
-_WIDTH = VECTOR_SIZE + int(np.prod(MAP_SHAPE))
+_MAP_SIZE = int(np.prod(MAP_SHAPE))
 _BATCH = 64
 
 
@@ -47,15 +46,15 @@ class FrozenPart(nn.Module):
         self._backbone = backbone
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return rows, float [B, 3, 112, 112] -> [B, D]."""
+        """Return rows for images, float [B, 3, 112, 112]."""
         parts, early = self._backbone.without_local(x)
         return torch.cat([parts.vector, early.flatten(1)], dim=1)
 
 
 def vectors_of(backbone: LocalDDAMFN, rows: Rows) -> Tensor:
-    """Return the heads' input, rows [B, D] -> float32 [B, 896], with the current local features."""
-    values = torch.from_numpy(rows.astype(np.float32))
-    return backbone.with_local(values[:, :VECTOR_SIZE], values[:, VECTOR_SIZE:].unflatten(1, MAP_SHAPE))
+    """Return the heads' input of some rows, float32 [B, D], with the current local features."""
+    vectors, maps = torch.from_numpy(rows.astype(np.float32)).tensor_split([-_MAP_SIZE], dim=1)
+    return backbone.with_local(vectors, maps.unflatten(1, MAP_SHAPE))
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ class MapStore:
     def _compute(self, path: Path, indices: NDArray[np.int64], number: int, mirrored: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), _WIDTH))
+        width = self.backbone.vector_size - LOCAL_SIZE + _MAP_SIZE
+        values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(indices), width))
         batches = ahead(self._batches(indices, number))
         starts = range(0, len(indices), _BATCH)
         for start, batch in zip(

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from model_core.affect import Task
 from model_core.models.ddamfn import DDAMFN, PooledMFN
 from model_core.models.heads import AffectNetwork
-from model_core.models.local import LocalDDAMFN
 from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
 from training.runs.checkpoint import CheckpointError, load_trained, load_trunk
@@ -43,17 +42,17 @@ def continue_from(
 ) -> str:
     """Take over an earlier network's backbone, and its heads as far as the two networks have them in common.
 
-    A DDAMFN may continue from a pooled one, one with local features from either. A head is taken where both networks
-    have the task with the same inner layer and neither has a recurrent encoder; outputs for expressions are taken by
-    the names of their labels. All else stays as new. Returns what was taken, in a sentence that begins with `path`.
-    Raises CheckpointError for a backbone that cannot continue from the earlier one.
+    A DDAMFN may continue from a pooled one, and one with further features from one with fewer. A head is taken where
+    both networks have the task with the same inner layer and neither has a recurrent encoder; outputs for expressions
+    are taken by the names of their labels. All else stays as new. Returns what was taken, in a sentence that begins
+    with `path`. Raises CheckpointError for a backbone that cannot continue from the earlier one.
     """
     old, new = source.backbone, network.backbone
     if isinstance(old, PooledMFN) and isinstance(new, DDAMFN):
         new.start_from(old)
     elif earlier.backbone == spec.backbone:
         new.load_state_dict(old.state_dict())
-    elif earlier.backbone == "ddamfn" and isinstance(new, LocalDDAMFN):
+    elif isinstance(old, DDAMFN) and isinstance(new, type(old)):
         new.load_state_dict(old.state_dict(), strict=False)
     else:
         raise CheckpointError(f"{path}: {spec.backbone} cannot continue from a {earlier.backbone}")

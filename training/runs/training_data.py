@@ -1,6 +1,7 @@
 """The prepared sets that a run learns from, as its configuration names them."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,17 +72,22 @@ def origin(faces: PreparedFaces) -> dict[str, Any]:
     return {"prepared": asdict(faces.info), "sets": sets}
 
 
+def members(config: DataConfig, faces: PreparedFaces) -> list[tuple[Path, PreparedFaces]]:
+    """Return each prepared set of a run, beside its folder, in the order of their records."""
+    sets = [source.faces for source in faces.sources] if isinstance(faces, MixedFaces) else [faces]
+    folders = [each.prepared for each in config.sets] if config.prepared is None else [config.prepared]
+    return list(zip(folders, sets, strict=True))
+
+
 def records_at_rest(config: DataConfig, faces: PreparedFaces) -> NDArray[np.int64]:
     """Return for each of N records that of the same person at rest in the same pose and light, int64 [N].
 
     It is -1 for records of sets that are not rendered, and for those that others are compared with. Raises
     DatasetError.
     """
-    members = [source.faces for source in faces.sources] if isinstance(faces, MixedFaces) else [faces]
-    folders = [each.prepared for each in config.sets] if config.prepared is None else [config.prepared]
     parts = []
     start = 0
-    for folder, member in zip(folders, members, strict=True):
+    for folder, member in members(config, faces):
         records = np.arange(len(member))
         first = read_sittings(folder, member).baseline if member.info.rendered else np.full(len(member), -1)
         parts.append(np.where((first < 0) | (first == records), -1, first + start))

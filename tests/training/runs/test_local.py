@@ -29,6 +29,7 @@ from training.runs.norms import batch_norms
 
 LABELS = LABEL_SETS["ferplus"]
 CPU = torch.device("cpu")
+INPUT = InputSpec(112, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,22 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         norm.momentum = 1
     with torch.no_grad():  # so that norms fit what they see, and no stage's output dies away
         network.train()(torch.randn(4, 3, 112, 112))
-    input_spec = InputSpec(112, "grey", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "arcface-1")
     (base / "run").mkdir()
-    save_trained(TrainedNetwork(spec, input_spec, dict(network.state_dict()), {}), base / "run" / "best.pt")
+    save_trained(TrainedNetwork(spec, INPUT, dict(network.state_dict()), {}), base / "run" / "best.pt")
     (base / "config.toml").write_text(
         'kind = "local"\n'
         f'[data]\nprepared = "{prepared}"\n[network]\nstart_from = "{base / "run"}"\n[views]\ntrain = 2\n'
         "[augmentation]\nrotation_deg = 10\n[optimizer]\nrate = 1e-3\nbatch_size = 5\nepochs = 2\n"
     )
     return base
+
+
+def write_eyes(folder: Path, input_spec: InputSpec) -> Path:
+    """Write a run of an untrained eye-region, and return its folder."""
+    spec = NetworkSpec("eye-region", ("action_units",))
+    folder.mkdir()
+    save_trained(TrainedNetwork(spec, input_spec, dict(build_network(spec).state_dict()), {}), folder / "best.pt")
+    return folder
 
 
 def run_of(earlier: Path, folder: Path, *overrides: str) -> LocalRun:
@@ -87,6 +95,31 @@ def test_what_was_validated_is_what_the_whole_network_answers(earlier: Path, fin
     for task in LEARNED_TASKS:
         # Rows are in half precision, and this network's logits go up to 90.
         np.testing.assert_allclose(getattr(stored, task), getattr(whole, task), atol=0.05)
+
+
+def test_features_of_the_eye_region_are_added_and_stay_as_they_are(earlier: Path, tmp_path: Path) -> None:
+    eyes = write_eyes(tmp_path / "eyes", INPUT)
+    run = run_of(earlier, tmp_path / "run", f"network.eyes_from={eyes}", "optimizer.epochs=1")
+    run.run()
+    before, after = load_trained(eyes / "best.pt").weights, load_trained(tmp_path / "run" / "best.pt")
+    assert after.spec.backbone == "ddamfn-local-eyes"
+    for name, value in before.items():
+        if name.startswith("backbone."):
+            assert torch.equal(after.weights[name.replace("backbone.", "backbone.eyes.")], value)
+    assert after.weights["heads.action_units.weight"][:, 896:].abs().min() > 0
+    faces = load_prepared(earlier / "prepared")
+    whole = collect(run.network, faces, faces.indices("validation"), run.input, CPU)
+    np.testing.assert_allclose(run.outputs(run.network).action_units, whole.action_units, atol=0.05)
+    # A later run goes on with them, although its configuration does not say so.
+    assert run_of(earlier, tmp_path / "later", f"network.start_from={tmp_path / 'run'}").spec == after.spec
+
+
+def test_features_that_do_not_fit_are_not_added(earlier: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="run is a ddamfn, and no eye-region"):
+        run_of(earlier, tmp_path, f"network.eyes_from={earlier / 'run'}")
+    eyes = write_eyes(tmp_path / "eyes", replace(INPUT, colour="rgb"))
+    with pytest.raises(CheckpointError, match="eyes reads other pictures than the network that its features"):
+        run_of(earlier, tmp_path, f"network.eyes_from={eyes}")
 
 
 def test_faces_are_validated_with_their_mirror_images_where_these_are_read(

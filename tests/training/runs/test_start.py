@@ -12,9 +12,16 @@ from training.runs.start import continue_from, freeze
 LABELS = LABEL_SETS["ferplus"]
 
 
-@pytest.mark.parametrize("hidden", [None, 16])
-def test_with_new_local_features_a_network_answers_as_before(hidden: int | None) -> None:
-    earlier, spec = (NetworkSpec(name, LEARNED_TASKS, LABELS, hidden) for name in ("ddamfn", "ddamfn-local"))
+@pytest.mark.parametrize(
+    ("names", "hidden"),
+    [
+        (("ddamfn", "ddamfn-local"), None),
+        (("ddamfn", "ddamfn-local"), 16),
+        (("ddamfn-local", "ddamfn-local-eyes"), None),
+    ],
+)
+def test_with_new_features_a_network_answers_as_before(names: tuple[str, str], hidden: int | None) -> None:
+    earlier, spec = (NetworkSpec(name, LEARNED_TASKS, LABELS, hidden) for name in names)
     source, network = build_network(earlier).eval(), build_network(spec).eval()
     continue_from(network, spec, source, earlier, Path("run"))
     faces = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(3))
@@ -49,9 +56,10 @@ def test_a_head_behind_a_memory_is_not_one_for_single_frames() -> None:
     assert torch.equal(network.state_dict()["heads.action_units.weight"], before)
 
 
-def test_a_ddamfn_cannot_drop_local_features() -> None:
-    earlier, spec = (NetworkSpec(name, ("action_units",)) for name in ("ddamfn-local", "ddamfn"))
-    with pytest.raises(CheckpointError, match="run: ddamfn cannot continue from a ddamfn-local"):
+@pytest.mark.parametrize("names", [("ddamfn-local", "ddamfn"), ("ddamfn-local-eyes", "ddamfn-local")])
+def test_a_ddamfn_cannot_drop_features(names: tuple[str, str]) -> None:
+    earlier, spec = (NetworkSpec(name, ("action_units",)) for name in names)
+    with pytest.raises(CheckpointError, match=f"run: {spec.backbone} cannot continue from a {earlier.backbone}$"):
         continue_from(build_network(spec), spec, build_network(earlier), earlier, Path("run"))
 
 

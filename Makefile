@@ -97,7 +97,7 @@ PREPARE = $(BIN)/python -m training.prepare --min-confidence 0.3
 RESTING_SHARE := 0.032
 TERMS := FER+ votes: MIT. FER2013 images: gathered by web search, no licence of their photographers; none are shipped. \
 	Rendered faces: ICT-FaceKit (MIT), MakeHuman's mesh and skins (CC0).
-EXPORT = $(BIN)/python -m training.export --run $(RUN_OF_BUNDLE) --name ferplus-ddamfn --version 6.8 --licence Apache-2.0 \
+EXPORT = $(BIN)/python -m training.export --run $(RUN_OF_BUNDLE) --name ferplus-ddamfn --version 6.9 --licence Apache-2.0 \
 	--data-terms "$(TERMS)"
 
 bundle: $(STAMP)

@@ -49,7 +49,7 @@ def video(client: TestClient, path: Path) -> list[dict]:
 def test_it_is_small_and_says_what_is_derived() -> None:
     folder = locate_bundle("default")
     manifest = load_bundle(folder).manifest
-    assert (folder / WEIGHTS).stat().st_size <= 14_000_000
+    assert (folder / WEIGHTS).stat().st_size <= 16_000_000
     assert dict(manifest.references) == {
         "valence_arousal": "derived",
         "expression": "annotated",

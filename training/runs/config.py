@@ -236,6 +236,8 @@ class LocalNetworkConfig(Section):
     """See InputConfig."""
     start_share: float = Field(0.0, ge=0, lt=1)
     """See NetworkConfig."""
+    mean_of_epochs: bool = False
+    """True: the trained weights are the mean of those after each epoch so far that saw the faces as they are."""
 
 
 class LocalLoss(Section):

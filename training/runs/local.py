@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, Task
 from model_core.losses import LossWeights, change_loss, soft_binary_cross_entropy
@@ -85,6 +86,7 @@ class LocalRun(Run[NDArray[np.int64]]):
         self.schedule = build_schedule(self.optimizer, options, steps * options.epochs)
         self._variance = unit_variance(self.faces, self.train.indices)
         self._first = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self._mean = AveragedModel(self._trained, use_buffers=True) if self.config.network.mean_of_epochs else None
 
     @property
     def _backbone(self) -> LocalDDAMFN:
@@ -138,16 +140,21 @@ class LocalRun(Run[NDArray[np.int64]]):
         return loss + self.auxiliary.loss(outputs, indices, self.train.mirrored[number][positions])
 
     def validate(self) -> tuple[AffectNetwork, Mapping[str, float]]:
-        """Return the network, with its share of the first weights, and its measures on the validation faces."""
-        rows = self.faces.indices("validation", self.config.data.limit)
-        network = self._with_first_weights()
-        return network, headline(self.faces, rows, self.outputs(network))
+        """Return the network to keep, and its measures on the validation faces.
 
-    def _with_first_weights(self) -> AffectNetwork:
-        """Return a copy of the network that is the mean of `network.start_share`."""
-        share, network = self.config.network.start_share, deepcopy(self.network)
+        It is the mean of `network.mean_of_epochs` and of `network.start_share`.
+        """
+        rows = self.faces.indices("validation", self.config.data.limit)
+        network = deepcopy(self.network)
+        if self._mean is not None:
+            if self.progress.epoch % len(self.train.views) == 0:  # the epoch saw view 0
+                self._mean.update_parameters(self._trained)
+            parts = self._mean.module
+            network.backbone.get_submodule("local").load_state_dict(parts.get_submodule("local").state_dict())
+            network.heads.load_state_dict(parts.get_submodule("heads").state_dict())
+        share = self.config.network.start_share
         network.load_state_dict(mean_weights(network.state_dict(), self._first, share))
-        return network
+        return network, headline(self.faces, rows, self.outputs(network))
 
     @torch.inference_mode()
     def outputs(self, network: AffectNetwork) -> Outputs:
@@ -173,7 +180,7 @@ class LocalRun(Run[NDArray[np.int64]]):
 
     def state(self) -> Mapping[str, Stateful]:
         """Return local features, heads and the auxiliary head; the frozen part is where the run started from."""
-        return {"trained": self._trained}
+        return {"trained": self._trained} if self._mean is None else {"trained": self._trained, "mean": self._mean}
 
 
 def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:

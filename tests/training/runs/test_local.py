@@ -197,6 +197,26 @@ def test_a_share_of_the_first_weights_is_kept(earlier: Path, finished: LocalRun,
     assert measures == headline(run.faces, rows, run.outputs(saved))
 
 
+def test_the_mean_of_the_epochs_that_see_faces_as_they_are_is_kept(
+    earlier: Path, finished: LocalRun, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder / "maps", tmp_path / "maps")
+    options = ("network.mean_of_epochs=true", "optimizer.epochs=3")
+    run = run_of(earlier, tmp_path, *options)
+    weights = []
+    for _ in range(2):
+        run.train_epoch()
+        weights.append({name: value.clone() for name, value in run.network.heads.state_dict().items()})
+        run.finish_epoch()
+    run = run_of(earlier, tmp_path, *options)  # it was stopped between two epochs
+    assert run.resume()
+    run.train_epoch()
+    weights.append(run.network.heads.state_dict())
+    saved, _ = run.validate()
+    for name, value in saved.heads.state_dict().items():  # the second epoch saw the other view
+        torch.testing.assert_close(value, (weights[0][name] + weights[2][name]) / 2)
+
+
 def test_a_network_of_oriented_faces_is_refused(earlier: Path, tmp_path: Path) -> None:
     trained = load_trained(earlier / "run" / "best.pt")
     save_trained(replace(trained, input=replace(trained.input, oriented=True)), tmp_path / "best.pt")

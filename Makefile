@@ -67,13 +67,10 @@ train: $(STAMP)
 # Trains the included bundle again, into runs/bundle, with seed 0, from the FER+ folders, MediaPipe's model, MakeHuman's
 # skins and ICT-FaceKit's model:
 # make bundle FERPLUS=folder TEACHER=face_landmarker.task SKINS=folder ICT=ict_facekit.npz
-# It takes a day and a half on two cores; after an interruption the same command continues. A run keeps its best epoch; of
-# the last run the fifth of six ships, which is as good on validation (docs/training-history.md).
+# It takes two days on two cores; after an interruption the same command continues.
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112 \
 	9_changes_local_112 11_more_people_local_112 14_new_people_local_112 15_eyes_112 16_with_eyes_local_112
 RUN_OF_BUNDLE := runs/ferplus-16
-# The estimator of changes is fitted to the run with the most pairs of a movement and rest, and kept by the one after it.
-RUN_OF_CHANGES := runs/ferplus-11
 # Seven prepared sets: FER+; rendered people of all splits, a part of whom measure; and five sets of further rendered people
 # to learn from, each of whom sits once, in smaller pictures. Those of SHORT and FURTHER sit for four pictures, all others
 # for eight.
@@ -123,12 +120,11 @@ bundle: $(STAMP)
 		$(BIN)/python -m training.train --config training/configs/ferplus_$$stage.toml --run runs/ferplus-$${stage%%_*} \
 			$(TRAIN_OPTIONS) || exit 1; \
 	done
-	$(BIN)/python -m training.changes --run $(RUN_OF_CHANGES) --prepared $(RENDERED) $(PEOPLE) $(MORE)
 	$(BIN)/python -m training.calibrate --run $(RUN_OF_BUNDLE) --prepared $(PREPARED) $(RENDERED) $(SHORT) \
 		--weights 40 1 1 --resting-share $(RESTING_SHARE)
 	$(BIN)/python -m training.eyes --run $(RUN_OF_BUNDLE) --prepared $(PREPARED) $(RENDERED) $(SHORT) --precision bfloat16
-	$(BIN)/python -m training.changes --run $(RUN_OF_BUNDLE) --prepared $(RENDERED) $(SHORT) --precision bfloat16 \
-		--estimator-of $(RUN_OF_CHANGES)
+	$(BIN)/python -m training.changes --run $(RUN_OF_BUNDLE) --prepared $(RENDERED) $(SHORT) $(LONG) $(FURTHER) \
+		--precision bfloat16
 	rm -rf runs/unmeasured runs/bundle
 	$(EXPORT) --out runs/unmeasured
 	$(BIN)/python -m training.studies.twins --root $(FERPLUS) --out runs/twins.csv

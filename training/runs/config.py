@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, LearnedTask
 from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
+from model_core.models.eyes import EyeRegion
 from model_core.models.registry import BACKBONES
 from training.data.augmentation import Augmentation
 from training.runs.config_file import Section, checked, read_values
@@ -310,6 +311,16 @@ class EyesConfig(Section):
     augmentation: Augmentation = Augmentation()
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()
+
+    @model_validator(mode="after")
+    def _faces(self) -> Self:
+        if any(each.taught for each in self.data.sets):
+            raise ValueError("sets that are taught need a teacher, which a run of the eye region does not have")
+        if self.input.size != EyeRegion.input_size or self.input.oriented:
+            raise ValueError(
+                f"the eye region is read from crops of {EyeRegion.input_size} pixels that are not oriented"
+            )
+        return self
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain JSON values."""

@@ -13,7 +13,7 @@ from tests.training.sittings import AU12, write_sittings
 from training.datasets import DatasetError
 from training.runs.checkpoint import load_trained
 from training.runs.config import EyesConfig
-from training.runs.config_file import checked, read_values
+from training.runs.config_file import ConfigError, checked, read_values
 from training.runs.eyes import EyesRun, build_eyes_run
 from training.runs.trained import load_evaluable
 
@@ -71,6 +71,12 @@ def test_mirror_images_are_told_to_look_to_the_other_side(sittings: Path, tmp_pa
     assert 0 < mirrored.sum() < len(mirrored) == 2 * 8
     assert batches[0].target.action_units[:, AU12].max() == pytest.approx(0.8)
     assert len(ACTION_UNITS) == batches[0].target.action_units.shape[1]
+
+
+@pytest.mark.parametrize("override", ["input.size=96", "input.oriented=true"])
+def test_other_crops_are_refused(sittings: Path, tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match="the eye region is read from crops of 112 pixels that are not oriented"):
+        run_of(tmp_path, sittings, override)
 
 
 def test_faces_that_are_not_rendered_are_refused(tmp_path: Path) -> None:

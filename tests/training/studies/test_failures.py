@@ -48,7 +48,7 @@ def test_the_command_draws_them(
     failures.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["as", "it", "is", "happiness", "1.00"]
-    assert lines[1].startswith("occlusion mouth 0.4")
+    assert lines[1].startswith("occlusion mouth 0.6")
     assert lines[2].startswith("rotation 30")
     assert len(lines) == 4
     with Image.open(tmp_path / "plots" / "failures.png") as picture:

@@ -69,7 +69,7 @@ train: $(STAMP)
 # make bundle FERPLUS=folder TEACHER=face_landmarker.task SKINS=folder ICT=ict_facekit.npz
 # It takes two days on two cores; after an interruption the same command continues.
 STAGES := 1_pooled_56 2_pooled_56 3_pooled_56 4_ddamfn_112 5_ddamfn_112 6_ddamfn_112 7_local_112 8_mixed_local_112 \
-	9_changes_local_112 11_more_people_local_112 14_new_people_local_112 15_eyes_112 16_with_eyes_local_112
+	9_changes_local_112 11_more_people_local_112 14_new_people_local_112 15_eye_region_112 16_with_eyes_local_112
 RUN_OF_BUNDLE := runs/ferplus-16
 # Seven prepared sets: FER+; rendered people of all splits, a part of whom measure; and five sets of further rendered people
 # to learn from, each of whom sits once, in smaller pictures. Those of SHORT and FURTHER sit for four pictures, all others

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE, ConvBlock, ConvNorm, DDAMFNParts, WholeMapBlock
-from model_core.models.eyes import EyeRegion
+from model_core.models.eye_region import EyeRegion
 
 MAP_SHAPE = (64, 28, 28)
 """Channels, height and width of the map that local features start from."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from model_core.models.clip import build_tower
 from model_core.models.ddamfn import DDAMFN, PooledMFN
-from model_core.models.eyes import EyeRegion
+from model_core.models.eye_region import EyeRegion
 from model_core.models.heads import AffectNetwork, ChangeLayers, PromptHead, task_head
 from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
 from model_core.models.lstm import LSTMEncoder

@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, LearnedTask
 from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
-from model_core.models.eyes import EyeRegion
+from model_core.models.eye_region import EyeRegion
 from model_core.models.registry import BACKBONES
 from training.data.augmentation import Augmentation
 from training.runs.config_file import Section, checked, read_values
@@ -294,20 +294,20 @@ class LocalConfig(Section):
         return self.model_dump(mode="json", exclude={"run": {"threads"}, "views": {"engine"}})
 
 
-class EyesLoss(Section):
+class EyeRegionLoss(Section):
     """Weights of the terms of the loss beside the units' cross-entropy."""
 
     seen: float = Field(0.3, ge=0)
     """Weight of the squared errors of gaze, closed eyes and the head's turn."""
 
 
-class EyesConfig(Section):
+class EyeRegionConfig(Section):
     """A run that trains the features of the eye region on rendered faces."""
 
-    kind: Literal["eyes"] = "eyes"
+    kind: Literal["eye-region"] = "eye-region"
     data: DataConfig
     input: InputConfig = InputConfig()
-    loss: EyesLoss = EyesLoss()
+    loss: EyeRegionLoss = EyeRegionLoss()
     augmentation: Augmentation = Augmentation()
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, Task
 from model_core.losses import LossWeights, change_loss, soft_binary_cross_entropy
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
-from model_core.models.eyes import EyeRegion
+from model_core.models.eye_region import EyeRegion
 from model_core.models.heads import AffectNetwork
 from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
 from model_core.models.registry import build_network

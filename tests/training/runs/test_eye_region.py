@@ -12,20 +12,20 @@ from tests.fakes import write_prepared
 from tests.training.sittings import AU12, write_sittings
 from training.datasets import DatasetError
 from training.runs.checkpoint import load_trained
-from training.runs.config import EyesConfig
+from training.runs.config import EyeRegionConfig
 from training.runs.config_file import ConfigError, checked, read_values
-from training.runs.eyes import EyesRun, build_eyes_run
+from training.runs.eye_region import EyeRegionRun, build_eye_region_run
 from training.runs.trained import load_evaluable
 
 
-def run_of(tmp_path: Path, prepared: Path, *overrides: str) -> EyesRun:
+def run_of(tmp_path: Path, prepared: Path, *overrides: str) -> EyeRegionRun:
     file = tmp_path / "config.toml"
     file.write_text(
-        f'kind = "eyes"\n[data]\nprepared = "{prepared}"\n[augmentation]\nrotation_deg = 4\n'
+        f'kind = "eye-region"\n[data]\nprepared = "{prepared}"\n[augmentation]\nrotation_deg = 4\n'
         "[optimizer]\nrate = 2e-3\nbatch_size = 8\nepochs = 2\n"
     )
-    config = checked(EyesConfig, read_values(file, overrides), "config.toml")
-    return build_eyes_run(config, tmp_path / "run")
+    config = checked(EyeRegionConfig, read_values(file, overrides), "config.toml")
+    return build_eye_region_run(config, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model_core.losses import soft_binary_cross_entropy
-from model_core.models.eyes import EyeRegion
+from model_core.models.eye_region import EyeRegion
 from model_core.models.heads import AffectNetwork
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
@@ -23,20 +23,20 @@ from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.measuring.rendered import pictures_of
 from training.measuring.scoring import collect, headline
-from training.runs.config import EyesConfig
+from training.runs.config import EyeRegionConfig
 from training.runs.optim import build_optimizer, build_schedule
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.training_data import load_training_faces, members, origin
-from training.targets.eyes import OUTPUTS, eye_targets, mirrored_where
+from training.targets.eye_region import OUTPUTS, eye_targets, mirrored_where
 
 SPEC = NetworkSpec("eye-region", ("action_units",))
 
 
 @dataclass
-class EyesRun(Run[Batch]):
+class EyeRegionRun(Run[Batch]):
     """A run of an `eye-region` network, on the CPU by one process."""
 
-    config: EyesConfig
+    config: EyeRegionConfig
     faces: PreparedFaces
     input: InputSpec
     network: AffectNetwork
@@ -103,7 +103,7 @@ class EyesRun(Run[Batch]):
         return {"trained": self._trained}
 
 
-def build_eyes_run(config: EyesConfig, folder: Path) -> EyesRun:
+def build_eye_region_run(config: EyeRegionConfig, folder: Path) -> EyeRegionRun:
     """Return a seeded run in its folder. Raises DatasetError, also where a set is not of rendered faces, ValueError."""
     torch.manual_seed(config.run.seed)
     if config.run.threads:
@@ -116,4 +116,4 @@ def build_eyes_run(config: EyesConfig, folder: Path) -> EyesRun:
         parts.append(eye_targets(pictures_of(prepared, member.names)))
     folder.mkdir(parents=True, exist_ok=True)
     spec = InputSpec(alignment=faces.info.alignment, **config.input.model_dump())
-    return EyesRun(config, faces, spec, build_network(SPEC), np.concatenate(parts), folder)
+    return EyeRegionRun(config, faces, spec, build_network(SPEC), np.concatenate(parts), folder)

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import torch
 
-from model_core.models.eyes import COLUMNS, ROWS, EyeRegion
+from model_core.models.eye_region import COLUMNS, ROWS, EyeRegion
 from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
 
 

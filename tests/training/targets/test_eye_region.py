@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.training.sittings import LINE
-from training.targets.eyes import eye_targets, mirrored_where
+from training.targets.eye_region import eye_targets, mirrored_where
 
 
 def test_what_is_known_of_eyes_by_hand() -> None:

@@ -86,6 +86,14 @@ class Telemetry:
             "Longest expected queue wait of a request that is admitted, as it is set.",
             ["lane"],
         )
+        self._add_resources()
+        self._add_faces()
+        self._add_jobs()
+        self._add_live()
+
+    def _add_resources(self) -> None:
+        """Make the metrics of what is loaded, and of memory and room."""
+        gauge = partial(Gauge, registry=self.registry)
         self.model_info = gauge(
             "affect_model_info", "Loaded bundles.", ["bundle", "version", "device", "engine", "precision"]
         )
@@ -96,9 +104,6 @@ class Telemetry:
         )
         self.temp_free = gauge("affect_temp_free_bytes", "Room for uploads in the temporary folder.")
         self.memory_limit = gauge("affect_memory_limit_bytes", "Memory that the process and its children may use.")
-        self._add_faces()
-        self._add_jobs()
-        self._add_live()
 
     def _add_faces(self) -> None:
         """Make the metrics of what `frame` records."""

@@ -24,7 +24,7 @@ from training.datasets import DatasetError
 from training.measuring.rendered import pictures_of
 from training.measuring.scoring import collect, headline
 from training.runs.config import EyeRegionConfig
-from training.runs.optim import build_optimizer, build_schedule
+from training.runs.optim import build_optimizer, build_schedule, take_step
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.training_data import load_training_faces, members, origin
 from training.targets.eye_region import OUTPUTS, eye_targets, mirrored_where
@@ -70,13 +70,7 @@ class EyeRegionRun(Run[Batch]):
 
     def step(self, batch: Batch) -> float:
         """Update the weights once; return the loss of the batch."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._trained.parameters(), self.config.optimizer.gradient_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        return float(loss.detach())
+        return take_step(self._loss(batch), self._trained, self.optimizer, self.schedule, self.config.optimizer)
 
     def _loss(self, batch: Batch) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.precision == "bfloat16"):

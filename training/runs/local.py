@@ -34,7 +34,7 @@ from training.measuring.scoring import Outputs, headline
 from training.runs.checkpoint import CheckpointError
 from training.runs.config import LocalConfig
 from training.runs.maps import Rows, open_store, vectors_of
-from training.runs.optim import build_optimizer, build_schedule
+from training.runs.optim import build_optimizer, build_schedule, take_step
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.start import continue_from, mean_weights
 from training.runs.step import total_loss
@@ -103,13 +103,7 @@ class LocalRun(Run[NDArray[np.int64]]):
 
     def step(self, batch: NDArray[np.int64]) -> float:
         """Update local features and heads once; return the loss of the faces at these positions."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._trained.parameters(), self.config.optimizer.gradient_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        return float(loss.detach())
+        return take_step(self._loss(batch), self._trained, self.optimizer, self.schedule, self.config.optimizer)
 
     def _loss(self, positions: NDArray[np.int64]) -> Tensor:
         """Return the loss of a batch, whose faces are seen in the epoch's view."""

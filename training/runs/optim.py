@@ -2,9 +2,9 @@
 
 import math
 
-from torch import nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from training.runs.config import StepsConfig
 
@@ -29,6 +29,18 @@ def build_optimizer(network: nn.Module, config: StepsConfig, trunk_factor: float
         ],
         fused=True,
     )
+
+
+def take_step(
+    loss: Tensor, network: nn.Module, optimizer: Optimizer, schedule: LRScheduler, config: StepsConfig
+) -> float:
+    """Update a network's weights once by its loss, and advance the schedule; return the loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), config.gradient_norm)
+    optimizer.step()
+    schedule.step()
+    return float(loss.detach())
 
 
 def build_schedule(optimizer: AdamW, config: StepsConfig, total_steps: int) -> LambdaLR:

@@ -194,8 +194,14 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
     eyes = None if config.network.eyes_from is None else _eyes(config.network.eyes_from, source.input)
-    has_eyes = eyes is not None or isinstance(source.network.backbone, LocalEyesDDAMFN)
-    spec = replace(source.spec.learned, backbone="ddamfn-local-eyes" if has_eyes else "ddamfn-local")
+    has_eyes = isinstance(source.network.backbone, LocalEyesDDAMFN)
+    if has_eyes and eyes is not None:
+        raise CheckpointError(
+            f"{config.network.start_from} has features of the eye region, which its heads were fitted to"
+        )
+    spec = replace(
+        source.spec.learned, backbone="ddamfn-local" if eyes is None and not has_eyes else "ddamfn-local-eyes"
+    )
     require_targets(faces, spec)
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)

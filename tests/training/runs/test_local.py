@@ -112,6 +112,8 @@ def test_features_of_the_eye_region_are_added_and_stay_as_they_are(earlier: Path
     np.testing.assert_allclose(run.outputs(run.network).action_units, whole.action_units, atol=0.05)
     # A later run goes on with them, although its configuration does not say so.
     assert run_of(earlier, tmp_path / "later", f"network.start_from={tmp_path / 'run'}").spec == after.spec
+    with pytest.raises(CheckpointError, match="run has features of the eye region, which its heads were fitted to"):
+        run_of(earlier, tmp_path / "anew", f"network.start_from={tmp_path / 'run'}", f"network.eyes_from={eyes}")
 
 
 def test_features_that_do_not_fit_are_not_added(earlier: Path, tmp_path: Path) -> None:

@@ -137,10 +137,11 @@ def test_a_worker_that_takes_its_own_job_up_again_ends_the_first_attempt_only(
     async def story() -> None:
         analysis = SecondAnalysis()
         each = working(store, analysis, most=2)
-        first = asyncio.create_task(each.work_once())
-        await analysis.began.wait()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store, "beat", lambda job, share: True)  # no sign of life reaches the table
+            # No sign of life reaches the table, nor is one on its way when the clock moves.
+            patch.setattr(store, "beat", lambda job, share: True)
+            first = asyncio.create_task(each.work_once())
+            await analysis.began.wait()
             clock.now_s += 10_000
             second = asyncio.create_task(each.work_once())
             await until(lambda: store.find(job.id, "me").attempt == 2)

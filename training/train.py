@@ -22,9 +22,9 @@ from model_core.preprocessing import InputSpec
 from training.datasets import DatasetError
 from training.runs.checkpoint import CheckpointError
 from training.runs.command_line import CommandParser, fail
-from training.runs.config import EyeRegionConfig, LocalConfig, TrainConfig
+from training.runs.config import FaceRegionConfig, LocalConfig, TrainConfig
 from training.runs.config_file import ConfigError, checked, read_values
-from training.runs.eye_region import EyeRegionRun, build_eye_region_run
+from training.runs.face_region import FaceRegionRun, build_face_region_run
 from training.runs.local import LocalRun, build_local_run
 from training.runs.network import NetworkRun
 from training.runs.processes import ALONE, Processes, joined_processes
@@ -72,12 +72,13 @@ def build_run(config: TrainConfig, folder: Path, device: torch.device, processes
     return NetworkRun(config, faces, spec, input_spec, network, folder, device, processes, teacher, at_rest)
 
 
-RunConfig = TrainConfig | LocalConfig | EyeRegionConfig | SequenceConfig
+RunConfig = TrainConfig | LocalConfig | FaceRegionConfig | SequenceConfig
 
 KINDS: Mapping[str, type[RunConfig]] = {
     "network": TrainConfig,
     "local": LocalConfig,
-    "eye-region": EyeRegionConfig,
+    "eye-region": FaceRegionConfig,
+    "mouth-region": FaceRegionConfig,
     "sequence": SequenceConfig,
 }
 """The values of a configuration's key `kind`."""
@@ -95,7 +96,7 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def build_any_run(
     config: RunConfig, folder: Path, device: torch.device, processes: Processes
-) -> NetworkRun | LocalRun | EyeRegionRun | SequenceRun:
+) -> NetworkRun | LocalRun | FaceRegionRun | SequenceRun:
     """Put together the run that a configuration describes. Raises one of ERRORS."""
     match config:
         case TrainConfig():
@@ -104,10 +105,10 @@ def build_any_run(
             if processes.count > 1 or device.type != "cpu":
                 raise ConfigError("local features are trained by one process, on the CPU")
             return build_local_run(config, folder)
-        case EyeRegionConfig():
+        case FaceRegionConfig():
             if processes.count > 1 or device.type != "cpu":
-                raise ConfigError("features of the eye region are trained by one process, on the CPU")
-            return build_eye_region_run(config, folder)
+                raise ConfigError("features of a region are trained by one process, on the CPU")
+            return build_face_region_run(config, folder)
         case SequenceConfig():
             if processes.count > 1:
                 raise ConfigError("a head on video data is trained by one process")

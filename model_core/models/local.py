@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE, ConvBlock, ConvNorm, DDAMFNParts, WholeMapBlock
-from model_core.models.eye_region import EyeRegion
+from model_core.models.face_regions import EyeRegion, MouthRegion
 
 MAP_SHAPE = (64, 28, 28)
 """Channels, height and width of the map that local features start from."""
@@ -87,3 +87,18 @@ class LocalEyesDDAMFN(LocalDDAMFN):
         """Return what LocalDDAMFN does, with the features of the eye region behind the vector."""
         parts, early = super().without_local(x)
         return replace(parts, vector=torch.cat([parts.vector, self.eyes(x)], dim=1)), early
+
+
+class LocalRegionsDDAMFN(LocalEyesDDAMFN):
+    """LocalEyesDDAMFN with the 96 features of the mouth's region behind its 1,088 numbers."""
+
+    vector_size = LocalEyesDDAMFN.vector_size + MouthRegion.vector_size
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mouth = MouthRegion()
+
+    def without_local(self, x: Tensor) -> tuple[DDAMFNParts, Tensor]:
+        """Return what LocalEyesDDAMFN does, with the features of the mouth's region behind the vector."""
+        parts, early = super().without_local(x)
+        return replace(parts, vector=torch.cat([parts.vector, self.mouth(x)], dim=1)), early

@@ -7,19 +7,21 @@ from torch import nn
 
 from model_core.models.clip import build_tower
 from model_core.models.ddamfn import DDAMFN, PooledMFN
-from model_core.models.eye_region import EyeRegion
+from model_core.models.face_regions import EyeRegion, FaceRegion, MouthRegion
 from model_core.models.heads import AffectNetwork, ChangeLayers, PromptHead, task_head
-from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
+from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN, LocalRegionsDDAMFN
 from model_core.models.lstm import LSTMEncoder
 from model_core.models.spec import NetworkSpec
 
-BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN] | type[EyeRegion]] = MappingProxyType(
+BACKBONES: Mapping[str, type[DDAMFN] | type[PooledMFN] | type[FaceRegion]] = MappingProxyType(
     {
         "ddamfn": DDAMFN,
         "ddamfn-local": LocalDDAMFN,
         "ddamfn-local-eyes": LocalEyesDDAMFN,
+        "ddamfn-local-regions": LocalRegionsDDAMFN,
         "eye-region": EyeRegion,
         "mfn-pooled": PooledMFN,
+        "mouth-region": MouthRegion,
     }
 )
 """Backbone classes by name. Their forward pass maps images, float [B, 3, S, S], to vectors [B, vector_size], where S is

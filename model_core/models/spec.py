@@ -24,8 +24,10 @@ BACKBONE_SHAPES: Mapping[str, BackboneShape] = MappingProxyType(
         "ddamfn": BackboneShape(512, 112),
         "ddamfn-local": BackboneShape(896, 112),
         "ddamfn-local-eyes": BackboneShape(1088, 112),
+        "ddamfn-local-regions": BackboneShape(1184, 112),
         "eye-region": BackboneShape(192, 112),
         "mfn-pooled": BackboneShape(512, None),
+        "mouth-region": BackboneShape(96, 112),
     }
 )
 """The backbones, by name, of which `registry.BACKBONES` has the classes."""

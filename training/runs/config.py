@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, LearnedTask
 from model_core.inference.runtimes import Engine
 from model_core.losses import LossWeights
-from model_core.models.eye_region import EyeRegion
+from model_core.models.face_regions import FaceRegion
 from model_core.models.registry import BACKBONES
 from training.data.augmentation import Augmentation
 from training.runs.config_file import Section, checked, read_values
@@ -233,10 +233,14 @@ class LocalNetworkConfig(Section):
     """Folder of a run or a bundle whose DDAMFN is frozen."""
     eyes_from: Path | None = None
     """Folder of a run of an `eye-region`, whose frozen features are added to the network. None: none are added."""
+    mouth_from: Path | None = None
+    """The same of a `mouth-region`, which is added behind the features of the eye region."""
     with_mirror_image: bool = False
     """See InputConfig."""
     start_share: float = Field(0.0, ge=0, lt=1)
     """See NetworkConfig."""
+    frozen: tuple[str, ...] = ()
+    """Names, or parts of them, of parameters of local features and heads that stay as `start_from` has them."""
     mean_of_epochs: bool = False
     """True: the trained weights are the mean of those after each epoch so far that saw the faces as they are."""
 
@@ -260,7 +264,7 @@ class LocalLoss(Section):
 
 
 class LocalRunConfig(Section):
-    """The execution of a run of local features, or of those of the eye region."""
+    """The execution of a run of local features, or of those of a region."""
 
     seed: int = 0
     """Seed of new weights, of the order of faces, and of their views."""
@@ -294,20 +298,21 @@ class LocalConfig(Section):
         return self.model_dump(mode="json", exclude={"run": {"threads"}, "views": {"engine"}})
 
 
-class EyeRegionLoss(Section):
+class FaceRegionLoss(Section):
     """Weights of the terms of the loss beside the units' cross-entropy."""
 
     seen: float = Field(0.3, ge=0)
-    """Weight of the squared errors of gaze, closed eyes and the head's turn."""
+    """Weight of the squared errors of what else is known of the region (training/targets/face_region.py)."""
 
 
-class EyeRegionConfig(Section):
-    """A run that trains the features of the eye region on rendered faces."""
+class FaceRegionConfig(Section):
+    """A run that trains the features of a part of the face on rendered faces."""
 
-    kind: Literal["eye-region"] = "eye-region"
+    kind: Literal["eye-region", "mouth-region"]
+    """The backbone."""
     data: DataConfig
     input: InputConfig = InputConfig()
-    loss: EyeRegionLoss = EyeRegionLoss()
+    loss: FaceRegionLoss = FaceRegionLoss()
     augmentation: Augmentation = Augmentation()
     optimizer: StepsConfig = StepsConfig()
     run: LocalRunConfig = LocalRunConfig()
@@ -315,11 +320,9 @@ class EyeRegionConfig(Section):
     @model_validator(mode="after")
     def _faces(self) -> Self:
         if any(each.taught for each in self.data.sets):
-            raise ValueError("sets that are taught need a teacher, which a run of the eye region does not have")
-        if self.input.size != EyeRegion.input_size or self.input.oriented:
-            raise ValueError(
-                f"the eye region is read from crops of {EyeRegion.input_size} pixels that are not oriented"
-            )
+            raise ValueError("sets that are taught need a teacher, which a run of a region does not have")
+        if self.input.size != FaceRegion.input_size or self.input.oriented:
+            raise ValueError(f"a region is read from crops of {FaceRegion.input_size} pixels that are not oriented")
         return self
 
     def fingerprint(self) -> dict[str, Any]:

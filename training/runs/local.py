@@ -1,10 +1,10 @@
-"""Training local features, and the heads on them, beside a trained DDAMFN that is frozen, and eye features that are.
+"""Training local features, and the heads on them, beside a trained DDAMFN and features of regions, which are frozen.
 
 The outputs of the frozen part are computed once, for a few views of each face (`maps.py`), so that an epoch takes
 seconds instead of most of an hour.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 from model_core.affect import ACTION_UNITS, LEARNED_TASKS, Task
 from model_core.losses import LossWeights, change_loss, soft_binary_cross_entropy
 from model_core.models.ddamfn import DDAMFN, VECTOR_SIZE
-from model_core.models.eye_region import EyeRegion
+from model_core.models.face_regions import FaceRegion
 from model_core.models.heads import AffectNetwork
-from model_core.models.local import LocalDDAMFN, LocalEyesDDAMFN
+from model_core.models.local import LocalDDAMFN
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
 from model_core.preprocessing import InputSpec
@@ -33,12 +33,12 @@ from training.datasets.raw import Split
 from training.measuring.scoring import Outputs, headline
 from training.runs.checkpoint import CheckpointError
 from training.runs.config import LocalConfig
-from training.runs.maps import Rows, open_store, vectors_of
+from training.runs.maps import Rows, Vectors, all_vectors, open_store, vectors_of
 from training.runs.optim import build_optimizer, build_schedule, take_step
 from training.runs.run import LoopOptions, Run, Stateful
-from training.runs.start import continue_from, mean_weights
+from training.runs.start import continue_from, freeze, mean_weights
 from training.runs.step import total_loss
-from training.runs.trained import load_evaluable, require_match
+from training.runs.trained import Evaluable, load_evaluable, require_match
 from training.runs.training_data import load_training_faces, origin, records_at_rest, require_targets
 from training.targets.auxiliary import OUTPUTS, AuxiliaryTargets, auxiliary_targets
 
@@ -49,8 +49,8 @@ class StoredFaces:
 
     indices: NDArray[np.int64]
     """int64 [N]: the faces' positions in the prepared set."""
-    views: list[Rows]
-    """Rows [N, D] of each view."""
+    views: Sequence[Rows | Vectors]
+    """What is stored of each view; vectors where local features are frozen."""
     mirrored: list[NDArray[np.bool_]]
     """bool [N] for each view: True where it mirrors the face."""
 
@@ -94,8 +94,10 @@ class LocalRun(Run[NDArray[np.int64]]):
         return self.network.backbone
 
     def begin_epoch(self) -> None:
-        """Set training mode; the frozen part is not run."""
+        """Set training mode; frozen local features keep the statistics of their norms."""
         self._trained.train()
+        local = self._trained["local"]
+        local.train(any(parameter.requires_grad for parameter in local.parameters()))
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
         """Return the positions of each batch's faces, in the order of BatchOrder."""
@@ -193,20 +195,14 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
         )
     if not isinstance(source.network.backbone, DDAMFN) or source.spec.recurrent is not None:
         raise CheckpointError(f"{config.network.start_from} is not a DDAMFN that reads single faces")
-    eyes = None if config.network.eyes_from is None else _eyes(config.network.eyes_from, source.input)
-    has_eyes = isinstance(source.network.backbone, LocalEyesDDAMFN)
-    if has_eyes and eyes is not None:
-        raise CheckpointError(
-            f"{config.network.start_from} has features of the eye region, which its heads were fitted to"
-        )
-    spec = replace(
-        source.spec.learned, backbone="ddamfn-local" if eyes is None and not has_eyes else "ddamfn-local-eyes"
-    )
+    regions = _regions(config, source)
+    spec = replace(source.spec.learned, backbone=_backbone_with(source.network.backbone, regions))
     require_targets(faces, spec)
     network = build_network(spec)
     continue_from(network, spec, source.network, source.spec, config.network.start_from)
-    if eyes is not None:
-        network.backbone.get_submodule("eyes").load_state_dict(eyes.state_dict())
+    for name, region in regions.items():
+        network.backbone.get_submodule(name).load_state_dict(region.state_dict())
+    freeze(network, config.network.frozen)
     network.eval()
     rows, weights = faces.indices("train", config.data.limit), config.auxiliary
     auxiliary = auxiliary_targets(faces, rows, weights) if weights.blendshapes or weights.shape else None
@@ -216,14 +212,44 @@ def build_local_run(config: LocalConfig, folder: Path) -> LocalRun:
     return LocalRun(config, faces, spec, answering, network, train, validation, auxiliary, at_rest, folder)
 
 
-def _eyes(path: Path, input_spec: InputSpec) -> EyeRegion:
+def _regions(config: LocalConfig, source: Evaluable) -> dict[str, FaceRegion]:
+    """Return the features of regions that a run adds to a network, by their names there.
+
+    Raises BundleError, CheckpointError, also where the network has the features of such a region.
+    """
+    network = config.network
+    asked = {"eyes": (network.eyes_from, "eye-region"), "mouth": (network.mouth_from, "mouth-region")}
+    regions = {
+        name: _region(path, backbone, source.input) for name, (path, backbone) in asked.items() if path is not None
+    }
+    for name in regions:
+        if hasattr(source.network.backbone, name):
+            raise CheckpointError(
+                f"{network.start_from} has features of the region {name}, which its heads were fitted to"
+            )
+    return regions
+
+
+def _region(path: Path, backbone: str, input_spec: InputSpec) -> FaceRegion:
     """Return the features of a run that read faces as `input_spec` says. Raises BundleError, CheckpointError."""
     source = load_evaluable(path)
-    if not isinstance(source.network.backbone, EyeRegion):
-        raise CheckpointError(f"{path} is a {source.spec.backbone}, and no eye-region")
+    region = source.network.backbone
+    if source.spec.backbone != backbone or not isinstance(region, FaceRegion):
+        raise CheckpointError(f"{path} is a {source.spec.backbone}, and no {backbone}")
     if replace(source.input, with_mirror_image=input_spec.with_mirror_image) != input_spec:
         raise CheckpointError(f"{path} reads other pictures than the network that its features are added to")
-    return source.network.backbone
+    return region
+
+
+def _backbone_with(backbone: DDAMFN, regions: Collection[str]) -> str:
+    """Return the name of the backbone that has local features, and the regions' features beside a DDAMFN's own.
+
+    Raises CheckpointError for the mouth without the eyes, which no backbone has.
+    """
+    has = {name: name in regions or hasattr(backbone, name) for name in ("eyes", "mouth")}
+    if has["mouth"] and not has["eyes"]:
+        raise CheckpointError("network.mouth_from is added to features of the eye region, which the network has not")
+    return "ddamfn-local-regions" if has["mouth"] else "ddamfn-local-eyes" if has["eyes"] else "ddamfn-local"
 
 
 def _positions_at_rest(
@@ -246,19 +272,24 @@ def _stored_faces(
     backbone = network.backbone
     assert isinstance(backbone, LocalDDAMFN)
     store = open_store(folder / "maps", faces, spec, backbone, config)
+    frozen = not any(parameter.requires_grad for parameter in backbone.local.parameters())
 
     def found(split: Split) -> NDArray[np.int64]:
         indices = faces.indices(split, config.data.limit)
         return indices[faces.found[indices]]
 
+    def view(indices: NDArray[np.int64], split: Split, number: int, *, mirrored: bool = False) -> Rows | Vectors:
+        rows = store.view(indices, split, number, mirrored=mirrored)
+        return all_vectors(backbone, rows) if frozen else rows
+
     seen = found("train")
     numbers = range(config.views.train)
     train = StoredFaces(
         seen,
-        [store.view(seen, "train", number) for number in numbers],
+        [view(seen, "train", number) for number in numbers],
         [store.mirrored(seen, number) for number in numbers],
     )
     judged = found("validation")
     readings = [False, True] if config.network.with_mirror_image else [False]
-    views = [store.view(judged, "validation", 0, mirrored=mirrored) for mirrored in readings]
+    views = [view(judged, "validation", 0, mirrored=mirrored) for mirrored in readings]
     return train, StoredFaces(judged, views, [np.full(len(judged), mirrored) for mirrored in readings])

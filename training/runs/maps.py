@@ -34,6 +34,9 @@ from training.runs.config import LocalConfig
 Rows: TypeAlias = NDArray[np.float16]
 """float16 [N, D - 384 + 64 * 28 * 28], for a backbone with vectors [D]."""
 
+Vectors: TypeAlias = NDArray[np.float32]
+"""float32 [N, D]: the heads' input, which is all that is needed of faces where local features are frozen, too."""
+
 _MAP_SIZE = int(np.prod(MAP_SHAPE))
 _BATCH = 64
 
@@ -51,10 +54,22 @@ class FrozenPart(nn.Module):
         return torch.cat([parts.vector, early.flatten(1)], dim=1)
 
 
-def vectors_of(backbone: LocalDDAMFN, rows: Rows) -> Tensor:
-    """Return the heads' input of some rows, float32 [B, D], with the current local features."""
+def vectors_of(backbone: LocalDDAMFN, rows: Rows | Vectors) -> Tensor:
+    """Return the heads' input of some rows, float32 [B, D], with the current local features. Vectors are that."""
+    if rows.shape[1] == backbone.vector_size:
+        return torch.from_numpy(rows)
     vectors, maps = torch.from_numpy(rows.astype(np.float32)).tensor_split([-_MAP_SIZE], dim=1)
     return backbone.with_local(vectors, maps.unflatten(1, MAP_SHAPE))
+
+
+@torch.inference_mode()
+def all_vectors(backbone: LocalDDAMFN, rows: Rows) -> Vectors:
+    """Return the heads' input of all rows, with local features that do not change any more."""
+    backbone.eval()
+    vectors = np.empty((len(rows), backbone.vector_size), np.float32)
+    for start in tqdm(range(0, len(rows), _BATCH), f"local features, {_BATCH} faces a step", disable=None):
+        vectors[start : start + _BATCH] = vectors_of(backbone, rows[start : start + _BATCH]).numpy()
+    return vectors
 
 
 @dataclass(frozen=True)

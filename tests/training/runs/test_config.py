@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from training.runs.config import EyeRegionConfig, LocalConfig, TrainConfig, load_config
+from training.runs.config import FaceRegionConfig, LocalConfig, TrainConfig, load_config
 from training.runs.config_file import ConfigError
 from training.train import load_run_config
 from training.video.config import SequenceConfig
@@ -22,8 +22,8 @@ def file(tmp_path: Path) -> Path:
 def test_every_shipped_configuration_loads_as_the_kind_it_states() -> None:
     assert Counter(type(load_run_config(path)) for path in CONFIGS.glob("*.toml")) == {
         TrainConfig: 8,
-        LocalConfig: 7,
-        EyeRegionConfig: 1,
+        LocalConfig: 8,
+        FaceRegionConfig: 2,
     }
     for recipe in ("paper", "best"):
         assert {type(load_run_config(path)) for path in (CONFIGS / recipe).glob("*.toml")} == {SequenceConfig}
@@ -40,7 +40,7 @@ def test_the_sixth_and_the_seventh_stage_see_faces_changed_alike() -> None:
 def test_a_configuration_states_its_kind(tmp_path: Path, stated: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(stated + SMALL)
-    known = 'kind = one of "network", "local", "eye-region", "sequence"'
+    known = 'kind = one of "network", "local", "eye-region", "mouth-region", "sequence"'
     with pytest.raises(ConfigError, match=rf"config\.toml: kind: the file states at its top what it trains, {known}$"):
         load_run_config(path)
 
@@ -119,7 +119,7 @@ def test_the_last_override_wins(file: Path) -> None:
         ("gaze.x=1", "gaze: Extra inputs are not permitted"),
         (
             "network.backbone=resnet",
-            "network.backbone: Input should be 'ddamfn', 'ddamfn-local', 'ddamfn-local-eyes', 'eye-region' or ",
+            "network.backbone: Input should be 'ddamfn', 'ddamfn-local', 'ddamfn-local-eyes', 'ddamfn-local-regions', ",
         ),
         ("network.tasks=['gaze']", "network.tasks.0: "),
         ("network.tasks=['eyes_closed']", "network.tasks.0: "),  # it is taught by training.eyes

@@ -54,9 +54,9 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def write_eyes(folder: Path, input_spec: InputSpec) -> Path:
-    """Write a run of an untrained eye-region, and return its folder."""
-    spec = NetworkSpec("eye-region", ("action_units",))
+def write_region(folder: Path, input_spec: InputSpec, backbone: str = "eye-region") -> Path:
+    """Write a run of the untrained features of a region, and return its folder."""
+    spec = NetworkSpec(backbone, ("action_units",))
     folder.mkdir()
     save_trained(TrainedNetwork(spec, input_spec, dict(build_network(spec).state_dict()), {}), folder / "best.pt")
     return folder
@@ -98,7 +98,7 @@ def test_what_was_validated_is_what_the_whole_network_answers(earlier: Path, fin
 
 
 def test_features_of_the_eye_region_are_added_and_stay_as_they_are(earlier: Path, tmp_path: Path) -> None:
-    eyes = write_eyes(tmp_path / "eyes", INPUT)
+    eyes = write_region(tmp_path / "eyes", INPUT)
     run = run_of(earlier, tmp_path / "run", f"network.eyes_from={eyes}", "optimizer.epochs=1")
     run.run()
     before, after = load_trained(eyes / "best.pt").weights, load_trained(tmp_path / "run" / "best.pt")
@@ -112,14 +112,47 @@ def test_features_of_the_eye_region_are_added_and_stay_as_they_are(earlier: Path
     np.testing.assert_allclose(run.outputs(run.network).action_units, whole.action_units, atol=0.05)
     # A later run goes on with them, although its configuration does not say so.
     assert run_of(earlier, tmp_path / "later", f"network.start_from={tmp_path / 'run'}").spec == after.spec
-    with pytest.raises(CheckpointError, match="run has features of the eye region, which its heads were fitted to"):
+    with pytest.raises(CheckpointError, match="run has features of the region eyes, which its heads were fitted to"):
         run_of(earlier, tmp_path / "anew", f"network.start_from={tmp_path / 'run'}", f"network.eyes_from={eyes}")
+    mouth = write_region(tmp_path / "mouth", INPUT, "mouth-region")
+    last = run_of(earlier, tmp_path / "last", f"network.start_from={tmp_path / 'run'}", f"network.mouth_from={mouth}")
+    assert last.spec.backbone == "ddamfn-local-regions"
+    weights = last.network.state_dict()
+    for name, value in load_trained(mouth / "best.pt").weights.items():
+        if name.startswith("backbone."):
+            assert torch.equal(weights[name.replace("backbone.", "backbone.mouth.")], value)
+    # The heads answer as before until they have learned what the new features mean.
+    assert torch.equal(weights["heads.action_units.weight"][:, :1088], after.weights["heads.action_units.weight"])
+    assert not weights["heads.action_units.weight"][:, 1088:].any()
+
+
+def test_frozen_parts_stay_as_they_are(earlier: Path, finished: LocalRun, tmp_path: Path) -> None:
+    frozen = "network.frozen=['backbone.', 'heads.expression']"
+    run = run_of(earlier, tmp_path / "run", f"network.start_from={finished.folder}", frozen, "optimizer.epochs=1")
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.run()
+    after = load_trained(tmp_path / "run" / "best.pt").weights
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    heads = {f"heads.{task}.{part}" for task in ("action_units", "valence_arousal") for part in ("weight", "bias")}
+    assert changed == heads
+    # All that the heads read is stored, so their input is that of the whole network.
+    faces = load_prepared(earlier / "prepared")
+    whole = collect(run.network, faces, faces.indices("validation"), run.input, CPU)
+    np.testing.assert_allclose(run.outputs(run.network).action_units, whole.action_units, atol=0.05)
+    assert run.train.views[0].shape[1] == LocalDDAMFN.vector_size
+    with pytest.raises(ValueError, match=r"network\.frozen: no parameter is called stem"):
+        run_of(earlier, tmp_path / "other", "network.frozen=['stem']")
 
 
 def test_features_that_do_not_fit_are_not_added(earlier: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="run is a ddamfn, and no eye-region"):
         run_of(earlier, tmp_path, f"network.eyes_from={earlier / 'run'}")
-    eyes = write_eyes(tmp_path / "eyes", replace(INPUT, colour="rgb"))
+    mouth = write_region(tmp_path / "mouth", INPUT, "mouth-region")
+    with pytest.raises(CheckpointError, match="mouth is a mouth-region, and no eye-region"):
+        run_of(earlier, tmp_path, f"network.eyes_from={mouth}")
+    with pytest.raises(CheckpointError, match=r"network\.mouth_from is added to features of the eye region"):
+        run_of(earlier, tmp_path, f"network.mouth_from={mouth}")
+    eyes = write_region(tmp_path / "eyes", replace(INPUT, colour="rgb"))
     with pytest.raises(CheckpointError, match="eyes reads other pictures than the network that its features"):
         run_of(earlier, tmp_path, f"network.eyes_from={eyes}")
 

@@ -18,6 +18,7 @@ LABELS = LABEL_SETS["ferplus"]
         (("ddamfn", "ddamfn-local"), None),
         (("ddamfn", "ddamfn-local"), 16),
         (("ddamfn-local", "ddamfn-local-eyes"), None),
+        (("ddamfn-local-eyes", "ddamfn-local-regions"), None),
     ],
 )
 def test_with_new_features_a_network_answers_as_before(names: tuple[str, str], hidden: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Training the features of the eye region on rendered faces, by the units and by what else they tell of the eyes."""
+"""Training the features of a part of the face on rendered faces, by the units and by what else is known of it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model_core.losses import soft_binary_cross_entropy
-from model_core.models.eye_region import EyeRegion
 from model_core.models.heads import AffectNetwork
 from model_core.models.registry import build_network
 from model_core.models.spec import NetworkSpec
@@ -23,29 +22,27 @@ from training.data.prepared import PreparedFaces
 from training.datasets import DatasetError
 from training.measuring.rendered import pictures_of
 from training.measuring.scoring import collect, headline
-from training.runs.config import EyeRegionConfig
+from training.runs.config import FaceRegionConfig
 from training.runs.optim import build_optimizer, build_schedule, take_step
 from training.runs.run import LoopOptions, Run, Stateful
 from training.runs.training_data import load_training_faces, members, origin
-from training.targets.eye_region import OUTPUTS, eye_targets, mirrored_where
-
-SPEC = NetworkSpec("eye-region", ("action_units",))
+from training.targets.face_region import TOLD, mirrored_where, region_targets
 
 
 @dataclass
-class EyeRegionRun(Run[Batch]):
-    """A run of an `eye-region` network, on the CPU by one process."""
+class FaceRegionRun(Run[Batch]):
+    """A run of a network for one region, on the CPU by one process."""
 
-    config: EyeRegionConfig
+    config: FaceRegionConfig
     faces: PreparedFaces
+    spec: NetworkSpec
     input: InputSpec
     network: AffectNetwork
     seen: NDArray[np.float32]
-    """float32 [N, 5]: the `eye_targets` of all records."""
+    """float32 [N, K]: the `region_targets` of all records."""
     folder: Path
 
     def __post_init__(self) -> None:
-        self.spec = SPEC
         options = self.config.optimizer
         rows = self.faces.indices("train", self.config.data.limit)
         self._rows = rows[self.faces.found[rows]]
@@ -53,7 +50,8 @@ class EyeRegionRun(Run[Batch]):
         self._order = BatchOrder(origins, self.faces.shares, options.batch_size, self.config.run.seed)
         steps = self._order.steps
         super().__init__(self.folder, LoopOptions(options.epochs, steps, self.config.fingerprint()))
-        self._trained = nn.ModuleDict({"network": self.network, "seen": nn.Linear(EyeRegion.vector_size, OUTPUTS)})
+        seen = nn.Linear(self.spec.vector_size, len(TOLD[self.spec.backbone]))
+        self._trained = nn.ModuleDict({"network": self.network, "seen": seen})
         self._trained.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self._trained, options)
         self.schedule = build_schedule(self.optimizer, options, steps * options.epochs)
@@ -78,7 +76,7 @@ class EyeRegionRun(Run[Batch]):
         units = self.network.forward_vectors(vectors).action_units
         assert units is not None
         loss = soft_binary_cross_entropy(units, batch.target.action_units, batch.target.action_units_mask)
-        seen = torch.from_numpy(mirrored_where(self.seen[batch.rows], batch.mirrored))
+        seen = torch.from_numpy(mirrored_where(self.spec.backbone, self.seen[batch.rows], batch.mirrored))
         return loss + self.config.loss.seen * F.mse_loss(self._trained["seen"](vectors), seen)
 
     def validate(self) -> tuple[AffectNetwork, Mapping[str, float]]:
@@ -97,17 +95,18 @@ class EyeRegionRun(Run[Batch]):
         return {"trained": self._trained}
 
 
-def build_eye_region_run(config: EyeRegionConfig, folder: Path) -> EyeRegionRun:
+def build_face_region_run(config: FaceRegionConfig, folder: Path) -> FaceRegionRun:
     """Return a seeded run in its folder. Raises DatasetError, also where a set is not of rendered faces, ValueError."""
     torch.manual_seed(config.run.seed)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     faces = load_training_faces(config.data)
+    spec = NetworkSpec(config.kind, ("action_units",))
     parts = []
     for prepared, member in members(config.data, faces):
         if not member.info.rendered:
-            raise DatasetError(f"{prepared} does not hold rendered faces, whose eyes are known")
-        parts.append(eye_targets(pictures_of(prepared, member.names)))
+            raise DatasetError(f"{prepared} does not hold rendered faces, of which it is known what moves")
+        parts.append(region_targets(config.kind, pictures_of(prepared, member.names)))
     folder.mkdir(parents=True, exist_ok=True)
-    spec = InputSpec(alignment=faces.info.alignment, **config.input.model_dump())
-    return EyeRegionRun(config, faces, spec, build_network(SPEC), np.concatenate(parts), folder)
+    seen_as = InputSpec(alignment=faces.info.alignment, **config.input.model_dump())
+    return FaceRegionRun(config, faces, spec, seen_as, build_network(spec), np.concatenate(parts), folder)

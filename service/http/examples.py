@@ -76,7 +76,7 @@ _TIMES_S = {"decode": 0.0061, "detect": 0.0118, "predict": 0.0142, "total": 0.03
 
 
 def _task(reference: str, units: dict[str, UnitInfo] | None = None) -> TaskInfo:
-    about = {"bundle": "ferplus-ddamfn", "version": "6.9", "sha256": _SHA256, "calibrated": True}
+    about = {"bundle": "ferplus-ddamfn", "version": "6.10", "sha256": _SHA256, "calibrated": True}
     return TaskInfo.model_validate(about | {"reference": reference, "units": units})
 
 
@@ -126,7 +126,7 @@ _MODELS = {
     "bundles": [
         {
             "name": "ferplus-ddamfn",
-            "version": "6.9",
+            "version": "6.10",
             "sha256": _SHA256,
             "licence": "Apache-2.0",
             "tasks": _MODEL.model_dump(exclude_none=True)["tasks"],
